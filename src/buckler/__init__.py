@@ -1,0 +1,1 @@
+"""Buckler: a shield for every virtual machine of a pool, outside the guest."""

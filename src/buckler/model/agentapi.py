@@ -1,0 +1,197 @@
+"""What agents and controllers say to each other over TLS: the bodies of ``/agent/v1``.
+
+=======  ======================  ===========================================================================
+method   path                    body → answer
+=======  ======================  ===========================================================================
+POST     /agent/v1/join          JoinRequest → JoinResponse (the single-use token is the only credential)
+POST     /agent/v1/nonce         NonceRequest → NonceResponse
+POST     /agent/v1/token         TokenRequest → TokenResponse (5 minutes)
+GET      /agent/v1/watch?since=  → newline-delimited StreamMessage for as long as the token lives
+GET      /agent/v1/objects/D     → ObjectEnvelope
+POST     /agent/v1/ack           Acknowledgement → 204
+POST     /agent/v1/events        EventBatch → EventsStored
+PUT      /agent/v1/observed      Observation → 204
+POST     /agent/v1/flows         FlowBatch → 204
+POST     /agent/v1/tasks         TaskReport → 204
+=======  ======================  ===========================================================================
+
+All but the first three carry ``Authorization: Bearer``. Errors are RFC 9457 problems.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from buckler.model.bundle import Segment
+from buckler.model.event import Event
+from buckler.model.flow import FlowRecord
+from buckler.model.ids import Digest, HostId, Revision, VmId
+from buckler.model.program import Program
+
+
+class JoinRequest(msgspec.Struct, frozen=True):
+    """A new host's request. ``public_key``: see trust.statement.key_text; ``migrate_uri``: libvirt's, as peers reach it."""
+
+    token: str
+    name: str
+    public_key: str
+    fabric: str
+    addresses: tuple[str, ...]
+    migrate_uri: str = ""
+
+
+class JoinResponse(msgspec.Struct, frozen=True):
+    """``issuers`` is a statement of kind ISSUERS by the pool root: payload Issuers."""
+
+    pool: str
+    host: HostId
+    root_key: str
+    issuers: str
+
+
+class Issuers(msgspec.Struct, frozen=True):
+    """The keys that may sign manifests, objects, tasks, passports and ledger entries now. Higher ``version`` wins."""
+
+    pool: str
+    version: int
+    keys: tuple[str, ...]
+
+
+class NonceRequest(msgspec.Struct, frozen=True):
+    host: HostId
+
+
+class NonceResponse(msgspec.Struct, frozen=True):
+    nonce: str
+
+
+class TokenRequest(msgspec.Struct, frozen=True):
+    """``statement``: kind NONCE, payload the nonce's bytes, signed with the host's key."""
+
+    host: HostId
+    statement: str
+
+
+class TokenResponse(msgspec.Struct, frozen=True):
+    token: str
+    expires_in: float
+
+
+class StreamMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of the stream. Exactly one field is set; an empty one is a heartbeat (at least every 5 s)."""
+
+    manifest: str = ""
+    issuers: str = ""
+    task: str = ""
+
+
+class ObjectKind(StrEnum):
+    PROGRAM = "program"
+    SEGMENT = "segment"
+
+
+class ObjectEnvelope(msgspec.Struct, frozen=True):
+    """``content`` is canonical JSON of a Program or Segment; ``statement`` (kind OBJECT) signs ObjectName."""
+
+    kind: ObjectKind
+    content: str
+    statement: str
+
+
+class ObjectName(msgspec.Struct, frozen=True):
+    kind: ObjectKind
+    digest: Digest
+
+
+class Acknowledgement(msgspec.Struct, frozen=True):
+    """``revision`` is what the kernel really enforces for every interface of the host, proven by reading back."""
+
+    revision: Revision
+    at: float
+    problems: tuple[str, ...] = ()
+
+
+class EventBatch(msgspec.Struct, frozen=True):
+    events: tuple[Event, ...]
+
+
+class EventsStored(msgspec.Struct, frozen=True):
+    """Everything up to and including ``through`` is committed: the host may forget it."""
+
+    through: int
+
+
+class ObservedInterface(msgspec.Struct, frozen=True):
+    mac: str
+    kind: str
+    bridge: str = ""
+    device: str = ""
+    admitted: bool = False
+    reason: str = ""
+
+
+class ObservedDomain(msgspec.Struct, frozen=True):
+    """A libvirt domain as a host sees it. ``vm`` is empty while it is a rogue; ``passport`` as found, unverified."""
+
+    uuid: str
+    name: str
+    state: str
+    vm: str = ""
+    passport: str = ""
+    interfaces: tuple[ObservedInterface, ...] = ()
+    volumes: tuple[str, ...] = ()
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """The whole state of a host; replaces the one before."""
+
+    at: float
+    revision: Revision
+    domains: tuple[ObservedDomain, ...]
+    problems: tuple[str, ...] = ()
+
+
+class FlowBatch(msgspec.Struct, frozen=True):
+    """``shed`` counts events that the kernel or the agent had to drop since the last batch."""
+
+    flows: tuple[FlowRecord, ...]
+    shed: int = 0
+
+
+class TaskKind(StrEnum):
+    MIGRATE = "migrate"
+
+
+class Task(msgspec.Struct, frozen=True):
+    """One thing for one host to do once. Refused after ``expires_at``."""
+
+    id: str
+    host: HostId
+    kind: TaskKind
+    vm: VmId
+    destination: HostId
+    destination_uri: str
+    expires_at: float
+    revision: Revision = Revision(0)
+
+
+class TaskState(StrEnum):
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class TaskReport(msgspec.Struct, frozen=True):
+    id: str
+    state: TaskState
+    message: str = ""
+    detail: dict[str, Any] = {}
+
+
+def decode_object(envelope: ObjectEnvelope) -> Program | Segment:
+    """Decode the content after its digest and signature were checked. Raises msgspec.ValidationError."""
+    kind: type[Program] | type[Segment] = Program if envelope.kind is ObjectKind.PROGRAM else Segment
+    return msgspec.json.decode(envelope.content, type=kind)

@@ -1,0 +1,115 @@
+"""What a controller tells a host to enforce: a signed manifest of content-addressed objects."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from buckler.model.ids import Digest, HostId, IdentityNumber, Revision, RuleNumber, VmId, VmNumber, Zone
+from buckler.model.pool import ShieldMode
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One interface of one registered VM, wherever it runs; ``program`` is the digest of its shield program."""
+
+    vm: VmId
+    number: VmNumber
+    name: str
+    tenant: str
+    uuid: str
+    mac: str
+    addresses: tuple[str, ...]
+    identity: IdentityNumber
+    program: Digest
+    mode: ShieldMode = ShieldMode.ENFORCE
+
+
+class CidrIdentity(msgspec.Struct, frozen=True, array_like=True):
+    """A prefix outside the pool that policies name, and the identity that stands for it (longest prefix wins)."""
+
+    cidr: str
+    identity: IdentityNumber
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """One network with everything a host must know to judge its frames.
+
+    An address is looked up as the identity in ``identities`` (address → identity), which may lag behind
+    ``Endpoint.identity`` while a change is rolled out (close → flip → open).
+    """
+
+    network: str
+    zone: Zone
+    tenant: str
+    bridge: str
+    vlan: int
+    cidrs: tuple[str, ...]
+    dhcp_servers: tuple[str, ...]
+    routers: tuple[str, ...]
+    gateway: tuple[str, ...]
+    endpoints: tuple[Endpoint, ...]
+    identities: dict[str, IdentityNumber]
+    cidr_identities: tuple[CidrIdentity, ...] = ()
+
+
+class RuleName(msgspec.Struct, frozen=True, array_like=True):
+    """What a rule number stands for, so that a host can name it with the controller away."""
+
+    number: RuleNumber
+    policy: str
+    rule: str
+    tier: str
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A host of the pool as the others see it."""
+
+    id: HostId
+    name: str
+    public_key: str
+    fabric: str
+    addresses: tuple[str, ...]
+    migrate_uri: str = ""
+
+
+class Stage(StrEnum):
+    """Where a change stands across the pool: closing first, then addresses, then opening."""
+
+    CLOSE = "close"
+    FLIP = "flip"
+    OPEN = "open"
+    STEADY = "steady"
+
+
+class Passport(msgspec.Struct, frozen=True):
+    """The immutable claims about a VM that travel in its domain's metadata, signed by the controller."""
+
+    pool: str
+    vm: VmId
+    tenant: str
+    uuid: str
+    macs: tuple[str, ...]
+    volumes: tuple[str, ...] = ()
+    lineage: tuple[VmId, ...] = ()
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """Everything one host enforces at one revision. A host takes only a higher revision than it has.
+
+    ``adoptions`` (VM id → compact JWS passport) are VMs whose domain has no passport yet: the host that holds the
+    domain with that uuid writes it there. ``draining`` hosts admit no VM that arrives or starts.
+    """
+
+    pool: str
+    host: HostId
+    host_name: str
+    revision: Revision
+    stage: Stage
+    issued_at: float
+    segments: tuple[Digest, ...]
+    programs: tuple[Digest, ...]
+    rules: tuple[RuleName, ...]
+    members: tuple[Member, ...]
+    draining: bool = False
+    adoptions: dict[str, str] = {}

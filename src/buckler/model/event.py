@@ -1,0 +1,68 @@
+"""What happened, as hosts and controllers tell it to the ledger."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class EventKind(StrEnum):
+    """The field-standard word for each thing that is recorded. Every kind is one ledger entry."""
+
+    VM_REGISTERED = "vm.registered"
+    VM_ADOPTED = "vm.adopted"
+    VM_CHANGED = "vm.changed"
+    VM_DELETED = "vm.deleted"
+    VM_LABELLED = "vm.labelled"
+    VM_QUARANTINED = "vm.quarantined"
+    VM_RELEASED = "vm.released"
+    DOMAIN_DEFINED = "domain.defined"
+    DOMAIN_UNDEFINED = "domain.undefined"
+    DOMAIN_STARTED = "domain.started"
+    DOMAIN_RESUMED = "domain.resumed"
+    DOMAIN_SUSPENDED = "domain.suspended"
+    DOMAIN_STOPPED = "domain.stopped"
+    DOMAIN_CRASHED = "domain.crashed"
+    DOMAIN_ROGUE = "domain.rogue"
+    INTERFACE_ADMITTED = "interface.admitted"
+    INTERFACE_REFUSED = "interface.refused"
+    INTERFACE_REMOVED = "interface.removed"
+    INTERFACE_DETACHED = "interface.detached"
+    ADDRESS_CHANGED = "address.changed"
+    GATE_ALLOWED = "gate.allowed"
+    GATE_REFUSED = "gate.refused"
+    MIGRATION_PREPARED = "migration.prepared"
+    MIGRATION_ARRIVED = "migration.arrived"
+    MIGRATION_LEFT = "migration.left"
+    MIGRATION_ABORTED = "migration.aborted"
+    POLICY_CHANGED = "policy.changed"
+    NETWORK_CHANGED = "network.changed"
+    REVISION_ENFORCED = "revision.enforced"
+    DRIFT_REPAIRED = "drift.repaired"
+    AGENT_STARTED = "agent.started"
+    AGENT_STOPPED = "agent.stopped"
+    CONTROLLER_STARTED = "controller.started"
+    GAP = "gap"
+    HOST_JOINED = "host.joined"
+    HOST_DRAINED = "host.drained"
+    HOST_UNDRAINED = "host.undrained"
+    HOST_REVOKED = "host.revoked"
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One thing that happened. ``at`` is Unix time in seconds; ``sequence`` rises by one per host (0: a controller's).
+
+    ``detail`` holds plain JSON values. A host's event is stored once per (host, sequence), however often it is sent.
+    """
+
+    kind: EventKind
+    at: float
+    host: str = ""
+    sequence: int = 0
+    vm: str = ""
+    tenant: str = ""
+    actor: str = ""
+    cause: str = ""
+    detail: dict[str, Any] = {}

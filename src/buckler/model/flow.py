@@ -1,0 +1,32 @@
+"""Flow records: who spoke with whom, by identity, and what became of it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class FlowRecord(msgspec.Struct, frozen=True):
+    """Packets of one connection attempt or of one refusal, as one shield saw them.
+
+    ``local`` is the VM whose shield judged; ``peer`` is a VM's name, or ``world``, ``host``, ``group``, ``infra``.
+    ``direction`` is ``egress`` or ``ingress``; ``verdict`` is ``allow`` or ``deny``; ``reason`` is the name of the
+    REASON_* in bpf/abi.h, ``rule`` and ``policy`` name what decided (empty: default deny). Times are Unix seconds.
+    """
+
+    at: float
+    host: str
+    local: str
+    peer: str
+    direction: str
+    verdict: str
+    reason: str
+    protocol: str
+    source: str
+    destination: str
+    source_port: int
+    destination_port: int
+    policy: str = ""
+    rule: str = ""
+    packets: int = 1
+    bytes: int = 0
+    shed_before: int = 0

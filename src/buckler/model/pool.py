@@ -1,0 +1,83 @@
+"""What a pool holds: VMs with their interfaces, the networks they stand in, the hosts that run them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from buckler.model.ids import HostId, VmId, VmNumber, Zone
+
+
+class ShieldMode(StrEnum):
+    """``enforce`` drops what policy denies; ``observe`` lets it pass and records it (listed by ``unprotected``).
+
+    Anti-spoofing and the protection of hosts hold in both.
+    """
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+
+
+class Interface(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One virtual network card. ``addresses`` are declared, without prefix length; EUI-64 link-local is implied."""
+
+    mac: str
+    network: str
+    addresses: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+
+
+class Vm(msgspec.Struct, frozen=True):
+    """A registered VM. ``labels`` are its own; those of interface and network join them per interface."""
+
+    id: VmId
+    number: VmNumber
+    name: str
+    tenant: str
+    uuid: str
+    labels: dict[str, str] = {}
+    interfaces: tuple[Interface, ...] = ()
+    mode: ShieldMode = ShieldMode.ENFORCE
+
+
+class Network(msgspec.Struct, frozen=True):
+    """A bridge (and VLAN) that belongs to one tenant: the zone of every address look-up.
+
+    ``dhcp_servers`` and ``routers`` are the only addresses whose DHCP answers and router advertisements
+    reach a VM. ``gateway`` lists addresses that the hypervisor host itself serves on the bridge (identity
+    HOST); without it guests cannot reach the host at all.
+    """
+
+    name: str
+    zone: Zone
+    tenant: str
+    bridge: str
+    vlan: int = 0
+    cidrs: tuple[str, ...] = ()
+    dhcp_servers: tuple[str, ...] = ()
+    routers: tuple[str, ...] = ()
+    gateway: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+
+
+class HostState(StrEnum):
+    """``active`` takes VMs; ``draining`` and ``drained`` take none; ``revoked`` is no member any more."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"
+    DRAINED = "drained"
+    REVOKED = "revoked"
+
+
+class Host(msgspec.Struct, frozen=True):
+    """A hypervisor host. ``addresses`` are its underlay, migration and management addresses: never a guest's peer."""
+
+    id: HostId
+    name: str
+    public_key: str
+    fabric: str
+    addresses: tuple[str, ...] = ()
+    migrate_uri: str = ""
+    labels: dict[str, str] = {}
+    state: HostState = HostState.ACTIVE

@@ -1,0 +1,1 @@
+"""The doors to the world: one small Protocol per file, in the words of the domain."""

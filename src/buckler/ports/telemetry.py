@@ -1,0 +1,73 @@
+"""The door to what shields counted and saw."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+
+class ShieldEvent(msgspec.Struct, frozen=True, array_like=True):
+    """One first packet or refusal. Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d. ``at`` is CLOCK_BOOTTIME ns."""
+
+    at: int
+    ifindex: int
+    vm: int
+    peer_vm: int
+    peer_identity: int
+    rule: int
+    observed: int
+    length: int
+    source: bytes
+    destination: bytes
+    source_port: int
+    destination_port: int
+    ethertype: int
+    protocol: int
+    direction: int
+    allowed: bool
+    reason: int
+
+
+class Shed(msgspec.Struct, frozen=True):
+    """Events that were not delivered since loading: ring full, and over the rate budget."""
+
+    lost: int
+    suppressed: int
+
+
+class ReasonCount(msgspec.Struct, frozen=True):
+    packets: int
+    bytes: int
+
+
+class PairCount(msgspec.Struct, frozen=True, array_like=True):
+    """Packets between a local VM and a peer decided by one rule in one direction."""
+
+    vm: int
+    peer_vm: int
+    peer_identity: int
+    rule: int
+    direction: int
+    allowed: bool
+    packets: int
+    bytes: int
+
+
+class Telemetry(Protocol):
+    """Counters never go back while a tap lives; the sums of reasons equal the packets that the tap saw."""
+
+    def events(self, limit: int) -> list[ShieldEvent]:
+        """Take up to ``limit`` events, oldest first; each is given once."""
+
+    def shed(self) -> Shed:
+        """How many events were not delivered."""
+
+    def reasons(self, ifindex: int) -> dict[tuple[int, int], ReasonCount]:
+        """(direction, reason) → count for one tap; reason numbers are REASON_* of bpf/abi.h."""
+
+    def pairs(self) -> list[PairCount]:
+        """Counts per pair and rule, and those that found no room under peer_vm = peer_identity = rule = 0xffffffff."""
+
+    def connections(self, ifindex: int) -> tuple[int, int]:
+        """(established, half-open) connections of one tap."""
