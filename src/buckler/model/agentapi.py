@@ -3,6 +3,7 @@
 =======  ======================  ===========================================================================
 method   path                    body → answer
 =======  ======================  ===========================================================================
+GET      /agent/v1/ca            → CaCertificate (fetched unverified: believed only if it has the token's digest)
 POST     /agent/v1/join          JoinRequest → JoinResponse (the single-use token is the only credential)
 POST     /agent/v1/nonce         NonceRequest → NonceResponse
 POST     /agent/v1/token         TokenRequest → TokenResponse (5 minutes)
@@ -15,7 +16,13 @@ POST     /agent/v1/flows         FlowBatch → 204
 POST     /agent/v1/tasks         TaskReport → 204
 =======  ======================  ===========================================================================
 
-All but the first three carry ``Authorization: Bearer``. Errors are RFC 9457 problems.
+All but the first four carry ``Authorization: Bearer``. Errors are RFC 9457 problems.
+
+A join token is the text ``bjt1.<id>.<secret>.<digest>``: ``digest`` is the lower-case hexadecimal SHA-256 of the DER
+of the pool's CA certificate, whose key IS the pool root key. A joining agent gets ``/agent/v1/ca`` without checking
+TLS, compares the digest, and only then joins over TLS checked against exactly that certificate, sending the whole text.
+A wrong token or host gets 401; a revoked host 403; a body that is too large 413; too many failures 429.
+Events must continue where the last batch ended: a gap gets 409, whose problem has the member ``through``.
 """
 
 from __future__ import annotations
@@ -32,6 +39,12 @@ from buckler.model.ids import Digest, HostId, Revision, VmId
 from buckler.model.program import Program
 
 
+class CaCertificate(msgspec.Struct, frozen=True):
+    """The pool root as an X.509 certificate in PEM: what TLS to the controllers is checked against, and nothing else."""
+
+    certificate: str
+
+
 class JoinRequest(msgspec.Struct, frozen=True):
     """A new host's request. ``public_key``: see trust.statement.key_text; ``migrate_uri``: libvirt's, as peers reach it."""
 
@@ -44,12 +57,17 @@ class JoinRequest(msgspec.Struct, frozen=True):
 
 
 class JoinResponse(msgspec.Struct, frozen=True):
-    """``issuers`` is a statement of kind ISSUERS by the pool root: payload Issuers."""
+    """``issuers`` is a statement of kind ISSUERS by the pool root: payload Issuers.
+
+    ``root_key`` (trust.statement.key_text) must be the public key of ``ca_certificate`` (PEM), which must be the one
+    that the token's digest names: the agent keeps both.
+    """
 
     pool: str
     host: HostId
     root_key: str
     issuers: str
+    ca_certificate: str = ""
 
 
 class Issuers(msgspec.Struct, frozen=True):
