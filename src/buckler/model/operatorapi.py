@@ -334,13 +334,11 @@ class JoinTokenRequest(_Request, frozen=True):
 
 
 class JoinToken(_Answer, frozen=True):
-    """Single use. ``root_key`` pins the pool, ``certificate_digest`` the TLS endpoint ``url``."""
+    """Single use. ``token`` is the text of model.agentapi, which pins the pool; ``url`` is where the agent joins."""
 
     token: str
     expires_at: float
     url: str = ""
-    root_key: str = ""
-    certificate_digest: str = ""
 
 
 class Step(_Answer, frozen=True):
