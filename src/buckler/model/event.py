@@ -43,12 +43,17 @@ class EventKind(StrEnum):
     DRIFT_REPAIRED = "drift.repaired"
     AGENT_STARTED = "agent.started"
     AGENT_STOPPED = "agent.stopped"
+    AGENT_LOST = "agent.lost"
     CONTROLLER_STARTED = "controller.started"
     GAP = "gap"
+    HOST_INVITED = "host.invited"
     HOST_JOINED = "host.joined"
     HOST_DRAINED = "host.drained"
     HOST_UNDRAINED = "host.undrained"
     HOST_REVOKED = "host.revoked"
+    KEY_ROTATED = "key.rotated"
+    TASK_ORDERED = "task.ordered"
+    TASK_ENDED = "task.ended"
 
 
 class Event(msgspec.Struct, frozen=True):
