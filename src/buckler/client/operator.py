@@ -1,0 +1,285 @@
+"""The typed client of the operator API over its unix socket: one method per path of model.operatorapi.
+
+Owns the calls and the translation of what goes wrong; decides nothing and prints nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from buckler.model import operatorapi as api
+from buckler.model.operatorapi import PREFIX, SOCKET, Problem
+
+T = TypeVar("T")
+Query = dict[str, str | int | float]
+
+
+class OperatorFailed(Exception):
+    """The controller refused, or could not be spoken to (``problem.status`` 0). Carries every problem."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(": ".join(part for part in (problem.title, problem.detail) if part))
+        self.problem = problem
+
+    @property
+    def is_unreachable(self) -> bool:
+        """Say whether no controller answered at all."""
+        return self.problem.status == 0
+
+
+class OperatorClient:
+    """A connection to one controller. Every method raises OperatorFailed and nothing else."""
+
+    def __init__(self, socket: str = SOCKET, transport: httpx.BaseTransport | None = None) -> None:
+        self._socket = socket
+        self._http = httpx.Client(
+            transport=transport or httpx.HTTPTransport(uds=socket),
+            base_url="http://buckler",
+            headers={"Accept": "application/json"},
+        )
+
+    def __enter__(self) -> OperatorClient:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._http.close()
+
+    # documents
+
+    def apply(self, request: api.ApplyRequest) -> api.ApplyResult:
+        """Create, replace and delete documents, all or nothing."""
+        return self._send("POST", "/apply", api.ApplyResult, body=request, patience=request.wait)
+
+    def diff(self, request: api.ApplyRequest) -> api.DiffResult:
+        """Say what ``apply`` would change."""
+        return self._send("POST", "/diff", api.DiffResult, body=request)
+
+    def documents(self, kind: str = "", tenant: str = "", selector: str = "") -> tuple[api.DocumentItem, ...]:
+        """List documents; empty arguments do not narrow."""
+        query = _query(kind=kind, tenant=tenant, selector=selector)
+        return self._send("GET", "/documents", tuple[api.DocumentItem, ...], query=query)
+
+    def document(self, kind: str, tenant: str, name: str) -> api.DocumentItem:
+        """Get one document."""
+        return self._send("GET", _path("documents", kind, tenant, name), api.DocumentItem)
+
+    def delete(self, reference: api.Reference, *, dry_run: bool = False) -> api.ApplyResult:
+        """Delete one document; with an etag only if nobody changed it since."""
+        path = _path("documents", reference.kind, reference.tenant, reference.name)
+        return self._send("DELETE", path, api.ApplyResult, query=_query(dryRun=dry_run), etag=reference.etag)
+
+    def label(self, reference: api.Reference, request: api.LabelRequest) -> api.ApplyResult:
+        """Set and remove labels of one document."""
+        path = _path("documents", reference.kind, reference.tenant, reference.name, "labels")
+        return self._send("PATCH", path, api.ApplyResult, body=request, etag=reference.etag)
+
+    # VMs
+
+    def vms(self, tenant: str = "", selector: str = "") -> tuple[api.VmView, ...]:
+        """List registered VMs."""
+        return self._send("GET", "/vms", tuple[api.VmView, ...], query=_query(tenant=tenant, selector=selector))
+
+    def vm(self, vm: str, tenant: str = "") -> api.VmView:
+        """Show one VM by name or id."""
+        return self._send("GET", _path("vms", vm), api.VmView, query=_query(tenant=tenant))
+
+    def adopt(self, request: api.AdoptRequest) -> api.VmView:
+        """Register a domain that is a rogue until then."""
+        return self._send("POST", "/vms/adopt", api.VmView, body=request)
+
+    def passport(self, vm: str, tenant: str = "") -> api.PassportView:
+        """Show the signed statement about a VM."""
+        return self._send("GET", _path("vms", vm, "passport"), api.PassportView, query=_query(tenant=tenant))
+
+    def history(self, vm: str, tenant: str = "", limit: int = 0) -> tuple[api.HistoryEntry, ...]:
+        """Tell a VM's life, oldest first; the newest ``limit`` entries (0: all)."""
+        query = _query(tenant=tenant, limit=limit)
+        return self._send("GET", _path("vms", vm, "history"), tuple[api.HistoryEntry, ...], query=query)
+
+    def quarantine(self, vm: str, request: api.QuarantineRequest, tenant: str = "") -> api.VmView:
+        """Cut a VM off, at both ends of everything."""
+        return self._send("POST", _path("vms", vm, "quarantine"), api.VmView, body=request, query=_query(tenant=tenant))
+
+    def release(self, vm: str, request: api.QuarantineRequest, tenant: str = "") -> api.VmView:
+        """End a quarantine."""
+        return self._send("POST", _path("vms", vm, "release"), api.VmView, body=request, query=_query(tenant=tenant))
+
+    def migrate(self, vm: str, request: api.MigrateRequest, tenant: str = "") -> api.TaskView:
+        """Ask a VM's host to move it live."""
+        return self._send("POST", _path("vms", vm, "migrate"), api.TaskView, body=request, query=_query(tenant=tenant))
+
+    # hosts
+
+    def hosts(self) -> tuple[api.HostView, ...]:
+        """List the pool's hosts."""
+        return self._send("GET", "/hosts", tuple[api.HostView, ...])
+
+    def host(self, host: str) -> api.HostView:
+        """Show one host by name or id."""
+        return self._send("GET", _path("hosts", host), api.HostView)
+
+    def drain(self, host: str, request: api.HostRequest) -> api.HostChange:
+        """Take no VM any more and move away those that are there."""
+        return self._send("POST", _path("hosts", host, "drain"), api.HostChange, body=request)
+
+    def undrain(self, host: str, request: api.HostRequest) -> api.HostChange:
+        """Take VMs again."""
+        return self._send("POST", _path("hosts", host, "undrain"), api.HostChange, body=request)
+
+    def revoke(self, host: str, request: api.HostRequest) -> api.HostChange:
+        """End a host's membership at once."""
+        return self._send("POST", _path("hosts", host, "revoke"), api.HostChange, body=request)
+
+    def create_join_token(self, request: api.JoinTokenRequest) -> api.JoinToken:
+        """Make a single-use token for a new host."""
+        return self._send("POST", "/join-tokens", api.JoinToken, body=request)
+
+    # answers about the pool
+
+    def explain(self, origin: str, to: str, protocol: str, port: int, tenant: str = "") -> api.Explanation:
+        """Say what both ends' shields would do, and why."""
+        query = _query(protocol=protocol, tenant=tenant) | {"from": origin, "to": to, "port": port}
+        return self._send("GET", "/explain", api.Explanation, query=query)
+
+    def reach(self, tenant: str = "") -> api.Reach:
+        """Get the matrix of what may be sent between all VMs."""
+        return self._send("GET", "/reach", api.Reach, query=_query(tenant=tenant))
+
+    def flows(
+        self, verdict: str = "", origin: str = "", to: str = "", after: int = 0, limit: int = 0
+    ) -> tuple[api.FlowItem, ...]:
+        """Get recorded flows, oldest first."""
+        query = _flow_query(verdict, origin, to, after, limit)
+        return self._send("GET", "/flows", tuple[api.FlowItem, ...], query=query)
+
+    def follow_flows(
+        self, verdict: str = "", origin: str = "", to: str = "", after: int = 0, limit: int = 0
+    ) -> Iterator[api.FlowItem]:
+        """Yield flows as they are recorded, until the controller goes away."""
+        query = _flow_query(verdict, origin, to, after, limit) | {"follow": "true"}
+        try:
+            with self._http.stream("GET", PREFIX + "/flows", params=query, timeout=httpx.Timeout(30)) as response:
+                if response.is_error:
+                    response.read()
+                    raise OperatorFailed(_problem_of(response))
+                for line in response.iter_lines():
+                    if line.strip():
+                        yield _decode(line.encode(), api.FlowItem)
+        except httpx.HTTPError as error:
+            raise OperatorFailed(self._unreachable(error)) from error
+
+    def tasks(self) -> tuple[api.TaskView, ...]:
+        """List what hosts were asked to do."""
+        return self._send("GET", "/tasks", tuple[api.TaskView, ...])
+
+    def task(self, task: str) -> api.TaskView:
+        """Show one task."""
+        return self._send("GET", _path("tasks", task), api.TaskView)
+
+    def status(self) -> api.PoolStatus:
+        """Get the pool's state, host by host."""
+        return self._send("GET", "/status", api.PoolStatus)
+
+    def unprotected(self) -> tuple[api.Unprotected, ...]:
+        """List VMs whose shield does not enforce."""
+        return self._send("GET", "/unprotected", tuple[api.Unprotected, ...])
+
+    def rogues(self) -> tuple[api.Rogue, ...]:
+        """List domains that nobody registered."""
+        return self._send("GET", "/rogues", tuple[api.Rogue, ...])
+
+    def ledger_page(self, after: int = 0, limit: int = 1000) -> api.LedgerPage:
+        """Get signed entries in order."""
+        return self._send("GET", "/ledger/entries", api.LedgerPage, query=_query(after=after, limit=limit))
+
+    def ledger_keys(self) -> api.LedgerKeys:
+        """Get what a verifier needs beside the entries."""
+        return self._send("GET", "/ledger/keys", api.LedgerKeys)
+
+    def metrics(self) -> str:
+        """Get Prometheus text."""
+        return self._request("GET", "/metrics").text
+
+    def openapi(self) -> dict[str, Any]:
+        """Get the API's own description."""
+        return self._send("GET", "/openapi.json", dict[str, Any])
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        answer: type[T],
+        body: msgspec.Struct | None = None,
+        query: Query | None = None,
+        etag: str = "",
+        patience: float = 0,
+    ) -> T:
+        return _decode(self._request(method, path, body, query, etag, patience).content, answer)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: msgspec.Struct | None = None,
+        query: Query | None = None,
+        etag: str = "",
+        patience: float = 0,
+    ) -> httpx.Response:
+        headers = {"If-Match": etag} if etag else {}
+        content = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            content = msgspec.json.encode(body)
+        timeout = httpx.Timeout(60 + patience, connect=5)
+        try:
+            response = self._http.request(
+                method, PREFIX + path, params=query, content=content, headers=headers, timeout=timeout
+            )
+        except httpx.HTTPError as error:
+            raise OperatorFailed(self._unreachable(error)) from error
+        if not response.is_success:
+            raise OperatorFailed(_problem_of(response))
+        return response
+
+    def _unreachable(self, error: httpx.HTTPError) -> Problem:
+        return Problem(title=f"no controller answers at {self._socket}", status=0, detail=str(error))
+
+
+def _query(**wanted: str | int | float | bool) -> Query:
+    """Leave out what is empty; write truth as JSON does."""
+    return {name: "true" if value is True else value for name, value in wanted.items() if value}
+
+
+def _flow_query(verdict: str, origin: str, to: str, after: int, limit: int) -> Query:
+    query = _query(verdict=verdict, to=to, after=after, limit=limit)
+    return query | {"from": origin} if origin else query
+
+
+def _path(*parts: str) -> str:
+    return "".join("/" + quote(part, safe="") for part in parts)
+
+
+def _decode(content: bytes, answer: type[T]) -> T:
+    try:
+        return msgspec.json.decode(content, type=answer)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        detail = f"{error}; client and controller may be of different versions"
+        raise OperatorFailed(Problem("the controller's answer is not understood", 502, detail)) from error
+
+
+def _problem_of(response: httpx.Response) -> Problem:
+    """Read the problem of an error answer; one that is none of ours keeps its status and a little of its text."""
+    try:
+        return msgspec.json.decode(response.content, type=Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Problem(f"the controller answered {response.status_code}", response.status_code, response.text[:200])
