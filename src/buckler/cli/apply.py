@@ -1,0 +1,135 @@
+"""``apply`` and ``diff``: documents from files into the pool. Checks nothing itself: the controller does, all at once."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import click
+
+from buckler.cli.output import as_yaml, dry_run_option, output_option, show, words
+from buckler.cli.session import EXIT_UNFINISHED, EXIT_USAGE, Failed, issue_lines, operator
+from buckler.cli.source import files_option, read_sources
+from buckler.model.operatorapi import ApplyRequest, ApplyResult, Change, DiffResult, DocumentDiff, HostWait, Issue
+
+
+@click.command()
+@files_option(required=True)
+@dry_run_option
+@click.option(
+    "--wait", type=click.FloatRange(min=0), default=10, show_default=True, metavar="SECONDS",
+    help="How long to wait until every reachable host enforces it in its kernel; 0: only until it is committed.",
+)  # fmt: skip
+@output_option("table", "json", "yaml", "name")
+@click.pass_context
+def apply(context: click.Context, filenames: tuple[str, ...], dry_run: bool, wait: float, output: str) -> None:
+    """Create or replace documents from files, all or nothing.
+
+    Everything named by -f is one change: if one document has a problem, all problems are told and nothing is applied.
+    Documents that are in the pool but not in the files stay as they are.
+
+    \b
+    Examples:
+      buckler apply -f examples/shop/
+      buckler apply -f web.yaml --dry-run
+      cat web.yaml | buckler apply -f -
+
+    Exit codes: 0 applied and enforced, 1 refused, 4 applied, but some host does not enforce it yet.
+    """
+    sources = read_sources(filenames)
+    with operator(context) as client:
+        result = client.apply(ApplyRequest(files=sources, dry_run=dry_run, wait=wait))
+    report(result, output, wait=wait)
+
+
+def report(result: ApplyResult, output: str = "table", *, wait: float = 0) -> None:
+    """Print the result of a change; ends the command when hosts are behind after ``wait`` seconds."""
+    show_warnings(result.warnings)
+    if output == "table":
+        click.echo("\n".join(result_lines(result)))
+    else:
+        show(result, output, lambda: _no_table(), lambda: (change_name(change) for change in result.changes))
+    if result.waiting and wait:
+        raise Failed(*waiting_lines(result.waiting), exit_code=EXIT_UNFINISHED)
+
+
+def show_warnings(warnings: tuple[Issue, ...]) -> None:
+    """Print warnings to standard error."""
+    for warning in warnings:
+        click.echo("warning:" + "\n".join(issue_lines(warning))[1:], err=True)
+
+
+def change_name(change: Change | DocumentDiff) -> str:
+    """Write ``kind/name``, with the tenant where it is not the default one."""
+    name = f"{change.kind.lower()}/{change.name}"
+    return name if change.tenant == "default" else f"{name} (tenant {change.tenant})"
+
+
+def result_lines(result: ApplyResult) -> list[str]:
+    """Write what became of each document, and the revision."""
+    suffix = " (dry run)" if result.dry_run else ""
+    lines = [f"{change_name(change)} {change.action}{suffix}" for change in result.changes]
+    if result.revision and not result.dry_run:
+        where = "" if result.waiting else ", enforced by every host of the pool"
+        lines.append(f"revision {result.revision} committed{where}")
+    return lines or ["nothing to do"]
+
+
+def waiting_lines(waiting: tuple[HostWait, ...]) -> list[str]:
+    """Write which hosts are behind, and why."""
+    lines = [f"committed, but not yet enforced by {words(host.host for host in waiting)}"]
+    for host in waiting:
+        reason = f" ({host.reason})" if host.reason else ""
+        lines.append(f"  {host.host} enforces revision {host.enforced}, wanted {host.wanted}{reason}")
+    return lines
+
+
+@click.command()
+@files_option(required=True)
+@output_option("table", "json", "yaml", "name")
+@click.pass_context
+def diff(context: click.Context, filenames: tuple[str, ...], output: str) -> None:
+    """Show what apply would change: documents line by line, and what may be sent afterwards.
+
+    \b
+    Example:
+      buckler diff -f examples/shop/ || echo "there is something to apply"
+
+    Exit codes: 0 nothing would change, 1 something would, 2 or more: the documents have problems, or no answer.
+    """
+    try:
+        sources = read_sources(filenames)
+    except Failed as failed:
+        failed.exit_code = EXIT_USAGE
+        raise
+    with operator(context, refused=EXIT_USAGE) as client:
+        result = client.diff(ApplyRequest(files=sources, dry_run=True))
+    show_warnings(result.warnings)
+    changed = [document for document in result.documents if document.before != document.after]
+    if output != "table":
+        show(result, output, lambda: _no_table(), lambda: (change_name(document) for document in changed))
+    elif changed:
+        click.echo("\n".join(diff_lines(result)))
+    context.exit(1 if changed else 0)
+
+
+def diff_lines(result: DiffResult) -> list[str]:
+    """Write a unified diff of the documents, then what changes between VMs."""
+    lines: list[str] = []
+    for document in result.documents:
+        before, after = _lines(document.before), _lines(document.after)
+        name = change_name(document)
+        lines += difflib.unified_diff(before, after, f"pool/{name}", f"files/{name}", lineterm="")
+    if result.reach:
+        lines += ["", "What may be sent:"]
+    for pair in result.reach:
+        lines.append(f"  {pair.origin} → {pair.to}: {words(pair.before, 'nothing')} ⇒ {words(pair.after, 'nothing')}")
+    return lines
+
+
+def _lines(document: dict[str, Any] | None) -> list[str]:
+    return as_yaml(document).splitlines() if document else []
+
+
+def _no_table() -> Any:
+    raise AssertionError("the table form is written by the caller")

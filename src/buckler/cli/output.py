@@ -1,0 +1,143 @@
+"""How answers are written: tables, JSON, YAML, names. Values in, text out; only ``show`` prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, TypeVar
+
+import click
+import msgspec
+
+F = TypeVar("F", bound=Callable[..., Any])
+STYLES = {
+    "allow": "green", "enforce": "green", "enforced": "green", "active": "green", "running": "green", "yes": "green",
+    "deny": "red", "revoked": "red", "lost": "red", "quarantined": "red", "failed": "red",
+    "observe": "yellow", "draining": "yellow", "drained": "yellow", "behind": "yellow",
+}  # fmt: skip
+
+
+class Table(NamedTuple):
+    """``wide`` columns come after ``columns`` and are shown by ``-o wide`` only; rows hold both."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    wide: tuple[str, ...] = ()
+    empty: str = "nothing found"
+
+
+def output_option(*formats: str) -> Callable[[F], F]:
+    """Add ``-o``; the first format is the default."""
+    return click.option(
+        "-o", "--output", type=click.Choice(formats), default=formats[0], show_default=True, help="Form of the answer."
+    )
+
+
+def tenant_option(text: str = "Only this tenant's.") -> Callable[[F], F]:
+    """Add ``-n``, as kubectl's namespace."""
+    return click.option("-n", "--tenant", default="", metavar="TENANT", help=text)
+
+
+def dry_run_option(function: F) -> F:
+    """Add ``--dry-run``."""
+    return click.option("--dry-run", is_flag=True, help="Check and tell what would happen; change nothing.")(function)
+
+
+def show(value: Any, output: str, table: Callable[[], Table], names: Callable[[], Iterable[str]]) -> None:
+    """Print ``value`` in one of the five forms."""
+    match output:
+        case "json":
+            click.echo(as_json(value))
+        case "yaml":
+            click.echo(as_yaml(value), nl=False)
+        case "name":
+            for name in names():
+                click.echo(name)
+        case _:
+            show_table(table(), wide=output == "wide")
+
+
+def show_table(table: Table, *, wide: bool = False, grid: bool = False) -> None:
+    """Print a table: coloured by rich on a terminal, plain columns elsewhere."""
+    if not table.rows:
+        click.echo(table.empty, err=True)
+    elif sys.stdout.isatty():
+        _show_rich(table, wide=wide, grid=grid)
+    else:
+        click.echo(plain_table(table, wide=wide))
+
+
+def plain_table(table: Table, *, wide: bool = False) -> str:
+    """Write columns three blanks apart, as kubectl does."""
+    headings, rows = _cells(table, wide=wide)
+    widths = [max(len(row[number]) for row in [headings, *rows]) for number in range(len(headings))]
+    lines = [
+        "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [headings, *rows]
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def as_json(value: Any) -> str:
+    """Write indented JSON with the API's names."""
+    return json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False)
+
+
+def as_yaml(value: Any) -> str:
+    """Write YAML with the API's names, in the API's order."""
+    import yaml
+
+    return yaml.safe_dump(msgspec.to_builtins(value), sort_keys=False, allow_unicode=True, width=120)
+
+
+def moment(at: float) -> str:
+    """Write a time in UTC to the second, or a dash when there is none."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ") if at else "-"
+
+
+def ago(at: float, now: float) -> str:
+    """Write how long ago something was: ``12s``, ``5m``, ``3h``, ``2d``, or ``never``."""
+    if not at:
+        return "never"
+    seconds = max(0, int(now - at))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def words(items: Iterable[str], nothing: str = "-") -> str:
+    """Join with commas, or say that there is nothing."""
+    return ",".join(items) or nothing
+
+
+def label_words(labels: dict[str, str]) -> str:
+    """Write labels as a selector would read them."""
+    return words(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def fields(pairs: Sequence[tuple[str, str]], indent: str = "") -> list[str]:
+    """Write ``name:  value`` lines with the values below each other."""
+    width = max((len(name) for name, _ in pairs), default=0) + 2
+    return [f"{indent}{(name + ':').ljust(width)} {value}".rstrip() for name, value in pairs]
+
+
+def _cells(table: Table, *, wide: bool) -> tuple[list[str], list[list[str]]]:
+    count = len(table.columns) + (len(table.wide) if wide else 0)
+    return list((table.columns + table.wide)[:count]), [list(row[:count]) for row in table.rows]
+
+
+def _show_rich(table: Table, *, wide: bool, grid: bool) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    headings, rows = _cells(table, wide=wide)
+    screen = RichTable(box=box.SQUARE if grid else None, pad_edge=grid, show_lines=grid, header_style="bold")
+    for heading in headings:
+        screen.add_column(heading, overflow="fold")
+    for row in rows:
+        screen.add_row(*(Text(cell, style=STYLES.get(cell.split(" ")[0].lower(), "")) for cell in row))
+    Console().print(screen)

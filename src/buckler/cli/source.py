@@ -1,0 +1,89 @@
+"""Where documents come from: files, folders, standard input. Reads text; what it means is the controller's to say."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from buckler.cli.session import Failed
+from buckler.model.operatorapi import Reference, SourceFile
+
+F = TypeVar("F", bound=Callable[..., Any])
+SUFFIXES = (".yaml", ".yml", ".json")
+LIMIT = 8 * 1024 * 1024
+
+
+def files_option(*, required: bool) -> Callable[[F], F]:
+    """Add ``-f``, any number of times."""
+    return click.option(
+        "-f", "--filename", "filenames", multiple=True, required=required, metavar="FILE|DIR|-",
+        help="A file, a folder (its .yaml, .yml and .json files, and those of folders below) or - for standard input.",
+        type=click.Path(allow_dash=True),
+    )  # fmt: skip
+
+
+def read_sources(filenames: Iterable[str]) -> tuple[SourceFile, ...]:
+    """Read everything that ``-f`` named, in a stable order, each file once."""
+    sources: dict[str, SourceFile] = {}
+    for filename in filenames:
+        for source in [_standard_input()] if filename == "-" else _read(Path(filename)):
+            sources.setdefault(source.name, source)
+    return tuple(sources.values())
+
+
+def references_in(sources: Sequence[SourceFile]) -> tuple[Reference, ...]:
+    """Name the documents in ``sources``. Whatever is no document ends the command: nothing is guessed."""
+    import yaml
+
+    found = []
+    for source in sources:
+        try:
+            documents = [document for document in yaml.safe_load_all(source.text) if document is not None]
+        except yaml.YAMLError as error:
+            raise Failed(f"{source.name} is not YAML: {error}") from error
+        found += [_reference(source.name, document) for document in documents]
+    return tuple(found)
+
+
+def _reference(file: str, document: object) -> Reference:
+    metadata = document.get("metadata") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(metadata, dict):
+        raise Failed(f"{file} holds something that is no document: it has no metadata")
+    kind, name, tenant = document.get("kind"), metadata.get("name"), metadata.get("tenant", "default")
+    if not (isinstance(kind, str) and isinstance(name, str) and isinstance(tenant, str)):
+        raise Failed(f"{file} holds a document without kind or metadata.name")
+    return Reference(kind=kind, name=name, tenant=tenant)
+
+
+def _standard_input() -> SourceFile:
+    return SourceFile(name="<stdin>", text=_text("<stdin>", sys.stdin.buffer.read(LIMIT + 1)))
+
+
+def _read(path: Path) -> list[SourceFile]:
+    try:
+        if not path.is_dir():
+            return [_read_file(path)]
+        paths = sorted(each for each in path.rglob("*") if each.suffix in SUFFIXES and each.is_file())
+        if not paths:
+            raise Failed(f"{path} holds no {', '.join(SUFFIXES)} file")
+        return [_read_file(each) for each in paths]
+    except OSError as error:
+        raise Failed(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _read_file(path: Path) -> SourceFile:
+    with path.open("rb") as file:
+        return SourceFile(name=str(path), text=_text(str(path), file.read(LIMIT + 1)))
+
+
+def _text(name: str, content: bytes) -> str:
+    if len(content) > LIMIT:
+        raise Failed(f"{name} is larger than {LIMIT // 1024 // 1024} MiB: surely no document")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Failed(f"{name} is not UTF-8: {error}") from error
