@@ -1,0 +1,1 @@
+"""The lab's guest: what it boots, and how the lab speaks to it."""
