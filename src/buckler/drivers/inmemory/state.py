@@ -1,0 +1,81 @@
+"""ports/state.py in memory, for tests and for hosts that must leave no trace. Forgets everything with its process."""
+
+from __future__ import annotations
+
+import secrets
+
+import msgspec
+
+from buckler.model.agentapi import ObjectEnvelope
+from buckler.model.event import Event
+from buckler.model.ids import Digest, VmId
+from buckler.ports.state import Membership, Remembered, Residence
+
+
+class InMemoryState:
+    """Plain dictionaries."""
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+        self._membership: Membership | None = None
+        self._documents: dict[str, str] = {}
+        self._objects: dict[Digest, ObjectEnvelope] = {}
+        self._spool: list[Event] = []
+        self._sequence = 0
+        self._residences: dict[VmId, Residence] = {}
+        self._remembered = Remembered()
+        self._tasks: set[str] = set()
+
+    def host_key(self) -> bytes:
+        return self._key
+
+    def membership(self) -> Membership | None:
+        return self._membership
+
+    def put_membership(self, membership: Membership) -> None:
+        self._membership = membership
+
+    def document(self, name: str) -> str:
+        return self._documents.get(name, "")
+
+    def put_document(self, name: str, statement: str) -> None:
+        self._documents[name] = statement
+
+    def objects(self) -> dict[Digest, ObjectEnvelope]:
+        return dict(self._objects)
+
+    def put_objects(self, envelopes: dict[Digest, ObjectEnvelope]) -> None:
+        self._objects.update(envelopes)
+
+    def keep_objects(self, needed: frozenset[Digest]) -> None:
+        self._objects = {digest: envelope for digest, envelope in self._objects.items() if digest in needed}
+
+    def record(self, event: Event) -> Event:
+        self._sequence += 1
+        numbered = msgspec.structs.replace(event, sequence=self._sequence)
+        self._spool.append(numbered)
+        return numbered
+
+    def pending(self, limit: int) -> list[Event]:
+        return self._spool[:limit]
+
+    def forget_through(self, sequence: int) -> None:
+        self._spool = [event for event in self._spool if event.sequence > sequence]
+
+    def residences(self) -> dict[VmId, Residence]:
+        return dict(self._residences)
+
+    def put_residence(self, residence: Residence) -> None:
+        self._residences[residence.vm] = residence
+
+    def remembered(self) -> Remembered:
+        return self._remembered
+
+    def remember(self, seen: Remembered) -> None:
+        self._remembered = seen
+
+    def is_done(self, task: str) -> bool:
+        return task in self._tasks
+
+    def mark_done(self, task: str) -> None:
+        self._tasks.add(task)

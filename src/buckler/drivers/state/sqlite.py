@@ -1,0 +1,181 @@
+"""ports/state.py on one SQLite file, every write on disk before it returns. Interprets no statement."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from buckler.model.agentapi import ObjectEnvelope
+from buckler.model.event import Event
+from buckler.model.ids import Digest, VmId
+from buckler.ports.state import Membership, Remembered, Residence, StateFailed
+
+_T = TypeVar("_T")
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS objects (digest TEXT PRIMARY KEY, envelope BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS spool (sequence INTEGER PRIMARY KEY AUTOINCREMENT, event BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS residences (vm TEXT PRIMARY KEY, residence BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS tasks (id TEXT PRIMARY KEY) STRICT;
+"""
+
+
+class SqliteState:
+    """One connection behind one lock: the agent's threads are few and its writes are small."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.RLock()
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path = folder / "state.db"
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise StateFailed(f"{folder}: {error}") from error
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def host_key(self) -> bytes:
+        path = self._folder / "host.key"
+        with self._lock:
+            try:
+                if not path.exists():
+                    _write_once(path, secrets.token_bytes(32))
+                key = path.read_bytes()
+            except OSError as error:
+                raise StateFailed(f"{path}: {error}") from error
+        if len(key) != 32:
+            raise StateFailed(f"{path}: not a key of 32 bytes")
+        return key
+
+    def membership(self) -> Membership | None:
+        value = self._kept("membership")
+        return None if value is None else _decode(value, Membership)
+
+    def put_membership(self, membership: Membership) -> None:
+        self._keep("membership", msgspec.json.encode(membership))
+
+    def document(self, name: str) -> str:
+        value = self._kept(f"document/{name}")
+        return "" if value is None else value.decode()
+
+    def put_document(self, name: str, statement: str) -> None:
+        self._keep(f"document/{name}", statement.encode())
+
+    def objects(self) -> dict[Digest, ObjectEnvelope]:
+        with self._transaction() as db:
+            rows = db.execute("SELECT digest, envelope FROM objects").fetchall()
+        return {Digest(digest): _decode(envelope, ObjectEnvelope) for digest, envelope in rows}
+
+    def put_objects(self, envelopes: dict[Digest, ObjectEnvelope]) -> None:
+        rows = [(digest, msgspec.json.encode(envelope)) for digest, envelope in envelopes.items()]
+        with self._transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO objects VALUES (?, ?)", rows)
+
+    def keep_objects(self, needed: frozenset[Digest]) -> None:
+        with self._transaction() as db:
+            held = {row[0] for row in db.execute("SELECT digest FROM objects")}
+            db.executemany("DELETE FROM objects WHERE digest = ?", [(digest,) for digest in held - needed])
+
+    def record(self, event: Event) -> Event:
+        with self._transaction() as db:
+            sequence = db.execute("INSERT INTO spool (event) VALUES (x'')").lastrowid
+            numbered = msgspec.structs.replace(event, sequence=int(sequence or 0))
+            db.execute("UPDATE spool SET event = ? WHERE sequence = ?", (msgspec.json.encode(numbered), sequence))
+        return numbered
+
+    def pending(self, limit: int) -> list[Event]:
+        with self._transaction() as db:
+            rows = db.execute("SELECT event FROM spool ORDER BY sequence LIMIT ?", (limit,)).fetchall()
+        return [_decode(row[0], Event) for row in rows]
+
+    def forget_through(self, sequence: int) -> None:
+        with self._transaction() as db:
+            db.execute("DELETE FROM spool WHERE sequence <= ?", (sequence,))
+
+    def residences(self) -> dict[VmId, Residence]:
+        with self._transaction() as db:
+            rows = db.execute("SELECT vm, residence FROM residences").fetchall()
+        return {VmId(vm): _decode(residence, Residence) for vm, residence in rows}
+
+    def put_residence(self, residence: Residence) -> None:
+        with self._transaction() as db:
+            row = (residence.vm, msgspec.json.encode(residence))
+            db.execute("INSERT OR REPLACE INTO residences VALUES (?, ?)", row)
+
+    def remembered(self) -> Remembered:
+        value = self._kept("remembered")
+        return Remembered() if value is None else _decode(value, Remembered)
+
+    def remember(self, seen: Remembered) -> None:
+        self._keep("remembered", msgspec.json.encode(seen))
+
+    def is_done(self, task: str) -> bool:
+        with self._transaction() as db:
+            return db.execute("SELECT 1 FROM tasks WHERE id = ?", (task,)).fetchone() is not None
+
+    def mark_done(self, task: str) -> None:
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO tasks VALUES (?)", (task,))
+
+    def _kept(self, name: str) -> bytes | None:
+        with self._transaction() as db:
+            row = db.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def _keep(self, name: str, value: bytes) -> None:
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                except BaseException:
+                    self._db.execute("ROLLBACK")
+                    raise
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise StateFailed(str(error)) from error
+
+
+def _write_once(path: Path, content: bytes) -> None:
+    """Make the file whole, private and on disk, or not at all."""
+    draft = path.with_suffix(".new")
+    draft.unlink(missing_ok=True)
+    handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        os.write(handle, content)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    draft.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _decode(value: bytes, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except msgspec.DecodeError as error:
+        raise StateFailed(f"a stored {kind.__name__} cannot be read: {error}") from error

@@ -1,0 +1,90 @@
+"""The door to what an agent must not forget: identity, last signed state, events not yet handed over."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from buckler.model.agentapi import ObjectEnvelope
+from buckler.model.event import Event
+from buckler.model.ids import Digest, HostId, VmId
+
+
+class StateFailed(Exception):
+    """The disk refused; nothing was half written."""
+
+
+class Membership(msgspec.Struct, frozen=True):
+    """Who this host is in which pool. ``root_key`` and ``ca_certificate`` were proven by the join token."""
+
+    pool: str
+    host: HostId
+    host_name: str
+    controllers: tuple[str, ...]
+    root_key: str
+    ca_certificate: str
+
+
+class Residence(msgspec.Struct, frozen=True):
+    """A VM's stay on a host: ``epoch`` rises with every arrival, the highest is the owner."""
+
+    vm: VmId
+    host: HostId
+    epoch: int
+    since: float
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """What the agent last saw, to name the difference after a blind interval. ``domains`` maps uuid to state."""
+
+    at: float = 0.0
+    revision: int = 0
+    domains: dict[str, str] = {}
+    taps: tuple[str, ...] = ()
+
+
+class State(Protocol):
+    """What a method stored survives a crash of the machine once it returned. All may raise StateFailed."""
+
+    def host_key(self) -> bytes:
+        """The host's Ed25519 key, 32 raw bytes, made on first use; it never leaves."""
+
+    def membership(self) -> Membership | None:
+        """None before the host has joined."""
+
+    def put_membership(self, membership: Membership) -> None: ...
+
+    def document(self, name: str) -> str:
+        """A statement kept under ``name`` (``manifest``, ``issuers``); empty when there is none."""
+
+    def put_document(self, name: str, statement: str) -> None: ...
+
+    def objects(self) -> dict[Digest, ObjectEnvelope]: ...
+
+    def put_objects(self, envelopes: dict[Digest, ObjectEnvelope]) -> None: ...
+
+    def keep_objects(self, needed: frozenset[Digest]) -> None:
+        """Forget all other objects."""
+
+    def record(self, event: Event) -> Event:
+        """Give the event the next sequence number and keep it until it is handed over."""
+
+    def pending(self, limit: int) -> list[Event]:
+        """The oldest events not yet handed over, in order."""
+
+    def forget_through(self, sequence: int) -> None:
+        """Drop events that the controller has committed. Numbers are never used again."""
+
+    def residences(self) -> dict[VmId, Residence]: ...
+
+    def put_residence(self, residence: Residence) -> None: ...
+
+    def remembered(self) -> Remembered: ...
+
+    def remember(self, seen: Remembered) -> None: ...
+
+    def is_done(self, task: str) -> bool:
+        """Whether a task was begun here before (each is done at most once)."""
+
+    def mark_done(self, task: str) -> None: ...
