@@ -1,0 +1,117 @@
+"""The books of the ledger, event intake, observations and flows as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from sqlalchemy import Connection, delete, func, insert, select
+
+from buckler.drivers.store.rows import insert_rows, put_row, text_of, value_of
+from buckler.drivers.store.tables import FLOWS, INTAKES, LEDGER, OBSERVATIONS
+from buckler.ledger.entry import Head, Signed
+from buckler.model.agentapi import Observation
+from buckler.model.flow import FlowRecord
+from buckler.model.ids import Digest, HostId
+from buckler.ports.journal import FlowQuery, StoredFlow
+from buckler.ports.store import StoreFailed
+
+
+class LedgerRows:
+    """ports.journal.LedgerBook."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def head(self) -> Head:
+        query = select(LEDGER.c.sequence, LEDGER.c.digest).order_by(LEDGER.c.sequence.desc()).limit(1)
+        row = self._connection.execute(query).one_or_none()
+        return Head(sequence=row.sequence, digest=Digest(row.digest)) if row is not None else Head()
+
+    def append(self, signed: Signed) -> None:
+        head = self.head()
+        if (signed.entry.sequence, signed.entry.previous) != (head.sequence + 1, head.digest):
+            raise StoreFailed(f"ledger entry {signed.entry.sequence} does not follow entry {head.sequence}")
+        row = {
+            "sequence": signed.entry.sequence,
+            "digest": signed.digest,
+            "vm": signed.entry.vm,
+            "statement": signed.statement,
+        }
+        self._connection.execute(insert(LEDGER).values(**row))
+
+    def statements(self, after: int = 0, limit: int = 1000) -> tuple[str, ...]:
+        query = select(LEDGER.c.statement).where(LEDGER.c.sequence > after).order_by(LEDGER.c.sequence).limit(limit)
+        return tuple(self._connection.execute(query).scalars())
+
+    def of_vm(self, vm: str, limit: int = 1000) -> tuple[str, ...]:
+        query = select(LEDGER.c.statement).where(LEDGER.c.vm == vm).order_by(LEDGER.c.sequence.desc()).limit(limit)
+        return tuple(reversed(tuple(self._connection.execute(query).scalars())))
+
+
+class IntakeRows:
+    """ports.journal.Intakes."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def through(self, host: HostId) -> int:
+        return int(value_of(self._connection, INTAKES, "through", host=host) or 0)
+
+    def advance(self, host: HostId, through: int) -> None:
+        put_row(self._connection, INTAKES, {"host": host, "through": through})
+
+
+class ObservationRows:
+    """ports.journal.Observations."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def all(self) -> dict[HostId, Observation]:
+        rows = self._connection.execute(select(OBSERVATIONS))
+        return {HostId(row.host): msgspec.json.decode(row.content, type=Observation) for row in rows}
+
+    def put(self, host: HostId, observation: Observation) -> None:
+        put_row(self._connection, OBSERVATIONS, {"host": host, "content": text_of(observation)})
+
+
+class FlowRows:
+    """ports.journal.Flows; ``size`` bounds the ring."""
+
+    def __init__(self, connection: Connection, size: int) -> None:
+        self._connection = connection
+        self._size = size
+
+    def put(self, flows: Iterable[FlowRecord], shed: int) -> None:
+        rows = [_row(flow) for flow in flows]
+        if rows:
+            rows[0]["shed"] = shed
+        insert_rows(self._connection, FLOWS, rows)
+        last = self._connection.execute(select(func.max(FLOWS.c.cursor))).scalar()
+        if last is not None:
+            self._connection.execute(delete(FLOWS).where(FLOWS.c.cursor <= last - self._size))
+
+    def find(self, query: FlowQuery) -> tuple[StoredFlow, ...]:
+        found = select(FLOWS).where(FLOWS.c.cursor > query.after)
+        for column, wanted in (
+            (FLOWS.c.verdict, query.verdict),
+            (FLOWS.c.origin, query.origin),
+            (FLOWS.c.destination, query.to),
+        ):
+            found = found.where(column == wanted) if wanted else found
+        order = FLOWS.c.cursor.asc() if query.after else FLOWS.c.cursor.desc()
+        rows = self._connection.execute(found.order_by(order).limit(query.limit)).all()
+        flows = [StoredFlow(row.cursor, msgspec.json.decode(row.content, type=FlowRecord), row.shed) for row in rows]
+        return tuple(sorted(flows, key=lambda flow: flow.cursor))
+
+
+def _row(flow: FlowRecord) -> dict[str, object]:
+    origin, destination = (flow.local, flow.peer) if flow.direction == "egress" else (flow.peer, flow.local)
+    return {
+        "verdict": flow.verdict,
+        "origin": origin,
+        "destination": destination,
+        "shed": flow.shed_before,
+        "content": text_of(flow),
+    }

@@ -1,0 +1,90 @@
+"""The books of revisions, manifests, objects and acknowledgements as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from sqlalchemy import Connection, insert, select, update
+
+from buckler.drivers.store.rows import add_row, put_row, text_of, value_of
+from buckler.drivers.store.tables import ACKS, MANIFESTS, OBJECTS, POOL, REVISIONS
+from buckler.model.agentapi import Acknowledgement, ObjectEnvelope
+from buckler.model.ids import Digest, HostId, Revision
+from buckler.ports.publication import PublishedManifest
+
+_CHUNK = 500
+
+
+class RevisionRows:
+    """ports.publication.Revisions."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def current(self) -> Revision:
+        return Revision(value_of(self._connection, POOL, "revision", id=1))
+
+    def allocate(self, cause: str, actor: str, at: float) -> Revision:
+        revision = Revision(self.current() + 1)
+        self._connection.execute(update(POOL).where(POOL.c.id == 1).values(revision=revision))
+        self._connection.execute(insert(REVISIONS).values(revision=revision, cause=cause, actor=actor, at=at))
+        return revision
+
+    def rollout(self) -> str:
+        return str(value_of(self._connection, POOL, "rollout", id=1))
+
+    def set_rollout(self, state: str) -> None:
+        self._connection.execute(update(POOL).where(POOL.c.id == 1).values(rollout=state))
+
+
+class ManifestRows:
+    """ports.publication.Manifests."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def latest(self, host: HostId) -> PublishedManifest | None:
+        query = select(MANIFESTS).where(MANIFESTS.c.host == host).order_by(MANIFESTS.c.revision.desc()).limit(1)
+        row = self._connection.execute(query).one_or_none()
+        return PublishedManifest(**row._mapping) if row is not None else None
+
+    def put(self, manifest: PublishedManifest) -> None:
+        self._connection.execute(insert(MANIFESTS).values(**msgspec.structs.asdict(manifest)))
+
+
+class ObjectRows:
+    """ports.publication.Objects."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def get(self, digest: Digest) -> ObjectEnvelope | None:
+        content = value_of(self._connection, OBJECTS, "envelope", digest=digest)
+        return msgspec.json.decode(content, type=ObjectEnvelope) if content is not None else None
+
+    def known(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+        wanted = sorted(set(digests))
+        found: set[Digest] = set()
+        for start in range(0, len(wanted), _CHUNK):
+            chunk = wanted[start : start + _CHUNK]
+            query = select(OBJECTS.c.digest).where(OBJECTS.c.digest.in_(chunk))
+            found.update(self._connection.execute(query).scalars())
+        return frozenset(found)
+
+    def put(self, digest: Digest, envelope: ObjectEnvelope) -> None:
+        add_row(self._connection, OBJECTS, {"digest": digest, "envelope": text_of(envelope)})
+
+
+class AckRows:
+    """ports.publication.Acks."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def all(self) -> dict[HostId, Acknowledgement]:
+        rows = self._connection.execute(select(ACKS))
+        return {HostId(row.host): msgspec.json.decode(row.content, type=Acknowledgement) for row in rows}
+
+    def put(self, host: HostId, ack: Acknowledgement) -> None:
+        put_row(self._connection, ACKS, {"host": host, "content": text_of(ack)})

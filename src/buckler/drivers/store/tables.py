@@ -1,0 +1,201 @@
+"""The tables. Their making is in migrations/; a test proves that both say the same."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Table, Text, UniqueConstraint, text
+
+METADATA = MetaData()
+
+POOL = Table(
+    "pool",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("rollout", Text, nullable=False),
+)
+"""One row: its lock makes writers follow one another."""
+
+REVISIONS = Table(
+    "revisions",
+    METADATA,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("cause", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("at", Float(53), nullable=False),
+)
+
+DOCUMENTS = Table(
+    "documents",
+    METADATA,
+    Column("kind", Text, primary_key=True),
+    Column("tenant", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("generation", BigInteger, primary_key=True, autoincrement=False),
+    Column("content", Text, nullable=False),
+    Column("file", Text, nullable=False),
+    Column("line", Integer, nullable=False),
+    Column("valid_from", Float(53), nullable=False),
+    Column("valid_to", Float(53), nullable=False),
+    Index(
+        "documents_in_force",
+        "kind",
+        "tenant",
+        "name",
+        unique=True,
+        sqlite_where=text("valid_to = 0"),
+        postgresql_where=text("valid_to = 0"),
+    ),
+)
+
+VMS = Table(
+    "vms",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False, unique=True),
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("created_at", Float(53), nullable=False),
+    Column("deleted_at", Float(53), nullable=False),
+    Index(
+        "vms_alive",
+        "tenant",
+        "name",
+        unique=True,
+        sqlite_where=text("deleted_at = 0"),
+        postgresql_where=text("deleted_at = 0"),
+    ),
+)
+
+VM_ATTRIBUTES = Table(
+    "vm_attributes",
+    METADATA,
+    Column("vm", Text, nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("valid_from", Float(53), nullable=False),
+    Column("valid_to", Float(53), nullable=False),
+)
+
+NUMBERS = Table(
+    "numbers",
+    METADATA,
+    Column("space", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    UniqueConstraint("space", "number", name="numbers_once"),
+)
+
+HOSTS = Table(
+    "hosts",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("active", Integer, nullable=False),
+    Column("joined_at", Float(53), nullable=False),
+    Column("seen_at", Float(53), nullable=False),
+    Column("lost_at", Float(53), nullable=False),
+    Index(
+        "hosts_member_names",
+        "name",
+        unique=True,
+        sqlite_where=text("active = 1"),
+        postgresql_where=text("active = 1"),
+    ),
+)
+
+JOIN_TOKENS = Table(
+    "join_tokens",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("host_name", Text, nullable=False),
+    Column("expires_at", Float(53), nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("used_at", Float(53), nullable=False),
+    Column("used_by", Text, nullable=False),
+)
+
+NONCES = Table(
+    "nonces",
+    METADATA,
+    Column("nonce", Text, primary_key=True),
+    Column("expires_at", Float(53), nullable=False),
+)
+
+ISSUERS = Table(
+    "issuers",
+    METADATA,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("statement", Text, nullable=False),
+    Column("created_at", Float(53), nullable=False),
+)
+
+TASKS = Table(
+    "tasks",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("host", Text, nullable=False, index=True),
+    Column("ended", Integer, nullable=False),
+    Column("expires_at", Float(53), nullable=False),
+    Column("content", Text, nullable=False),
+)
+
+MANIFESTS = Table(
+    "manifests",
+    METADATA,
+    Column("host", Text, primary_key=True),
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("stage", Text, nullable=False),
+    Column("statement", Text, nullable=False),
+    Column("at", Float(53), nullable=False),
+)
+
+OBJECTS = Table(
+    "objects",
+    METADATA,
+    Column("digest", Text, primary_key=True),
+    Column("envelope", Text, nullable=False),
+)
+
+ACKS = Table(
+    "acks",
+    METADATA,
+    Column("host", Text, primary_key=True),
+    Column("content", Text, nullable=False),
+)
+
+OBSERVATIONS = Table(
+    "observations",
+    METADATA,
+    Column("host", Text, primary_key=True),
+    Column("content", Text, nullable=False),
+)
+
+INTAKES = Table(
+    "intakes",
+    METADATA,
+    Column("host", Text, primary_key=True),
+    Column("through", BigInteger, nullable=False),
+)
+
+FLOWS = Table(
+    "flows",
+    METADATA,
+    Column("cursor", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("verdict", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("destination", Text, nullable=False),
+    Column("shed", BigInteger, nullable=False),
+    Column("content", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+LEDGER = Table(
+    "ledger",
+    METADATA,
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("digest", Text, nullable=False),
+    Column("vm", Text, nullable=False, index=True),
+    Column("statement", Text, nullable=False),
+)

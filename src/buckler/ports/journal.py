@@ -1,0 +1,77 @@
+"""What happened and what was seen: the ledger, event intake, observations, flows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+
+from buckler.ledger.entry import Head, Signed
+from buckler.model.agentapi import Observation
+from buckler.model.flow import FlowRecord
+from buckler.model.ids import HostId
+
+
+class LedgerBook(Protocol):
+    """The hash chain. Appending is part of the transaction that it records."""
+
+    def head(self) -> Head:
+        """The end of the chain."""
+
+    def append(self, signed: Signed) -> None:
+        """Add the entry that follows ``head``. Raises StoreFailed when it does not."""
+
+    def statements(self, after: int = 0, limit: int = 1000) -> tuple[str, ...]:
+        """Signed entries in order, from number ``after`` + 1."""
+
+    def of_vm(self, vm: str, limit: int = 1000) -> tuple[str, ...]:
+        """The newest ``limit`` signed entries about a VM, oldest first."""
+
+
+class Intakes(Protocol):
+    """How far each host's events are stored: each is stored exactly once."""
+
+    def through(self, host: HostId) -> int:
+        """The highest stored sequence; 0 before the first."""
+
+    def advance(self, host: HostId, through: int) -> None:
+        """Note that everything up to ``through`` is stored by this transaction."""
+
+
+class Observations(Protocol):
+    """The newest state that each host reported."""
+
+    def all(self) -> dict[HostId, Observation]:
+        """Every host's."""
+
+    def put(self, host: HostId, observation: Observation) -> None:
+        """Replace the host's."""
+
+
+class StoredFlow(msgspec.Struct, frozen=True):
+    """``cursor`` rises with each record; ``shed`` counts events known to be missing just before this one."""
+
+    cursor: int
+    flow: FlowRecord
+    shed: int = 0
+
+
+class FlowQuery(msgspec.Struct, frozen=True):
+    """Empty fields match everything. Without ``after`` (0) the newest ``limit`` are meant."""
+
+    verdict: str = ""
+    origin: str = ""
+    to: str = ""
+    after: int = 0
+    limit: int = 100
+
+
+class Flows(Protocol):
+    """A bounded ring of flow records."""
+
+    def put(self, flows: Iterable[FlowRecord], shed: int) -> None:
+        """Add records; the oldest beyond the ring's size are forgotten."""
+
+    def find(self, query: FlowQuery) -> tuple[StoredFlow, ...]:
+        """Matching records, oldest first."""

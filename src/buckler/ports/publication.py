@@ -1,0 +1,68 @@
+"""What hosts are told and what they say they enforce: revisions, objects, manifests, acknowledgements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+
+from buckler.model.agentapi import Acknowledgement, ObjectEnvelope
+from buckler.model.ids import Digest, HostId, Revision
+
+
+class Revisions(Protocol):
+    """The pool's one counter of states, and how far publishing has come."""
+
+    def current(self) -> Revision:
+        """The newest allocated one; 0 before the first."""
+
+    def allocate(self, cause: str, actor: str, at: float) -> Revision:
+        """The next one. Only inside ``write``: the row lock makes them visible in order."""
+
+    def rollout(self) -> str:
+        """The rollout's state as its owner wrote it (JSON text); empty before the first."""
+
+    def set_rollout(self, state: str) -> None:
+        """Replace it."""
+
+
+class PublishedManifest(msgspec.Struct, frozen=True):
+    host: HostId
+    revision: Revision
+    stage: str
+    statement: str
+    at: float
+
+
+class Manifests(Protocol):
+    """Every manifest that was ever published."""
+
+    def latest(self, host: HostId) -> PublishedManifest | None:
+        """The host's newest."""
+
+    def put(self, manifest: PublishedManifest) -> None:
+        """Publish one."""
+
+
+class Objects(Protocol):
+    """Signed objects by digest."""
+
+    def get(self, digest: Digest) -> ObjectEnvelope | None:
+        """One object."""
+
+    def known(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+        """Those of ``digests`` that are held."""
+
+    def put(self, digest: Digest, envelope: ObjectEnvelope) -> None:
+        """Add one; an equal digest is the same object."""
+
+
+class Acks(Protocol):
+    """What each host's kernel last proved to enforce."""
+
+    def all(self) -> dict[HostId, Acknowledgement]:
+        """The newest of every host."""
+
+    def put(self, host: HostId, ack: Acknowledgement) -> None:
+        """Replace the host's."""

@@ -1,0 +1,248 @@
+"""The contract of ports.store, on every driver."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from buckler.drivers.store.database import Database, open_database
+from buckler.drivers.store.tables import METADATA
+from buckler.ledger.entry import Head, chain_event
+from buckler.ledger.verify import verify_chain
+from buckler.model.agentapi import Acknowledgement, ObjectEnvelope, ObjectKind, Observation, Task, TaskKind, TaskState
+from buckler.model.event import Event, EventKind
+from buckler.model.flow import FlowRecord
+from buckler.model.ids import Digest, HostId, Revision, VmId, VmNumber
+from buckler.model.pool import Host, HostState
+from buckler.ports.journal import FlowQuery
+from buckler.ports.publication import PublishedManifest
+from buckler.ports.records import DocumentKey, NumberSpace, StoredDocument, VmRecord
+from buckler.ports.roster import HostRecord, JoinTokenRecord, KeyRecord, TaskRecord
+from buckler.ports.store import StoreFailed
+from buckler.trust.statement import key_id
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+A = HostId("host-a")
+DOCUMENT = StoredDocument(DocumentKey("VM", "default", "web"), '{"a":1}', 1, "shop.yaml", 7, 10.0)
+
+
+def flow(number: int, verdict: str = "deny", direction: str = "egress") -> FlowRecord:
+    return FlowRecord(number, "a", "web", "db", direction, verdict, "policy", "TCP", "10.0.0.1", "10.0.0.2", 1, number)
+
+
+def test_migrations_make_exactly_the_tables(store: Database) -> None:
+    with store._engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+
+
+def test_a_document_is_replaced_and_its_past_is_kept(store: Database) -> None:
+    newer = StoredDocument(DOCUMENT.key, '{"a":2}', 2, "shop.yaml", 8, 20.0)
+    with store.write() as unit:
+        unit.documents.put(DOCUMENT, 10.0)
+    with store.write() as unit:
+        unit.documents.put(newer, 20.0)
+    with store.read() as unit:
+        assert unit.documents.all() == (newer,)
+        assert unit.documents.get(DOCUMENT.key) == newer
+        assert unit.documents.at(15.0) == (DOCUMENT,)
+        assert unit.documents.at(20.0) == (newer,)
+        assert unit.documents.at(5.0) == ()
+    with store.write() as unit:
+        unit.documents.delete(DOCUMENT.key, 30.0)
+    with store.read() as unit:
+        assert unit.documents.get(DOCUMENT.key) is None
+        assert unit.documents.at(25.0) == (newer,)
+
+
+def test_what_raises_leaves_nothing(store: Database) -> None:
+    with pytest.raises(RuntimeError), store.write() as unit:
+        unit.documents.put(DOCUMENT, 10.0)
+        unit.revisions.allocate("apply", "uid:0", 1.0)
+        raise RuntimeError
+    with store.read() as unit:
+        assert unit.documents.all() == ()
+        assert unit.revisions.current() == 0
+
+
+def test_reading_writes_nothing(store: Database) -> None:
+    with store.read() as unit:
+        unit.revisions.set_rollout("x")
+    with store.read() as unit:
+        assert unit.revisions.rollout() == ""
+
+
+def test_revisions_are_allocated_one_after_another_by_many_writers(store: Database) -> None:
+    seen: list[int] = []
+
+    def write() -> None:
+        for _ in range(5):
+            with store.write() as unit:
+                seen.append(unit.revisions.allocate("apply", "uid:0", 1.0))
+                head = unit.ledger.head()
+                unit.ledger.append(chain_event(Event(kind=EventKind.POLICY_CHANGED, at=1.0), head, KEY))
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == list(range(1, 21))
+    with store.read() as unit:
+        result = verify_chain(unit.ledger.statements(), {key_id(KEY.public_key()): KEY.public_key()})
+        assert result.is_intact
+        assert result.count == 20
+
+
+def test_the_ledger_takes_only_what_follows(store: Database) -> None:
+    first = chain_event(Event(kind=EventKind.VM_REGISTERED, at=1.0, vm="v1"), Head(), KEY)
+    with store.write() as unit:
+        unit.ledger.append(first)
+    with pytest.raises(StoreFailed), store.write() as unit:
+        unit.ledger.append(first)
+    with store.write() as unit:
+        second = chain_event(Event(kind=EventKind.VM_DELETED, at=2.0, vm="v2"), unit.ledger.head(), KEY)
+        unit.ledger.append(second)
+    with store.read() as unit:
+        assert unit.ledger.statements() == (first.statement, second.statement)
+        assert unit.ledger.statements(after=1) == (second.statement,)
+        assert unit.ledger.of_vm("v1") == (first.statement,)
+
+
+def test_a_number_is_never_given_twice(store: Database) -> None:
+    with store.write() as unit:
+        unit.numbers.add(NumberSpace.ZONE, {"front": 1})
+        unit.numbers.add(NumberSpace.RULE, {"front": 1})
+    for taken in ({"front": 2}, {"back": 1}):
+        with pytest.raises(StoreFailed), store.write() as unit:
+            unit.numbers.add(NumberSpace.ZONE, taken)
+    with store.read() as unit:
+        assert unit.numbers.table(NumberSpace.ZONE) == {"front": 1}
+
+
+def test_vm_attributes_keep_their_validity(store: Database) -> None:
+    vm = VmId("v1")
+    with store.write() as unit:
+        unit.vms.put(VmRecord(vm, VmNumber(1), "default", "web", 1.0))
+        unit.vms.set_attributes(vm, {"uuid": "u", "host": "a"}, 1.0)
+        unit.vms.set_attributes(vm, {"uuid": "u", "host": "b"}, 2.0)
+    with store.read() as unit:
+        found = [(item.name, item.value, item.valid_from, item.valid_to) for item in unit.vms.attributes(vm)]
+    assert found == [("host", "a", 1.0, 2.0), ("uuid", "u", 1.0, 0), ("host", "b", 2.0, 0)]
+
+
+def test_a_deleted_vm_frees_its_name_but_not_its_number(store: Database) -> None:
+    old = VmRecord(VmId("v1"), VmNumber(1), "default", "web", 1.0, 2.0)
+    with store.write() as unit:
+        unit.vms.put(old)
+        unit.vms.put(VmRecord(VmId("v2"), VmNumber(2), "default", "web", 3.0))
+    with store.read() as unit:
+        assert [vm.id for vm in unit.vms.all()] == ["v2"]
+        assert [vm.id for vm in unit.vms.ever()] == ["v1", "v2"]
+    with pytest.raises(StoreFailed), store.write() as unit:
+        unit.vms.put(VmRecord(VmId("v3"), VmNumber(1), "default", "other", 3.0))
+
+
+def test_hosts_tokens_nonces_and_keys(store: Database) -> None:
+    record = HostRecord(Host(A, "a", "key", "192.0.2.1", ("192.0.2.1",), "qemu+tcp://a/system"), 1.0)
+    token = JoinTokenRecord("t1", "digest", "a", 5.0, "uid:0")
+    with store.write() as unit:
+        unit.hosts.put(record)
+        unit.hosts.seen(A, 7.0)
+        unit.join_tokens.put(token)
+        assert unit.nonces.use("n", 9.0, 1.0)
+        assert not unit.nonces.use("n", 9.0, 1.0)
+        unit.keys.add(KeyRecord(1, "statement", 1.0))
+    with store.read() as unit:
+        found = unit.hosts.get(A)
+        assert found is not None
+        assert (found.host, found.seen_at) == (record.host, 7.0)
+        assert unit.join_tokens.get("t1") == token
+        assert unit.join_tokens.get("t2") is None
+        assert unit.keys.issuers() == (KeyRecord(1, "statement", 1.0),)
+
+
+def test_a_revoked_host_frees_its_name(store: Database) -> None:
+    revoked = Host(A, "a", "key", "192.0.2.1", state=HostState.REVOKED)
+    with store.write() as unit:
+        unit.hosts.put(HostRecord(revoked, 1.0))
+        unit.hosts.put(HostRecord(Host(HostId("b"), "a", "key", "192.0.2.1"), 2.0))
+    with pytest.raises(StoreFailed), store.write() as unit:
+        unit.hosts.put(HostRecord(Host(HostId("c"), "a", "key", "192.0.2.1"), 3.0))
+
+
+def test_tasks_stay_open_until_they_end_or_expire(store: Database) -> None:
+    task = Task("t1", A, TaskKind.MIGRATE, VmId("v1"), HostId("b"), "qemu+tcp://b/system", 100.0)
+    with store.write() as unit:
+        unit.tasks.put(TaskRecord(task, "jws", 1.0, 1.0, "uid:0"))
+    with store.read() as unit:
+        assert [open_.task.id for open_ in unit.tasks.open_for(A, 50.0)] == ["t1"]
+        assert unit.tasks.open_for(A, 100.0) == ()
+        assert unit.tasks.open_for(HostId("b"), 50.0) == ()
+    with store.write() as unit:
+        unit.tasks.put(TaskRecord(task, "jws", 1.0, 2.0, "uid:0", state=TaskState.DONE))
+    with store.read() as unit:
+        assert unit.tasks.open_for(A, 50.0) == ()
+        assert [record.state for record in unit.tasks.all()] == [TaskState.DONE]
+
+
+def test_manifests_objects_acks_observations_and_intake(store: Database) -> None:
+    digest = Digest("sha256:" + "1" * 64)
+    envelope = ObjectEnvelope(ObjectKind.PROGRAM, "{}", "jws")
+    newer = PublishedManifest(A, Revision(2), "open", "jws2", 2.0)
+    with store.write() as unit:
+        unit.manifests.put(PublishedManifest(A, Revision(1), "close", "jws1", 1.0))
+        unit.manifests.put(newer)
+        unit.objects.put(digest, envelope)
+        unit.objects.put(digest, envelope)
+        unit.acks.put(A, Acknowledgement(Revision(1), 1.0))
+        unit.acks.put(A, Acknowledgement(Revision(2), 2.0, ("late",)))
+        unit.observations.put(A, Observation(1.0, Revision(1), ()))
+        unit.intakes.advance(A, 5)
+        unit.intakes.advance(A, 9)
+    with store.read() as unit:
+        assert unit.manifests.latest(A) == newer
+        assert unit.objects.get(digest) == envelope
+        assert unit.objects.known([digest, Digest("sha256:other")]) == {digest}
+        assert unit.acks.all() == {A: Acknowledgement(Revision(2), 2.0, ("late",))}
+        assert unit.observations.all() == {A: Observation(1.0, Revision(1), ())}
+        assert unit.intakes.through(A) == 9
+        assert unit.intakes.through(HostId("b")) == 0
+
+
+def test_flows_are_a_ring(store: Database) -> None:
+    with store.write() as unit:
+        unit.flows.put([flow(number) for number in range(80)], shed=3)
+    with store.read() as unit:
+        newest = unit.flows.find(FlowQuery(limit=100))
+        assert [item.flow.destination_port for item in newest] == list(range(30, 80))
+        assert [item.flow.destination_port for item in unit.flows.find(FlowQuery(limit=2))] == [78, 79]
+        after = unit.flows.find(FlowQuery(after=newest[0].cursor, limit=2))
+        assert [item.flow.destination_port for item in after] == [31, 32]
+    with store.write() as unit:
+        unit.flows.put([flow(100, "allow", "ingress")], shed=4)
+    with store.read() as unit:
+        found = unit.flows.find(FlowQuery(origin="db", to="web"))
+        assert [(item.flow.verdict, item.shed) for item in found] == [("allow", 4)]
+        assert unit.flows.find(FlowQuery(verdict="allow", origin="web")) == ()
+
+
+def test_what_is_committed_survives_reopening(store_url: str) -> None:
+    if store_url == "sqlite://":
+        pytest.skip("memory forgets, as it says")
+    first = open_database(store_url)
+    with first.write() as unit:
+        unit.documents.put(DOCUMENT, 1.0)
+    first.close()
+    second = open_database(store_url)
+    with second.read() as unit:
+        assert [document.content for document in unit.documents.all()] == [DOCUMENT.content]
+    second.close()
+
+
+def test_an_unknown_database_is_refused() -> None:
+    with pytest.raises(StoreFailed, match="mysql"):
+        open_database("mysql://x/y")
