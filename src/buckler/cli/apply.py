@@ -45,10 +45,7 @@ def apply(context: click.Context, filenames: tuple[str, ...], dry_run: bool, wai
 def report(result: ApplyResult, output: str = "table", *, wait: float = 0) -> None:
     """Print the result of a change; ends the command when hosts are behind after ``wait`` seconds."""
     show_warnings(result.warnings)
-    if output == "table":
-        click.echo("\n".join(result_lines(result)))
-    else:
-        show(result, output, lambda: _no_table(), lambda: (change_name(change) for change in result.changes))
+    show(result, output, lambda: "\n".join(result_lines(result)), lambda: map(change_name, result.changes))
     if result.waiting and wait:
         raise Failed(*waiting_lines(result.waiting), exit_code=EXIT_UNFINISHED)
 
@@ -100,16 +97,13 @@ def diff(context: click.Context, filenames: tuple[str, ...], output: str) -> Non
     try:
         sources = read_sources(filenames)
     except Failed as failed:
-        failed.exit_code = EXIT_USAGE
-        raise
+        raise Failed(*failed.lines, exit_code=EXIT_USAGE) from failed
     with operator(context, refused=EXIT_USAGE) as client:
         result = client.diff(ApplyRequest(files=sources, dry_run=True))
     show_warnings(result.warnings)
     changed = [document for document in result.documents if document.before != document.after]
-    if output != "table":
-        show(result, output, lambda: _no_table(), lambda: (change_name(document) for document in changed))
-    elif changed:
-        click.echo("\n".join(diff_lines(result)))
+    if changed or output in ("json", "yaml"):
+        show(result, output, lambda: "\n".join(diff_lines(result)), lambda: map(change_name, changed))
     context.exit(1 if changed else 0)
 
 
@@ -129,7 +123,3 @@ def diff_lines(result: DiffResult) -> list[str]:
 
 def _lines(document: dict[str, Any] | None) -> list[str]:
     return as_yaml(document).splitlines() if document else []
-
-
-def _no_table() -> Any:
-    raise AssertionError("the table form is written by the caller")

@@ -42,7 +42,7 @@ class LazyGroup(click.Group):
             raise click.ClickException(f"`{cmd_name}` cannot be loaded here: {door.where} is no command")
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click's form
         """Write every section from the table alone."""
         width = max((len(name) for name in self.doors), default=0)
         for heading, section in self.sections.items():

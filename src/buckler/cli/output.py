@@ -45,8 +45,8 @@ def dry_run_option(function: F) -> F:
     return click.option("--dry-run", is_flag=True, help="Check and tell what would happen; change nothing.")(function)
 
 
-def show(value: Any, output: str, table: Callable[[], Table], names: Callable[[], Iterable[str]]) -> None:
-    """Print ``value`` in one of the five forms."""
+def show(value: Any, output: str, people: Callable[[], Table | str], names: Callable[[], Iterable[str]]) -> None:
+    """Print ``value`` in one of the five forms; ``people`` makes the one that is meant for them."""
     match output:
         case "json":
             click.echo(as_json(value))
@@ -56,7 +56,11 @@ def show(value: Any, output: str, table: Callable[[], Table], names: Callable[[]
             for name in names():
                 click.echo(name)
         case _:
-            show_table(table(), wide=output == "wide")
+            answer = people()
+            if isinstance(answer, Table):
+                show_table(answer, wide=output == "wide")
+            else:
+                click.echo(answer)
 
 
 def show_table(table: Table, *, wide: bool = False, grid: bool = False) -> None:

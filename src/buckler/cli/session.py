@@ -25,7 +25,7 @@ class Failed(click.ClickException):
     def __init__(self, *lines: str, exit_code: int = EXIT_REFUSED) -> None:
         super().__init__(lines[0] if lines else "failed")
         self.lines = lines
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the reasons."""
