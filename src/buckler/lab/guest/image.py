@@ -36,11 +36,12 @@ class ImageFailed(Exception):
 
 
 class GuestImage(msgspec.Struct, frozen=True):
-    """What a domain boots. ``modules`` is the folder of all modules of that kernel."""
+    """What a domain boots; the folder of all modules of that kernel; the probe, for stations that are no guests."""
 
     kernel: Path
     initramfs: Path
     modules: Path
+    probe: Path
 
 
 def cache_folder() -> Path:
@@ -56,16 +57,25 @@ def image(progress: Progress, cache: Path | None = None) -> GuestImage:
     cache = cache or cache_folder()
     kernel = _kernel(cache, progress)
     modules = next((kernel / "lib/modules").iterdir())
-    initramfs = cache / f"initramfs-{_sources_digest(modules)}.gz"
-    if not initramfs.exists():
+    digest = _sources_digest(modules)
+    initramfs, probe = cache / f"initramfs-{digest}.gz", cache / f"probe-{digest}"
+    if not (initramfs.exists() and probe.exists()):
         progress("building the guests' initramfs")
-        content = gzip.compress(archive(_members(modules)), compresslevel=6, mtime=0)
-        for stale in cache.glob("initramfs-*"):
-            stale.unlink()
-        aside = cache / ".initramfs.new"
-        aside.write_bytes(content)
-        aside.rename(initramfs)
-    return GuestImage(next((kernel / "boot").glob("vmlinuz-*")), initramfs, modules)
+        compiled = _compile_probe()
+        content = gzip.compress(archive(_members(modules, compiled)), compresslevel=6, mtime=0)
+        for stale in [*cache.glob("initramfs-*"), *cache.glob("probe-*")]:
+            stale.unlink(missing_ok=True)
+        _keep(probe, compiled)
+        _keep(initramfs, content)
+    return GuestImage(next((kernel / "boot").glob("vmlinuz-*")), initramfs, modules, probe)
+
+
+def _keep(path: Path, content: bytes) -> None:
+    """Write a file in one step: another process may be about to read it."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(content)
+    aside.chmod(0o755)
+    aside.rename(path)
 
 
 def _kernel(cache: Path, progress: Progress) -> Path:
@@ -107,7 +117,7 @@ def _sources_digest(modules: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _members(modules: Path) -> list[Member]:
+def _members(modules: Path, probe: bytes) -> list[Member]:
     dependencies = parse_dependencies((modules / "modules.dep").read_text())
     paths = module_order(MODULES, dependencies)
     names = [path.rpartition("/")[2] for path in paths]
@@ -116,9 +126,12 @@ def _members(modules: Path) -> list[Member]:
         *(folder(path) for path in ("bin", "dev", "etc", "modules", "proc", "sys", "tmp")),
         program("init", (SOURCES / "init.sh").read_bytes()),
         program("bin/busybox", BUSYBOX.read_bytes()),
-        program("bin/probe", _compile_probe()),
+        program("bin/probe", probe),
         *(link(f"bin/{applet}", "busybox") for applet in applets if applet != "busybox"),
-        *(plain_file(f"modules/{name}", (modules / path).read_bytes()) for name, path in zip(names, paths, strict=True)),
+        *(
+            plain_file(f"modules/{name}", (modules / path).read_bytes())
+            for name, path in zip(names, paths, strict=True)
+        ),
         plain_file("modules/order", "".join(f"{name}\n" for name in names).encode()),
     ]
 

@@ -24,7 +24,7 @@ configure() {
     echo 0 >"/proc/sys/net/ipv6/conf/$1/accept_ra"
     ip link set "$1" up
     [ -z "$2" ] || ip addr add "$2" dev "$1"
-    [ -z "$3" ] || ip -6 addr add "$3" dev "$1" nodad
+    [ -z "$3" ] || ip -6 addr add "$3" dev "$1"
 }
 for card in /sys/class/net/eth*; do
     [ "${card##*/}" = eth0 ] && configure eth0 "$ipv4" "$ipv6"

@@ -36,6 +36,7 @@ extern volatile sig_atomic_t stopping;
 void stop_on_signal(void);
 
 int run_serve(int argc, char **argv);
+int run_get(int argc, char **argv);
 int run_scan(int argc, char **argv);
 int run_hammer(int argc, char **argv);
 int run_watch(int argc, char **argv);

@@ -31,8 +31,8 @@ static int listen_at(const char *spec)
 	return fd;
 }
 
-/* The next tier's answer to the same question, or why there is none. */
-static void ask_upstream(char *answer, size_t size)
+/* What the web server at `from` says; false when it says nothing in time. */
+static bool fetch(const char *from, char *answer, size_t size)
 {
 	static const char request[] = "GET / HTTP/1.0\r\n\r\n";
 	struct target target;
@@ -41,11 +41,10 @@ static void ask_upstream(char *answer, size_t size)
 	ssize_t length = 0, more;
 	int fd;
 
-	snprintf(answer, size, "(no answer from %s)", upstream);
-	fd = target_parse(upstream, &target) ? target_open(&target) : -1;
+	fd = target_parse(from, &target) ? target_open(&target) : -1;
 	wait = (struct pollfd){.fd = fd, .events = POLLOUT};
 	if (fd < 0 || poll(&wait, 1, 2500) != 1 || send(fd, request, strlen(request), MSG_NOSIGNAL) < 0)
-		return;
+		return false;
 	wait.events = POLLIN;
 	while (poll(&wait, 1, 2500) == 1) {
 		more = recv(fd, bytes + length, sizeof(bytes) - 1 - length, 0);
@@ -58,6 +57,19 @@ static void ask_upstream(char *answer, size_t size)
 	if (body)
 		snprintf(answer, size, "%.*s", (int)strcspn(body + 4, "\n"), body + 4);
 	close(fd);
+	return body != NULL;
+}
+
+int run_get(int argc, char **argv)
+{
+	char answer[1024];
+
+	if (argc != 1)
+		return 2;
+	if (!fetch(argv[0], answer, sizeof(answer)))
+		return 1;
+	puts(answer);
+	return 0;
 }
 
 static void converse(int fd)
@@ -74,7 +86,8 @@ static void converse(int fd)
 			continue;
 		}
 		if (upstream) {
-			ask_upstream(next, sizeof(next));
+			if (!fetch(upstream, next, sizeof(next)))
+				snprintf(next, sizeof(next), "(no answer from %s)", upstream);
 			snprintf(body, sizeof(body), "hello from %s < %s\n", name, next);
 		} else {
 			snprintf(body, sizeof(body), "hello from %s\n", name);

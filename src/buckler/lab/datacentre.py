@@ -1,0 +1,156 @@
+"""The lab as one thing: brought up, asked, moved about, taken down. Knows how its parts go together, not how they work."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from buckler.lab.channel import Answer, ChannelBroken, execute, wait_for_guest
+from buckler.lab.domain import channel_path, domain_xml
+from buckler.lab.fabric import build_fabric
+from buckler.lab.guest.image import GuestImage, image
+from buckler.lab.host import running_domains, start_libvirt, start_machine, virsh
+from buckler.lab.machine import NAMESPACES, LabFailed, attempt, inside, is_alive, is_root, root_of, run, within
+from buckler.lab.plan import GuestPlan, HostPlan, LabPlan
+from buckler.lab.state import LabState, read_state, write_state
+from buckler.lab.sweep import namespaces_of, sweep
+
+Progress = Callable[[str], None]
+
+
+class DataCentre:
+    """A running lab. All methods may raise LabFailed."""
+
+    def __init__(self, state: LabState) -> None:
+        self.plan: LabPlan = state.plan
+        self.pids = dict(state.pids)
+
+    def pid(self, machine: str) -> int:
+        """Return the first process of a host or of the controller's machine."""
+        if machine not in self.pids:
+            raise LabFailed(f"no machine {machine!r}; there are {', '.join(self.pids)}")
+        return self.pids[machine]
+
+    def root(self, machine: str) -> Path:
+        """Return a machine's root folder as seen from outside."""
+        return root_of(self.pid(machine))
+
+    def run_on(self, machine: str, *command: str, timeout: float = 60) -> str:
+        """Run a program on a host."""
+        return run(*inside(self.pid(machine), *command), timeout=timeout)
+
+    def attempt_on(self, machine: str, *command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a program on a host whose failure is an answer too."""
+        return attempt(*inside(self.pid(machine), *command), timeout=timeout)
+
+    def run_outside(self, *command: str, timeout: float = 60) -> str:
+        """Run a program at the station outside the pool."""
+        return run(*within(self.plan.outside, *command), timeout=timeout)
+
+    def probe_outside(self, *arguments: str, timeout: float = 60) -> str:
+        """Run the guests' probe at the station outside the pool."""
+        return self.run_outside(str(image(lambda _: None).probe), *arguments, timeout=timeout)
+
+    def domains(self) -> dict[str, str]:
+        """Return the running guests: name → host."""
+        return {name: host.name for host in self.plan.hosts for name in running_domains(self.pid(host.name))}
+
+    def host_of(self, guest: str) -> str:
+        """Say where a guest runs."""
+        found = self.domains()
+        if guest not in found:
+            raise LabFailed(f"no guest {guest!r} runs; there are {', '.join(sorted(found))}")
+        return found[guest]
+
+    def channel(self, guest: str) -> Path:
+        """Return the socket of a guest's command channel, wherever the guest is."""
+        return self.root(self.host_of(guest)) / channel_path(guest).lstrip("/")
+
+    def execute(self, guest: str, command: str, seconds: int = 30) -> Answer:
+        """Run a shell command in a guest; once more when the guest moved while we asked."""
+        for patience in (3, 0):
+            try:
+                return execute(self.channel(guest), command, seconds)
+            except ChannelBroken as broken:
+                if not patience:
+                    raise LabFailed(f"{guest} does not answer: {broken}") from broken
+                time.sleep(patience)
+        raise AssertionError
+
+    def define(self, guest: GuestPlan, host: str, passport: str = "") -> None:
+        """Define a guest's domain."""
+        path = f"/run/lab/{guest.name}.xml"
+        (self.root(host) / path.lstrip("/")).write_text(domain_xml(guest, passport))
+        virsh(self.pid(host), "define", path)
+
+    def start(self, guest: str, host: str) -> None:
+        """Start a defined guest; it boots in the background."""
+        virsh(self.pid(host), "start", guest)
+
+    def wait_for(self, guest: str) -> None:
+        """Wait until a guest has booted."""
+        wait_for_guest(self.channel(guest))
+
+    def migrate(self, guest: str, destination: str) -> float:
+        """Move a guest live with libvirt's own means; return the seconds it took."""
+        source, target = self.host_of(guest), self.plan.host(destination)
+        if source == destination:
+            return 0.0
+        began = time.monotonic()
+        uri = f"qemu+tcp://{target.address}/system"
+        flags = ("--live", "--persistent", "--undefinesource")
+        virsh(self.pid(source), "migrate", *flags, guest, uri, timeout=120)
+        return time.monotonic() - began
+
+
+def open_lab(folder: Path) -> DataCentre:
+    """Find the running lab. Raises LabFailed."""
+    state = read_state(folder)
+    if state is None or not all(is_alive(pid) for pid in state.pids.values()):
+        raise LabFailed("no lab is up here: `buckler lab up` brings one up")
+    return DataCentre(state)
+
+
+def build_lab(plan: LabPlan, progress: Progress) -> DataCentre:
+    """Bring up namespaces, hosts and libvirt, after removing what an earlier lab left. No guest is started yet."""
+    if not is_root():
+        raise LabFailed("the lab makes namespaces: it needs root")
+    if plan.folder.exists() or namespaces_of(plan.prefix):
+        progress("removing what an earlier lab left")
+        sweep(plan.folder, plan.prefix)
+    state = LabState(plan, made_netns_folder=not NAMESPACES.exists())
+    write_state(state)
+    guest_image = image(progress)
+    progress(f"wiring {len(plan.hosts)} hosts, the controller's machine and the outside")
+    build_fabric(plan)
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        hosts = {host.name: pool.submit(_start_host, host, guest_image) for host in plan.hosts}
+        controller = pool.submit(start_machine, plan.controller)
+        pids = {name: future.result() for name, future in hosts.items()}
+        pids[plan.controller.name] = controller.result()
+    write_state(LabState(plan, pids, state.made_netns_folder))
+    progress("every host runs its own libvirtd")
+    return DataCentre(LabState(plan, pids))
+
+
+def start_guests(centre: DataCentre, guests: tuple[GuestPlan, ...], passports: dict[str, str]) -> None:
+    """Define and start guests on the hosts the plan gives them and wait until all have booted."""
+
+    def bring_up(guest: GuestPlan) -> None:
+        centre.define(guest, guest.host, passports.get(guest.name, ""))
+        centre.start(guest.name, guest.host)
+
+    with ThreadPoolExecutor(max_workers=len(centre.plan.hosts)) as pool:
+        for done in [pool.submit(bring_up, guest) for guest in guests]:
+            done.result()
+        for waited in [pool.submit(centre.wait_for, guest.name) for guest in guests]:
+            waited.result()
+
+
+def _start_host(plan: HostPlan, guest_image: GuestImage) -> int:
+    pid = start_machine(plan)
+    start_libvirt(plan, pid, guest_image)
+    return pid

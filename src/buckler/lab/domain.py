@@ -1,0 +1,79 @@
+"""libvirt's XML of a lab guest. Pure."""
+
+from __future__ import annotations
+
+from xml.sax.saxutils import escape
+
+from buckler.lab.plan import BRIDGE, MTU, SERVED, GuestPlan
+
+MEMORY_MIB = 96
+PASSPORT_NAMESPACE = "https://buckler.io/xmlns/domain/1"
+
+
+def channel_path(name: str) -> str:
+    """Return the socket of a guest's command channel, inside its host."""
+    return f"/run/lab/channel/{name}.sock"
+
+
+def domain_xml(guest: GuestPlan, passport: str = "") -> str:
+    """Describe the guest. TCG: the lab needs no hardware virtualisation. Two free PCIe ports are for hot-plugging."""
+    metadata = (
+        f"<metadata><buckler:passport xmlns:buckler='{PASSPORT_NAMESPACE}'>{escape(passport)}</buckler:passport></metadata>"
+        if passport
+        else ""
+    )
+    return f"""\
+<domain type='qemu'>
+  <name>{guest.name}</name>
+  <uuid>{guest.uuid}</uuid>
+  {metadata}
+  <memory unit='MiB'>{MEMORY_MIB}</memory>
+  <vcpu>1</vcpu>
+  <os>
+    <type arch='x86_64' machine='q35'>hvm</type>
+    <kernel>/run/lab/boot/vmlinuz</kernel>
+    <initrd>/run/lab/boot/initramfs</initrd>
+    <cmdline>{escape(_command_line(guest))}</cmdline>
+  </os>
+  <features><acpi/></features>
+  <on_poweroff>destroy</on_poweroff>
+  <on_reboot>restart</on_reboot>
+  <on_crash>destroy</on_crash>
+  <devices>
+    <emulator>/usr/bin/qemu-system-x86_64</emulator>
+    <controller type='usb' model='none'/>
+    <controller type='pci' model='pcie-root'/>
+    {"".join("<controller type='pci' model='pcie-root-port'/>" for _ in range(8))}
+    {interface_xml(guest.mac)}
+    <serial type='file'><source path='/run/lab/console/{guest.name}.log' append='on'/><target port='0'/></serial>
+    <channel type='unix'>
+      <source mode='bind' path='{channel_path(guest.name)}'/>
+      <target type='virtio' name='io.buckler.lab'/>
+    </channel>
+    <memballoon model='none'/>
+  </devices>
+</domain>
+"""
+
+
+def interface_xml(mac: str) -> str:
+    """Describe a network card on the lab's bridge; its boot ROM would only cost time."""
+    return (
+        f"<interface type='bridge'><mac address='{mac}'/><source bridge='{BRIDGE}'/><model type='virtio'/>"
+        f"<mtu size='{MTU}'/><rom enabled='no'/></interface>"
+    )
+
+
+def _command_line(guest: GuestPlan) -> str:
+    words = [
+        "console=ttyS0",
+        "quiet",
+        "tsc=unstable",
+        f"lab.name={guest.name}",
+        f"lab.ipv4={guest.ipv4}/24",
+        f"lab.ipv6={guest.ipv6}/64",
+        f"lab.serve={','.join(SERVED)}",
+    ]
+    if guest.upstream:
+        words.append(f"lab.upstream={guest.upstream}")
+    return " ".join(words)
