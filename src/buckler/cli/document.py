@@ -125,7 +125,7 @@ def _summary(spec: dict[str, Any]) -> str:
         addresses = [address for interface in spec["interfaces"] for address in interface.get("addresses") or ()]
         return " ".join([spec.get("mode", "enforce"), ",".join(addresses)]).rstrip()
     tier, mode = spec.get("tier", "tenant"), spec.get("mode", "enforce")
-    return f"{tier} order {spec.get('order', 0)} {mode}: {spec.get('description', '')}".rstrip(": ")
+    return f"{tier} order {spec.get('order', 1000)} {mode}: {spec.get('description', '')}".rstrip(": ")
 
 
 @click.command()

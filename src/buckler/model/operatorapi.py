@@ -24,7 +24,8 @@ POST     /hosts/{host}/drain, …/undrain, …/revoke  HostRequest → HostChang
 POST     /join-tokens                         JoinTokenRequest → JoinToken
 GET      /explain                             from, to, protocol, port → Explanation
 GET      /reach                               tenant → Reach
-GET      /flows                               verdict, from, to, after, limit, follow → tuple[FlowItem], oldest first;
+GET      /flows                               verdict, from, to, after, limit, follow → tuple[FlowItem], oldest first (without
+                                              ``after`` the newest ``limit`` of all);
                                               with ``follow=true`` newline-delimited FlowItem (empty line: heartbeat)
 GET      /tasks, /tasks/{id}                  → tuple[TaskView], TaskView
 GET      /status                              → PoolStatus

@@ -1,0 +1,125 @@
+"""``flows``: connections and refusals as the shields saw them. Shows records; judges nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from buckler.cli.complete import complete_vm
+from buckler.cli.output import Table, moment, output_option, show
+from buckler.cli.session import operator
+from buckler.model.flow import FlowRecord
+from buckler.model.operatorapi import FlowItem
+
+if TYPE_CHECKING:
+    from buckler.client.operator import OperatorClient
+
+WIDTHS = (20, 7, 16, 16, 11, 0)
+
+
+@click.command()
+@click.option("--follow", is_flag=True, help="Go on showing new ones, until interrupted.")
+@click.option("--verdict", type=click.Choice(["allow", "deny"]), help="Only with this verdict.")
+@click.option("--from", "origin", default="", metavar="VM", help="Only sent by this one.", shell_complete=complete_vm)
+@click.option("--to", default="", metavar="VM", help="Only sent to this one.", shell_complete=complete_vm)
+@click.option("--tail", type=click.IntRange(min=0), default=100, show_default=True, help="How many of the newest.")
+@output_option("table", "wide", "json")
+@click.pass_context
+def flows(
+    context: click.Context, follow: bool, verdict: str | None, origin: str, to: str, tail: int, output: str
+) -> None:
+    """Show connections and refusals by name, as the shields saw them, oldest first.
+
+    Each end's shield records its own view: an allowed connection between two VMs appears twice.
+
+    \b
+    Examples:
+      buckler flows --verdict deny --to db1
+      buckler flows --follow --from web1
+    """
+    wanted = (verdict or "", origin, to)
+    with operator(context) as client:
+        items = client.flows(*wanted, limit=tail) if tail else ()
+        if follow:
+            _follow(client, wanted, items, output)
+            return
+    _warn_shed(items)
+    show(items, output, lambda: flows_table(items), lambda: ())
+
+
+def _follow(client: OperatorClient, wanted: tuple[str, str, str], items: tuple[FlowItem, ...], output: str) -> None:
+    after = max((item.cursor for item in items), default=0)
+    try:
+        for item in _chain(items, client.follow_flows(*wanted, after=after)):
+            _warn_shed((item,))
+            click.echo(
+                msgspec.json.encode(item).decode() if output == "json" else flow_line(item, wide=output == "wide")
+            )
+    except KeyboardInterrupt:
+        return
+
+
+def _chain(items: Iterable[FlowItem], more: Iterator[FlowItem]) -> Iterator[FlowItem]:
+    yield from items
+    yield from more
+
+
+def _warn_shed(items: tuple[FlowItem, ...]) -> None:
+    shed = sum(item.shed + item.flow.shed_before for item in items)
+    if shed:
+        click.echo(f"warning: {shed} events were shed by busy shields and are not shown (counters have them)", err=True)
+
+
+def flows_table(items: tuple[FlowItem, ...]) -> Table:
+    """Make a row of every record."""
+    return Table(
+        columns=("TIME", "VERDICT", "FROM", "TO", "PORT", "BECAUSE"),
+        rows=tuple(_cells(item.flow) for item in items),
+        wide=("SEEN BY", "SOURCE", "DESTINATION", "PACKETS", "BYTES", "HOST"),
+        empty="no flow is recorded",
+    )
+
+
+def flow_line(item: FlowItem, *, wide: bool) -> str:
+    """Write one record as a line whose columns stay where they are."""
+    cells = _cells(item.flow)
+    line = " ".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=False))
+    return "  ".join((line, *cells[len(WIDTHS) :])) if wide else line
+
+
+def _cells(flow: FlowRecord) -> tuple[str, ...]:
+    ends = (flow.local, flow.peer) if flow.direction == "egress" else (flow.peer, flow.local)
+    return (
+        moment(flow.at),
+        flow.verdict,
+        *ends,
+        port_of(flow),
+        because(flow),
+        f"{flow.local} {flow.direction}",
+        _address(flow.source, flow.source_port),
+        _address(flow.destination, flow.destination_port),
+        str(flow.packets),
+        str(flow.bytes),
+        flow.host,
+    )
+
+
+def port_of(flow: FlowRecord) -> str:
+    """Write protocol and destination port."""
+    return f"{flow.protocol} {flow.destination_port}" if flow.protocol in ("TCP", "UDP", "SCTP") else flow.protocol
+
+
+def because(flow: FlowRecord) -> str:
+    """Say what decided: a rule of a policy, the shield's own law, or the default."""
+    if flow.policy:
+        return f"{flow.policy}/{flow.rule}"
+    return flow.reason or "no rule: default deny"
+
+
+def _address(address: str, port: int) -> str:
+    if not port:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
