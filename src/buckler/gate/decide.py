@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from buckler.gate.decision import Decision, InterfacePlan, Operation, Reason, Standing
-from buckler.gate.passport import Forged, check_bearer, read_passport
+from buckler.gate.passport import Forged, check_macs, check_uuid, read_passport
 from buckler.model.bundle import Endpoint, Segment
 from buckler.model.domain import DomainFacts, InterfaceFacts
 from buckler.model.ids import VmId
@@ -39,7 +39,7 @@ class PoolView(msgspec.Struct, frozen=True):
 def decide(operation: Operation, facts: DomainFacts, view: PoolView) -> Decision:
     """Judge one domain. Everything that speaks against it is said at once."""
     known = view.endpoints(facts.uuid)
-    standing, vm, notes = _standing(facts, view, known)
+    standing, vm, notes = _standing(operation, facts, view, known)
     plans = tuple(_plan(operation, interface, standing, known) for interface in facts.interfaces)
     refusals = [Reason(f"it asks for {hazard.what}", hazard.hint) for hazard in facts.hazards]
     refusals += [Reason(plan.reason, _PORT_HINT) for plan in plans if not plan.is_covered]
@@ -61,7 +61,7 @@ def decide(operation: Operation, facts: DomainFacts, view: PoolView) -> Decision
 
 
 def _standing(
-    facts: DomainFacts, view: PoolView, known: Mapping[str, tuple[Segment, Endpoint]]
+    operation: Operation, facts: DomainFacts, view: PoolView, known: Mapping[str, tuple[Segment, Endpoint]]
 ) -> tuple[Standing, VmId, list[Reason]]:
     owners = sorted({endpoint.vm for _, endpoint in known.values()})
     owner = owners[0] if owners else VmId("")
@@ -71,7 +71,9 @@ def _standing(
         return Standing.ROGUE, VmId(""), [Reason("nobody registered it", "buckler vm adopt makes it a VM of the pool")]
     try:
         passport = read_passport(facts.passport, view.pool, view.keys)
-        check_bearer(passport, facts, frozenset(known))
+        check_uuid(passport, facts)
+        if operation is not Operation.PLUG:  # a card added to what runs is judged alone, not the VM with it
+            check_macs(passport, facts, frozenset(known))
     except Forged as error:
         return Standing.TWIN, owner, [Reason(str(error), "a clone needs an identity of its own: remove the passport")]
     if not owner:

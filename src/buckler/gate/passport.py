@@ -24,14 +24,18 @@ def read_passport(text: str, pool: str, keys: KeySet) -> Passport:
     return passport
 
 
-def check_bearer(passport: Passport, facts: DomainFacts, known_macs: frozenset[str]) -> None:
-    """Compare the claims with the domain that shows them. Raises Forged.
+def check_uuid(passport: Passport, facts: DomainFacts) -> None:
+    """Compare the claimed uuid with the domain's. Raises Forged."""
+    if passport.uuid.lower() != facts.uuid:
+        raise Forged(f"its passport was issued to the domain {passport.uuid[:64]}, not to {facts.uuid}")
+
+
+def check_macs(passport: Passport, facts: DomainFacts, known_macs: frozenset[str]) -> None:
+    """Compare the claimed MACs with the domain's. Raises Forged.
 
     A card that was unplugged may be missing. A card that is too many must be one that the signed manifest has given
     to this very VM since (``known_macs``).
     """
-    if passport.uuid.lower() != facts.uuid:
-        raise Forged(f"its passport was issued to the domain {passport.uuid[:64]}, not to {facts.uuid}")
     claimed = frozenset(mac.lower() for mac in passport.macs) | known_macs
     foreign = sorted({interface.mac for interface in facts.interfaces} - claimed)
     if foreign:

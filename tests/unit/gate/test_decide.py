@@ -218,3 +218,17 @@ BAD = {
 def test_what_cannot_be_read_is_no_domain(xml: str):
     with pytest.raises(BadDomain):
         parse_domain(xml)
+
+
+def test_a_foreign_card_plugged_into_a_running_vm_stays_closed_and_leaves_the_others_open():
+    plugged = NIC.replace(MAC, "52:54:00:00:00:99").replace("vnet0", "vnet1")
+    decision = judge(domain_xml(NIC + plugged), Operation.PLUG)
+    assert decision.standing is Standing.REGISTERED
+    assert [plan.endpoint for plan in decision.interfaces] == [ENDPOINT, None]
+
+
+def test_an_uncoverable_card_plugged_into_a_running_vm_closes_all_of_it():
+    decision = judge(domain_xml(NIC + UNCOVERED["user"].replace(MAC, "52:54:00:00:00:99")), Operation.PLUG)
+    assert not decision.allowed
+    assert [plan.endpoint for plan in decision.interfaces] == [None, None]
+    assert [plan.is_covered for plan in decision.interfaces] == [True, False]

@@ -1,0 +1,1 @@
+"""libvirt's domains and events. Owns no decision about them."""
