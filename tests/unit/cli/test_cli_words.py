@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from buckler.cli.apply import change_name, diff_lines, result_lines, waiting_lines
+from buckler.cli.document import names_of, parse_labels, references_of
+from buckler.cli.explain import explanation_lines, parse_port, port_words
+from buckler.cli.session import Failed, exit_code_of, problem_lines
+from buckler.cli.source import read_sources, references_in
+from buckler.cli.vm import find_rogue, parse_interface
+from buckler.model.operatorapi import (
+    Action,
+    ApplyResult,
+    Change,
+    DiffResult,
+    DocumentDiff,
+    ExplainedPath,
+    Explanation,
+    HostWait,
+    Issue,
+    Problem,
+    ReachChange,
+    Reference,
+    Rogue,
+    Side,
+    SourceFile,
+    Step,
+)
+
+
+def test_every_problem_is_told_with_its_place_and_hint() -> None:
+    problem = Problem(
+        "2 problems", 422, "nothing was applied",
+        problems=(Issue("must be 1 to 65535", "a.yaml", 12, "spec.ingress[0]", "did you mean 443?"), Issue("no kind")),
+    )  # fmt: skip
+    assert problem_lines(problem) == [
+        "2 problems: nothing was applied",
+        "  a.yaml:12: spec.ingress[0]: must be 1 to 65535",
+        "      hint: did you mean 443?",
+        "  no kind",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(0, 3), (400, 1), (404, 1), (409, 1), (412, 1), (422, 1), (500, 3), (503, 3)]
+)
+def test_refused_and_unreachable_exit_differently(status: int, code: int) -> None:
+    assert exit_code_of(Problem("x", status)) == code
+
+
+def test_a_refused_diff_is_never_taken_for_a_difference() -> None:
+    assert exit_code_of(Problem("x", 422), refused=2) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("5432", ("TCP", 5432)),
+        ("53/udp", ("UDP", 53)),
+        ("udp/53", ("UDP", 53)),
+        ("443/TCP", ("TCP", 443)),
+        ("icmp", ("ICMP", 8 << 8)),
+        ("icmpv6", ("ICMPv6", 128 << 8)),
+        ("icmp/3.4", ("ICMP", 3 << 8 | 4)),
+        ("icmpv6/135", ("ICMPv6", 135 << 8)),
+    ],
+)
+def test_ports_are_read(text: str, wanted: tuple[str, int]) -> None:
+    assert parse_port(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", "http", "70000", "-1", "53/quic", "tcp", "icmp/300", "icmp/3.256", "1/2", "٣"])
+def test_what_is_no_port_is_refused(text: str) -> None:
+    with pytest.raises(click.UsageError):
+        parse_port(text)
+
+
+def test_ports_are_written() -> None:
+    assert port_words("TCP", 443) == "TCP 443"
+    assert port_words("ICMP", 8 << 8) == "ICMP type 8 code 0 (echo request)"
+
+
+def test_an_explanation_names_rule_tier_document_and_line_at_both_ends() -> None:
+    egress = Side("web1", "egress", "allow", "allowed by the tenant", "tenant", "web", "to-db", "shop/web.yaml", 14)
+    step = Step("baseline", "deny-all", "everything", "deny", "decides", "base.yaml", 3)
+    ingress = Side("db1", "ingress", "deny", "no rule matches: denied by default", steps=(step,))
+    path = ExplainedPath("back", "web1", "db1", "deny", (egress, ingress))
+    answer = Explanation("web1", "db1", "TCP", 5432, "deny", "db1 does not let it in", (path,))
+    lines = explanation_lines(answer, every_step=False)
+    assert lines[0] == "web1 → db1, TCP 5432: DENIED"
+    assert "    rule 'to-db' of policy 'web', tier tenant, written in shop/web.yaml:14" in lines
+    assert "  receiver db1, ingress: deny" in lines
+    assert not any("deny-all" in line for line in lines)
+    assert "      baseline: deny-all/everything (deny): decides, written in base.yaml:3" in explanation_lines(
+        answer, every_step=True
+    )
+
+
+def test_an_unknown_verdict_is_never_written_as_allowed() -> None:
+    assert "DENIED" in explanation_lines(Explanation("a", "b", "TCP", 1, "whatever", ""), every_step=False)[0]
+
+
+def test_kinds_and_names_in_both_spellings() -> None:
+    assert names_of(("vms",)) == [("VM", "")]
+    assert names_of(("policy", "a", "b")) == [("Policy", "a"), ("Policy", "b")]
+    assert names_of(("vm/a", "net/b")) == [("VM", "a"), ("Network", "b")]
+    for words in (("pod", "a"), ("vm/a", "b")):
+        with pytest.raises(click.UsageError):
+            names_of(words)
+
+
+def test_a_change_needs_names() -> None:
+    assert references_of(("flow", "f"), "") == (Reference("Flow", "f", "default"),)
+    for words in (("vms",), ("all", "x"), ("vm/",)):
+        with pytest.raises(click.UsageError):
+            references_of(words, "shop")
+
+
+def test_labels_to_set_and_to_remove() -> None:
+    assert parse_labels(("tier=web", "note=", "old-")) == ({"tier": "web", "note": ""}, ("old",))
+    for words in (("tier",), ("=web",), ("-",), ("a=b", "a-")):
+        with pytest.raises(click.UsageError):
+            parse_labels(words)
+
+
+def test_interfaces_of_an_adoption() -> None:
+    interface = parse_interface("52:54:00:AA:00:01=front,10.0.0.1,fd00::1")
+    assert (interface.mac, interface.network) == ("52:54:00:aa:00:01", "front")
+    assert interface.addresses == ("10.0.0.1", "fd00::1")
+    for text in ("52:54:00:00:00:01", "=front", "52:54:00:00:00:01=", "52:54:00:00:00:01=front,"):
+        with pytest.raises(click.UsageError):
+            parse_interface(text)
+
+
+def test_two_rogues_of_one_name_are_not_guessed_between() -> None:
+    rogues = (
+        Rogue("u1", "web", "h1", "running"),
+        Rogue("u2", "web", "h2", "running"),
+        Rogue("u3", "db", "h1", "running"),
+    )
+    assert find_rogue(rogues, "u2").host == "h2"
+    assert find_rogue(rogues, "db").uuid == "u3"
+    for wanted in ("web", "nobody"):
+        with pytest.raises(Failed):
+            find_rogue(rogues, wanted)
+
+
+def test_results_of_a_change_say_whether_it_is_enforced() -> None:
+    change = Change("Policy", "shop", "web", Action.CREATED)
+    assert result_lines(ApplyResult(7, (change,))) == [
+        "policy/web (tenant shop) created",
+        "revision 7 committed, enforced by every host of the pool",
+    ]
+    late = ApplyResult(7, (change,), waiting=(HostWait("h2", 7, 5, "not heard"),))
+    assert result_lines(late)[-1] == "revision 7 committed"
+    assert waiting_lines(late.waiting)[1] == "  h2 enforces revision 5, wanted 7 (not heard)"
+    assert result_lines(ApplyResult(0, (change,), dry_run=True)) == ["policy/web (tenant shop) created (dry run)"]
+    assert change_name(Change("VM", "default", "a", Action.UNCHANGED)) == "vm/a"
+
+
+def test_a_diff_shows_lines_and_what_may_be_sent() -> None:
+    result = DiffResult(
+        (DocumentDiff("Flow", "default", "f", Action.CONFIGURED, {"spec": {"port": 80}}, {"spec": {"port": 81}}),),
+        (ReachChange("a", "b", (), ("TCP 81",)),),
+    )
+    lines = diff_lines(result)
+    assert "-  port: 80" in lines
+    assert "+  port: 81" in lines
+    assert lines[-1] == "  a → b: nothing ⇒ TCP 81"
+
+
+def test_folders_are_read_in_order_and_other_files_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("b.yaml", "a.yml", "sub/c.json", "notes.txt"):
+        (tmp_path / name).write_text(f"# {name}\n")
+    sources = read_sources([str(tmp_path), str(tmp_path / "b.yaml")])
+    assert [Path(source.name).name for source in sources] == ["a.yml", "b.yaml", "c.json"]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", None])
+def test_unreadable_sources_are_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "x.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(Failed):
+        read_sources([str(path)])
+    with pytest.raises(Failed):
+        read_sources([str(tmp_path / "empty")])
+
+
+def test_references_in_files_are_never_guessed() -> None:
+    good = "kind: VM\nmetadata: {name: a}\n---\n---\nkind: Flow\nmetadata: {name: b, tenant: shop}\n"
+    assert references_in([SourceFile("x", good)]) == (Reference("VM", "a"), Reference("Flow", "b", "shop"))
+    for text in ("[1]", "kind: VM", "kind: VM\nmetadata: {name: 7}", "a: [", "metadata: {name: a}"):
+        with pytest.raises(Failed):
+            references_in([SourceFile("x", text)])
