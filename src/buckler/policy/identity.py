@@ -1,0 +1,110 @@
+"""Who can be a peer in a network, as numbers: label sets, named prefixes, and the reserved ones.
+
+Owns which numbers are needed and what each stands for; the store allocates them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from buckler.model.ids import IDENTITY_HOST, IDENTITY_WORLD, IdentityNumber, RuleNumber, Zone
+from buckler.policy.language import Action, Document, FlowSpec, Peer, PolicySpec
+from buckler.policy.pool import Numbers, Pool, Station, identity_key, names_are_selected, stations
+from buckler.policy.prefix import is_within
+from buckler.policy.rules import Rule, list_rules
+
+
+class Missing(msgspec.Struct, frozen=True):
+    """What the store has yet to allocate numbers for. Nothing can be compiled before."""
+
+    identities: tuple[str, ...] = ()
+    cidrs: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.identities or self.cidrs or self.rules)
+
+
+class PeerClass(msgspec.Struct, frozen=True):
+    """One identity number as a peer. Exactly one of ``labels``, ``cidr`` or a reserved number."""
+
+    number: IdentityNumber
+    labels: Mapping[str, str] | None = None
+    cidr: str = ""
+
+    def is_matched(self, peer: Peer) -> bool:
+        """Say whether a document's peer, other than ``any``, means it."""
+        if peer.vm is not None:
+            return self.labels is not None and peer.vm.matches(self.labels)
+        if peer.cidr:
+            inside = bool(self.cidr) and is_within(self.cidr, peer.cidr)
+            return inside and not any(is_within(self.cidr, part) for part in peer.excluded)
+        if peer.world:
+            return bool(self.cidr) or self.number == IDENTITY_WORLD
+        return peer.host and self.number == IDENTITY_HOST
+
+
+def missing_numbers(pool: Pool, documents: Iterable[Document], numbers: Numbers) -> Missing:
+    """List the keys that have no number yet."""
+    documents = tuple(documents)
+    found = stations(pool, with_names=names_are_selected(documents))
+    identities = {identity_key(station.labels) for station in found}
+    rules = {rule.key for rule in list_rules(documents)}
+    return Missing(
+        identities=tuple(sorted(identities - numbers.identities.keys())),
+        cidrs=tuple(sorted(set(named_prefixes(documents)) - numbers.cidrs.keys())),
+        rules=tuple(sorted(rules - numbers.rules.keys())),
+    )
+
+
+def named_prefixes(documents: Iterable[Document]) -> tuple[str, ...]:
+    """List every prefix that some policy names, as a peer or as an exception."""
+    named: set[str] = set()
+    for document in documents:
+        for peer in _peers(document):
+            if peer.cidr:
+                named |= {peer.cidr, *peer.excluded}
+    return tuple(sorted(named))
+
+
+def identities_by_zone(
+    found: Sequence[Station], numbers: Mapping[str, IdentityNumber]
+) -> dict[Zone, dict[IdentityNumber, dict[str, str]]]:
+    """Give each zone's label sets by number."""
+    zones: dict[Zone, dict[IdentityNumber, dict[str, str]]] = {}
+    for station in found:
+        number = numbers[identity_key(station.labels)]
+        zones.setdefault(station.network.zone, {})[number] = station.labels
+    return zones
+
+
+def outside_classes(prefixes: Iterable[str], numbers: Mapping[str, IdentityNumber]) -> tuple[PeerClass, ...]:
+    """List the peers that are neither VMs nor groups: the same in every zone."""
+    reserved = (PeerClass(IDENTITY_HOST), PeerClass(IDENTITY_WORLD))
+    return reserved + tuple(PeerClass(numbers[prefix], cidr=prefix) for prefix in prefixes)
+
+
+def rule_means_everyone(rule: Rule) -> bool:
+    """Say whether a rule holds towards every peer, known or not; groups only where ``rule_means_group``."""
+    return not rule.peers or any(peer.any for peer in rule.peers)
+
+
+def rule_means_group(rule: Rule) -> bool:
+    """Say whether a rule holds towards groups: named, or a denial of everyone."""
+    return any(peer.group for peer in rule.peers) or (rule.action is Action.DENY and rule_means_everyone(rule))
+
+
+def rule_keys(rules: Iterable[Rule], numbers: Mapping[str, RuleNumber]) -> dict[RuleNumber, Rule]:
+    """Find a rule by its number."""
+    return {numbers[rule.key]: rule for rule in rules}
+
+
+def _peers(document: Document) -> Iterable[Peer]:
+    spec = document.spec
+    if isinstance(spec, PolicySpec):
+        for rule in (*spec.ingress, *spec.egress):
+            yield from rule.peers
+    elif isinstance(spec, FlowSpec):
+        yield from (*spec.sources, *spec.destinations)

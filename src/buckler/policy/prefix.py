@@ -1,0 +1,50 @@
+"""Prefixes and addresses: which named prefix an address falls in. Owns the arithmetic, not who named them."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from functools import lru_cache
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+ALL_IPV4 = "0.0.0.0/0"
+
+
+@lru_cache(maxsize=65536)
+def network_of(prefix: str) -> Network:
+    """Parse a prefix."""
+    return ipaddress.ip_network(prefix)
+
+
+@lru_cache(maxsize=65536)
+def address_of(text: str) -> Address:
+    """Parse an address."""
+    return ipaddress.ip_address(text)
+
+
+def is_within(part: str, whole: str) -> bool:
+    """Say whether a prefix lies in another of its family."""
+    inner, outer = network_of(part), network_of(whole)
+    if isinstance(inner, ipaddress.IPv4Network):
+        return isinstance(outer, ipaddress.IPv4Network) and inner.subnet_of(outer)
+    return isinstance(outer, ipaddress.IPv6Network) and inner.subnet_of(outer)
+
+
+def host_prefix(address: str) -> str:
+    """Write an address as the prefix that holds it alone."""
+    return f"{address}/{address_of(address).max_prefixlen}"
+
+
+def longest(prefix: str, named: Iterable[str]) -> str | None:
+    """Find the longest of ``named`` that contains ``prefix``."""
+    found = [each for each in named if is_within(prefix, each)]
+    return max(found, key=lambda each: network_of(each).prefixlen, default=None)
+
+
+def covers_mapped(prefix: str) -> bool:
+    """Say whether an IPv6 prefix contains the room in which the kernel's table keeps IPv4 (``::ffff:0:0/96``)."""
+    network = network_of(prefix)
+    return isinstance(network, ipaddress.IPv6Network) and _MAPPED.subnet_of(network)

@@ -1,0 +1,349 @@
+"""The meaning of the policy language in plain Python: what every other part is checked against.
+
+Judges one packet by walking documents as they are written. Owns no tables, no numbers and no speed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+
+from buckler.model.label import LABEL_TENANT, Selector
+from buckler.model.pool import HostState, ShieldMode
+from buckler.model.program import Direction
+from buckler.policy.language import (
+    PROTOCOLS,
+    Action,
+    Document,
+    FlowSpec,
+    Peer,
+    PolicyMode,
+    PolicySpec,
+    Port,
+    Tier,
+)
+from buckler.policy.packet import Packet
+from buckler.policy.pool import Pool, Station, names_are_selected, stations
+from buckler.policy.quarantine import QUARANTINE_POLICIES
+
+
+class PeerKind(StrEnum):
+    """What the other end of a packet is. ``infra`` can never be reached, whatever policies say."""
+
+    VM = "vm"
+    HOST = "host"
+    WORLD = "world"
+    GROUP = "group"
+    INFRA = "infra"
+
+
+class End(msgspec.Struct, frozen=True):
+    """Whose address it is. ``station`` is set for a VM."""
+
+    kind: PeerKind
+    address: str
+    station: Station | None = None
+
+
+class Outcome(StrEnum):
+    """What became of one rule that was considered."""
+
+    DECIDES = "decides"
+    NO_MATCH = "does not match"
+    OBSERVED = "observed only"
+    WEAKER = "a stricter rule of the same order decides"
+    PASSED = "leaves it to the next tier"
+    REPLACED = "decides unless a lower tier matches; one did"
+    NOT_REACHED = "not reached"
+
+
+class Considered(msgspec.Struct, frozen=True):
+    """One rule at one end, in the order of judging."""
+
+    document: str
+    policy: str
+    rule: str
+    tier: Tier
+    action: Action
+    matches: bool
+    outcome: Outcome
+    file: str
+    line: int
+
+
+class EndJudgement(msgspec.Struct, frozen=True):
+    """One shield's verdict. ``rule`` is None when nothing matched (default deny) or when no policy may decide."""
+
+    station: Station
+    peer: End
+    direction: Direction
+    allowed: bool
+    rule: Considered | None
+    observed: Considered | None
+    considered: tuple[Considered, ...]
+
+    @property
+    def mode(self) -> ShieldMode:
+        return self.station.vm.mode
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """``allowed``: every shield on the way allows. Without any shield on the way it is not ours to allow."""
+
+    allowed: bool
+    egress: EndJudgement | None
+    ingress: EndJudgement | None
+
+    @property
+    def passes(self) -> bool:
+        """Say whether the packet gets through, shields in ``observe`` mode letting pass what they deny."""
+        ends = [end for end in (self.egress, self.ingress) if end is not None]
+        return bool(ends) and all(_lets_pass(end) for end in ends)
+
+
+def judge(pool: Pool, documents: Iterable[Document], packet: Packet) -> Judgement:
+    """Judge the first packet of a connection: allowed iff the sender's egress and the receiver's ingress allow it."""
+    documents = tuple(documents)
+    source = find_end(pool, documents, packet.network, packet.source)
+    destination = find_end(pool, documents, packet.network, packet.destination)
+    egress = ingress = None
+    if source.station:
+        egress = judge_end(documents, source.station, Direction.EGRESS, destination, packet.protocol, packet.port)
+    if destination.station:
+        ingress = judge_end(documents, destination.station, Direction.INGRESS, source, packet.protocol, packet.port)
+    ends = [end for end in (egress, ingress) if end is not None]
+    return Judgement(bool(ends) and all(end.allowed for end in ends), egress, ingress)
+
+
+def find_end(pool: Pool, documents: Iterable[Document], network: str, address: str) -> End:
+    """Find whose address it is, seen from within ``network``."""
+    parsed = ipaddress.ip_address(address)
+    for host in pool.hosts:
+        if host.state is not HostState.REVOKED and parsed in {ipaddress.ip_address(each) for each in host.addresses}:
+            return End(PeerKind.INFRA, address)
+    if parsed.is_multicast or address == "255.255.255.255" or _is_broadcast(pool, network, address):
+        return End(PeerKind.GROUP, address)
+    for station in stations(pool, with_names=names_are_selected(documents)):
+        owned = {ipaddress.ip_address(each) for each in station.addresses}
+        if station.network.name == network and parsed in owned:
+            return End(PeerKind.VM, address, station)
+    for each in pool.networks:
+        if each.name == network and parsed in {ipaddress.ip_address(gateway) for gateway in each.gateway}:
+            return End(PeerKind.HOST, address)
+    return End(PeerKind.WORLD, address)
+
+
+def judge_end(
+    documents: Iterable[Document], station: Station, direction: Direction, peer: End, protocol: int, port: int
+) -> EndJudgement:
+    """Judge at one shield: tier after tier, order after order, each document's first match, the strictest wins."""
+    if peer.kind is PeerKind.INFRA:
+        return EndJudgement(station, peer, direction, False, None, None, ())
+    walk = _Walk()
+    for level in _levels(documents):
+        walk.judge_level([_considered(document, station, direction, peer, protocol, port) for document in level])
+    walk.end_tier()
+    decision = walk.standing
+    allowed = decision is not None and decision.action is Action.ALLOW
+    considered = tuple(walk.told)
+    return EndJudgement(station, peer, direction, allowed, decision, walk.observed, considered)
+
+
+class _Candidate(msgspec.Struct, frozen=True):
+    """One rule of one document at this end."""
+
+    rule: Considered
+    mode: PolicyMode
+    overridable: bool
+
+
+class _Walk:
+    """Where judging stands: what would decide now, and whether anything later still can."""
+
+    def __init__(self) -> None:
+        self.standing: Considered | None = None
+        self.observed: Considered | None = None
+        self.told: list[Considered] = []
+        self.tier: Tier | None = None
+        self.tier_is_settled = False
+        self.is_final = False
+
+    def judge_level(self, level: list[list[_Candidate]]) -> None:
+        """Judge the documents of one tier and order."""
+        candidates = [candidate for document in level for candidate in document]
+        if not candidates:
+            return
+        tier = candidates[0].rule.tier
+        if tier is not self.tier:
+            self.end_tier()
+            self.tier = tier
+        if self.is_final or self.tier_is_settled:
+            self.told += [_told(each.rule, Outcome.NOT_REACHED) for each in candidates]
+            return
+        firsts = [first for document in level if (first := _first_match(document)) is not None]
+        decider = min(firsts, key=_strictness, default=None)
+        for candidate in candidates:
+            self._tell(candidate, firsts, decider)
+        if decider is not None:
+            self._settle(decider)
+
+    def end_tier(self) -> None:
+        """Go on to the next tier."""
+        self.tier_is_settled = False
+
+    def _settle(self, decider: _Candidate) -> None:
+        self.tier_is_settled = True
+        if decider.rule.action is Action.PASS:
+            return
+        if self.standing is not None:
+            old = self.standing
+            self.told = [_told(each, Outcome.REPLACED) if each is old else each for each in self.told]
+        self.standing = self.told[-1] if self.told[-1].outcome is Outcome.DECIDES else self._decided()
+        self.is_final = not decider.overridable
+
+    def _decided(self) -> Considered:
+        return [each for each in self.told if each.outcome is Outcome.DECIDES][-1]
+
+    def _tell(self, candidate: _Candidate, firsts: list[_Candidate], decider: _Candidate | None) -> None:
+        rule = candidate.rule
+        if not rule.matches:
+            outcome = Outcome.NO_MATCH
+        elif candidate.mode is PolicyMode.OBSERVE:
+            outcome = Outcome.OBSERVED
+        elif candidate is decider:
+            outcome = Outcome.PASSED if rule.action is Action.PASS else Outcome.DECIDES
+        else:
+            outcome = Outcome.WEAKER if candidate in firsts else Outcome.NOT_REACHED
+        self.told.append(_told(rule, outcome))
+        if outcome is Outcome.OBSERVED and self.observed is None:
+            self.observed = self.told[-1]
+
+
+def _first_match(document: list[_Candidate]) -> _Candidate | None:
+    for candidate in document:
+        if candidate.rule.matches and candidate.mode is PolicyMode.ENFORCE:
+            return candidate
+    return None
+
+
+def _strictness(candidate: _Candidate) -> int:
+    """Deny before allow before pass; what may be overridden is weaker as a deny and stricter as an allow."""
+    action, overridable = candidate.rule.action, candidate.overridable
+    ranks = {(Action.DENY, False): 0, (Action.DENY, True): 1, (Action.ALLOW, True): 2, (Action.ALLOW, False): 3}
+    return ranks.get((action, overridable), 4)
+
+
+def _levels(documents: Iterable[Document]) -> list[list[Document]]:
+    """Group policies and flows by tier and order; within a level by name."""
+    levels: dict[tuple[int, int], list[Document]] = {}
+    for document in sorted((*documents, *QUARANTINE_POLICIES), key=lambda each: each.key):
+        if isinstance(document.spec, PolicySpec | FlowSpec):
+            place = (list(Tier).index(document.spec.tier), document.spec.order)
+            levels.setdefault(place, []).append(document)
+    return [levels[place] for place in sorted(levels)]
+
+
+def _considered(
+    document: Document, station: Station, direction: Direction, peer: End, protocol: int, port: int
+) -> list[_Candidate]:
+    """List the rules of one document that have this VM as their subject."""
+    spec = document.spec
+    if isinstance(spec, FlowSpec):
+        return _considered_flow(document, spec, station, direction, peer, protocol, port)
+    if not isinstance(spec, PolicySpec) or not _selects(document, spec.tier, spec.subject, station):
+        return []
+    side = "ingress" if direction is Direction.INGRESS else "egress"
+    found = []
+    for index, rule in enumerate(spec.ingress if direction is Direction.INGRESS else spec.egress):
+        matches = _any_peer(document, spec.tier, rule.action, rule.peers, peer) and _any_port(
+            rule.ports, protocol, port
+        )
+        line = document.lines.get(f"spec.{side}[{index}]", document.line)
+        found.append(_candidate(document, spec, rule.name, rule.action, rule.overridable, matches, line))
+    return found
+
+
+def _considered_flow(
+    document: Document, spec: FlowSpec, station: Station, direction: Direction, peer: End, protocol: int, port: int
+) -> list[_Candidate]:
+    """A flow stands at the VMs of its near end, towards the peers of its far end."""
+    egress = direction is Direction.EGRESS
+    near, far = (spec.sources, spec.destinations) if egress else (spec.destinations, spec.sources)
+    here = any(each.any or (each.vm and _selects(document, spec.tier, each.vm, station)) for each in near)
+    if not here:
+        return []
+    matches = _any_peer(document, spec.tier, spec.action, far, peer) and _any_port(spec.ports, protocol, port)
+    name = "egress" if egress else "ingress"
+    return [_candidate(document, spec, name, spec.action, spec.overridable, matches, document.line)]
+
+
+def _candidate(
+    document: Document,
+    spec: PolicySpec | FlowSpec,
+    name: str,
+    action: Action,
+    overridable: bool,
+    matches: bool,
+    line: int,
+) -> _Candidate:
+    rule = Considered(
+        document.key, document.name, name, spec.tier, action, matches, Outcome.NOT_REACHED, document.file, line
+    )
+    return _Candidate(rule, spec.mode, overridable)
+
+
+def _selects(document: Document, tier: Tier, selector: Selector, station: Station) -> bool:
+    if tier is Tier.TENANT and station.labels[LABEL_TENANT] != document.tenant:
+        return False
+    return selector.matches(station.labels)
+
+
+def _any_peer(document: Document, tier: Tier, action: Action, peers: tuple[Peer, ...], end: End) -> bool:
+    """No peers: everyone. Groups are opened only by name, so only a denial of everyone means them too."""
+    everyone = not peers or any(peer.any for peer in peers)
+    if everyone and (end.kind is not PeerKind.GROUP or action is Action.DENY):
+        return True
+    return any(_is_peer(document, tier, peer, end) for peer in peers)
+
+
+def _is_peer(document: Document, tier: Tier, peer: Peer, end: End) -> bool:
+    if peer.vm is not None:
+        return end.station is not None and _selects(document, tier, peer.vm, end.station)
+    if peer.cidr:
+        if end.kind is not PeerKind.WORLD or not _inside(end.address, peer.cidr):
+            return False
+        return not any(_inside(end.address, part) for part in peer.excluded)
+    return end.kind is {peer.world: PeerKind.WORLD, peer.host: PeerKind.HOST, peer.group: PeerKind.GROUP}.get(True)
+
+
+def _any_port(ports: tuple[Port, ...], protocol: int, number: int) -> bool:
+    return not ports or any(_is_port(port, protocol, number) for port in ports)
+
+
+def _is_port(port: Port, protocol: int, number: int) -> bool:
+    if port.protocol == "any":
+        return True
+    if PROTOCOLS[port.protocol] != protocol:
+        return False
+    low, high = port.span()
+    return low <= number <= high
+
+
+def _inside(address: str, cidr: str) -> bool:
+    return ipaddress.ip_address(address) in ipaddress.ip_network(cidr)
+
+
+def _is_broadcast(pool: Pool, network: str, address: str) -> bool:
+    cidrs = [ipaddress.ip_network(cidr) for each in pool.networks if each.name == network for cidr in each.cidrs]
+    return any(cidr.version == 4 and cidr.prefixlen < 31 and str(cidr.broadcast_address) == address for cidr in cidrs)
+
+
+def _lets_pass(end: EndJudgement) -> bool:
+    return end.allowed or (end.mode is ShieldMode.OBSERVE and end.peer.kind is not PeerKind.INFRA)
+
+
+def _told(rule: Considered, outcome: Outcome) -> Considered:
+    return msgspec.structs.replace(rule, outcome=outcome)
