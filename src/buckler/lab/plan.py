@@ -20,7 +20,7 @@ UPLINK = "ul0"
 LIBVIRT_PORT = 16509
 SERVED = ("tcp/22", "tcp/80", "tcp/8080", "tcp/5432", "udp/53", "udp/514")
 """Every guest serves all of these, so that only policy decides what can be reached."""
-HUNDRED_HOSTS = 99
+MOST_HOSTS = 99
 
 
 class HostPlan(msgspec.Struct, frozen=True):
@@ -33,7 +33,7 @@ class HostPlan(msgspec.Struct, frozen=True):
 
     @property
     def uuid(self) -> str:
-        """libvirt's host UUID: two hosts of one migration must differ."""
+        """The host UUID for libvirt: two hosts of one migration must differ."""
         return f"b0c11e00-0000-4000-8000-{self.number:012d}"
 
 
@@ -107,8 +107,8 @@ ROGUE = GuestPlan(
 
 def plan_lab(shop: tuple[ShopVm, ...], hosts: int = 2, prefix: str = "bl") -> LabPlan:
     """Place the shop's VMs and the rogue on ``hosts`` hosts. Raises ValueError with what does not fit."""
-    if not 2 <= hosts <= HUNDRED_HOSTS:
-        raise ValueError(f"a lab has 2 to {HUNDRED_HOSTS} hosts, not {hosts}")
+    if not 2 <= hosts <= MOST_HOSTS:
+        raise ValueError(f"a lab has 2 to {MOST_HOSTS} hosts, not {hosts}")
     machines = tuple(
         HostPlan(name=f"host{n}", namespace=f"{prefix}-h{n}", address=f"{FABRIC}.{n}", number=n)
         for n in range(1, hosts + 1)

@@ -52,7 +52,7 @@ def take_snapshot(prefix: str) -> frozenset[str]:
         [
             *(f"process {pid} {line}" for pid, line in processes_of(namespaces_of(prefix)).items()),
             *(f"namespace {name}" for name in namespaces_of(prefix)),
-            *(f"interface {name}" for name in os.listdir("/sys/class/net")),
+            *(f"interface {card.name}" for card in Path("/sys/class/net").iterdir()),
             *(f"mount {line.split()[4]}" for line in Path("/proc/self/mountinfo").read_text().splitlines()),
             *(f"nft {line}" for line in attempt("nft", "list", "tables").stdout.splitlines()),
             *(f"bpf pin {path}" for path in BPF_FOLDER.rglob("*")),

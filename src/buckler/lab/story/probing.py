@@ -1,0 +1,149 @@
+"""What guests can really reach, asked from inside them. Believes nothing that Buckler says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from buckler.lab.datacentre import DataCentre
+from buckler.lab.machine import LabFailed
+from buckler.lab.plan import SERVED, GuestPlan
+from buckler.model.operatorapi import PortRange, Reach
+
+PATIENCE_MS = 2500
+ECHO = {"icmp4": ("ICMP", 8 << 8), "icmp6": ("ICMPv6", 128 << 8)}
+
+
+class Service(NamedTuple):
+    """Something one guest may ask of another: ``tcp``, ``udp`` or ``icmp``, IP version, port (0 for ICMP)."""
+
+    protocol: str
+    version: int
+    port: int
+
+    def target(self, guest: GuestPlan) -> str:
+        """Write it as the probe reads it."""
+        address = guest.ipv4 if self.version == 4 else guest.ipv6
+        return f"{self.protocol}/{address}" + (f"/{self.port}" if self.port else "")
+
+    def is_within(self, ranges: Iterable[PortRange]) -> bool:
+        """Say whether what policy allows covers it."""
+        protocol, port = ECHO.get(f"{self.protocol}{self.version}", (self.protocol.upper(), self.port))
+        return any(
+            allowed.protocol == "any" or (allowed.protocol == protocol and allowed.port <= port <= allowed.end_port)
+            for allowed in ranges
+        )
+
+
+class Meeting(NamedTuple):
+    """One guest asking a service of another."""
+
+    origin: str
+    to: str
+    service: Service
+
+    def __str__(self) -> str:
+        what = f"{self.service.protocol.upper()} {self.service.port or 'echo'}"
+        return f"{self.origin} → {self.to} {what} (IPv{self.service.version})"
+
+
+SERVICES = tuple(
+    Service(protocol, version, port)
+    for version in (4, 6)
+    for protocol, port in [*((spec[:3], int(spec[4:])) for spec in SERVED), ("icmp", 0)]
+)
+
+
+def every_meeting(guests: Iterable[GuestPlan]) -> frozenset[Meeting]:
+    """Every pair of different guests, both ways, with every service."""
+    names = [guest.name for guest in guests]
+    return frozenset(Meeting(a, b, service) for a in names for b in names if a != b for service in SERVICES)
+
+
+def expected_meetings(reach: Reach, guests: Iterable[GuestPlan]) -> frozenset[Meeting]:
+    """What must succeed according to ``buckler reach``; whom it does not know may reach and be reached by nobody."""
+    allowed = {(pair.origin, pair.to): pair.allowed for pair in reach.pairs}
+    return frozenset(
+        meeting
+        for meeting in every_meeting(guests)
+        if meeting.service.is_within(allowed.get((meeting.origin, meeting.to), ()))
+    )
+
+
+def probe_meetings(centre: DataCentre, guests: tuple[GuestPlan, ...]) -> frozenset[Meeting]:
+    """Try every meeting, all guests at once; return those that succeeded. A refusal by RST has got through too."""
+
+    def ask(guest: GuestPlan) -> set[Meeting]:
+        others = [other for other in guests if other.name != guest.name]
+        asked = {service.target(o): Meeting(guest.name, o.name, service) for o in others for service in SERVICES}
+        answers = scan(centre, guest.name, list(asked))
+        return {asked[target] for target, answer in answers.items() if is_reached(answer)}
+
+    with ThreadPoolExecutor(max_workers=len(guests)) as pool:
+        return frozenset().union(*pool.map(ask, guests))
+
+
+def scan(centre: DataCentre, guest: str, targets: list[str], patience_ms: int = PATIENCE_MS) -> dict[str, str]:
+    """Let a guest try targets; return an answer for each of them."""
+    answer = centre.execute(guest, f"probe scan {patience_ms} {' '.join(targets)}")
+    found = dict(line.rsplit(" ", 1) for line in answer.output.splitlines())
+    if answer.code or set(found) != set(targets):
+        raise LabFailed(f"the probe in {guest} failed: {answer.output}")
+    return found
+
+
+def is_reached(answer: str) -> bool:
+    """Say whether a probe's answer proves that packets went through."""
+    return answer in ("open", "refused")
+
+
+class Job:
+    """A probe that runs in a guest until it is stopped, and the counts it leaves."""
+
+    def __init__(self, centre: DataCentre, guest: str, verb: str, name: str, arguments: str) -> None:
+        self._centre, self._guest, self._path = centre, guest, f"/tmp/{name}"  # noqa: S108  (in the guest)
+        command = f"rm -f {self._path}; probe {verb} {self._path} {arguments} >/dev/null 2>&1 & echo $! >{self._path}.pid"
+        self._run(command)
+
+    def read(self) -> dict[str, str]:
+        """Return what was counted so far, as words in pairs."""
+        words = self._run(f"cat {self._path} 2>/dev/null || true").split()
+        return dict(zip(words[::2], words[1::2], strict=True))
+
+    def stop(self) -> dict[str, str]:
+        """End it and return what it counted."""
+        self._run(
+            f"p=$(cat {self._path}.pid); kill $p 2>/dev/null; "
+            "n=0; while [ -d /proc/$p ] && [ $n -lt 50 ]; do usleep 50000; n=$((n+1)); done"
+        )
+        counts = self.read()
+        if not counts:
+            raise LabFailed(f"the probe in {self._guest} left no counts in {self._path}")
+        return counts
+
+    def _run(self, command: str) -> str:
+        answer = self._centre.execute(self._guest, command)
+        if answer.code:
+            raise LabFailed(f"in {self._guest}: {command}: {answer.output}")
+        return answer.output
+
+
+def hammer(centre: DataCentre, guest: str, name: str, targets: list[str], interval_ms: int = 5) -> Job:
+    """Send a packet every ``interval_ms`` until stopped. Counts ``sent`` and ``answered``."""
+    return Job(centre, guest, "hammer", name, f"{interval_ms} 0 {' '.join(targets)}")
+
+
+def watch(centre: DataCentre, guest: str, name: str, addresses: list[str]) -> Job:
+    """Count the IP packets that arrive in a guest from each of ``addresses``, until stopped."""
+    return Job(centre, guest, "watch", name, f"0 {' '.join(addresses)}")
+
+
+def hold(centre: DataCentre, guest: str, name: str, target: str) -> Job:
+    """Keep one TCP connection talking until stopped."""
+    return Job(centre, guest, "hold", name, f"50 {target}")
+
+
+def arrived(watched: dict[str, str]) -> int:
+    """Add up what a watch counted."""
+    return sum(int(count) for count in watched.values())
