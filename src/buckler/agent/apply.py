@@ -1,0 +1,135 @@
+"""Observe the kernel and take the planned steps in it. Decides nothing but one thing: what failed is not opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from buckler.agent import plan as steps
+from buckler.agent.desired import Desired, Observed
+from buckler.model.ids import Digest
+from buckler.model.program import Program
+from buckler.model.shield import GuardState, Tap
+from buckler.ports.guard import Guard, GuardFailed
+from buckler.ports.links import Link, Links, LinksFailed
+from buckler.ports.shield import AddressBook, Ports, Shield, ShieldFailed
+
+OnStep = Callable[[str], None]
+
+
+class Dataplane(Shield, AddressBook, Ports, Protocol):
+    """One object holds the programs, the address book and the ports of a kernel."""
+
+
+class Kernel(msgspec.Struct, frozen=True):
+    """The drivers that together are this host's kernel."""
+
+    shield: Dataplane
+    guard: Guard
+    links: Links
+
+
+def observe(kernel: Kernel, links: Mapping[int, Link]) -> Observed:
+    """Read everything back. Raises ShieldFailed, GuardFailed."""
+    shield = kernel.shield
+    return Observed(
+        taps=shield.taps(),
+        programs=shield.programs(),
+        addresses=shield.addresses(),
+        macs=shield.macs(),
+        bridge_ports=shield.bridge_ports(),
+        guard=kernel.guard.observe(),
+        learning={link.ifindex: link.learning for link in links.values() if link.bridge},
+    )
+
+
+def apply(
+    planned: tuple[steps.Step, ...],
+    kernel: Kernel,
+    desired: Desired,
+    programs: Mapping[Digest, Program],
+    on_step: OnStep,
+) -> tuple[str, ...]:
+    """Take all steps; a step that fails is told and does not keep the others back, but opens nothing."""
+    problems: list[str] = []
+    for step in planned:
+        name = step_name(step)
+        on_step(f"before {name}")
+        try:
+            _take(step, kernel, desired, programs, is_sound=not problems)
+        except (ShieldFailed, GuardFailed, LinksFailed) as error:
+            problems.append(f"{name}: {error}")
+        on_step(f"after {name}")
+    return tuple(problems)
+
+
+def step_name(step: steps.Step) -> str:
+    """``PutTap`` → ``put-tap``."""
+    word = type(step).__name__
+    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in word).lstrip("-")
+
+
+def _take(
+    step: steps.Step, kernel: Kernel, desired: Desired, programs: Mapping[Digest, Program], *, is_sound: bool
+) -> None:
+    shield = kernel.shield
+    match step:
+        case steps.CloseGuard(state):
+            kernel.guard.apply(state)
+        case steps.OpenGuard(state):
+            kernel.guard.apply(_proven(state, kernel, desired, is_sound=is_sound))
+        case steps.SetLearning(ifindex, learning):
+            kernel.links.set_learning(ifindex, learning=learning)
+        case steps.PutProgram(digest):
+            shield.put_program(digest, _program(digest, programs))
+        case steps.PutAddresses(entries):
+            shield.put_addresses(entries)
+        case steps.PutMacs(entries):
+            shield.put_macs(entries)
+        case steps.PutBridgePort(port):
+            shield.put_bridge_port(port)
+        case steps.PutTap(tap):
+            shield.put_tap(tap)
+        case steps.Rejudge():
+            shield.rejudge()
+        case _:
+            _delete(step, shield)
+
+
+def _delete(step: steps.Step, shield: Dataplane) -> None:
+    match step:
+        case steps.DeleteTap(ifindex):
+            shield.delete_tap(ifindex)
+        case steps.DeleteBridgePort(ifindex):
+            shield.delete_bridge_port(ifindex)
+        case steps.DeleteMacs(keys):
+            shield.delete_macs(keys)
+        case steps.DeleteAddresses(keys):
+            shield.delete_addresses(keys)
+        case steps.DeleteProgram(digest):
+            shield.delete_program(digest)
+
+
+def _program(digest: Digest, programs: Mapping[Digest, Program]) -> Program:
+    try:
+        return programs[digest]
+    except KeyError as error:
+        raise ShieldFailed(f"the manifest does not hold the program {digest}") from error
+
+
+def _proven(state: GuardState, kernel: Kernel, desired: Desired, *, is_sound: bool) -> GuardState:
+    """Leave out every port whose shield does not read back as desired; after any failure open nothing new."""
+    taps, ports = kernel.shield.taps(), kernel.shield.bridge_ports()
+    proven = {index for index, tap in taps.items() if _is_desired(tap, desired)}
+    proven |= {index for index, port in ports.items() if desired.bridge_ports.get(index) == port}
+    if not is_sound:
+        standing = kernel.guard.observe()
+        proven &= set() if standing is None else {index for index, _ in standing.ports}
+    return msgspec.structs.replace(state, ports=frozenset(pair for pair in state.ports if pair[0] in proven))
+
+
+def _is_desired(tap: Tap, desired: Desired) -> bool:
+    wanted = desired.taps.get(tap.ifindex)
+    return wanted is not None and steps.normal(wanted) == steps.normal(tap)

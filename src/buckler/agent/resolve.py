@@ -1,0 +1,156 @@
+"""Belief + what is here → what the kernel is to hold. Pure; reads and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from buckler.agent.belief import Belief
+from buckler.agent.book import endpoint_addresses, resolve_addresses, resolve_macs
+from buckler.agent.desired import Desired, Resident, Roles
+from buckler.gate.decide import decide
+from buckler.gate.decision import Decision, InterfacePlan, Operation
+from buckler.model.bundle import Segment
+from buckler.model.ids import Zone
+from buckler.model.shield import BridgePort, GuardState, PortRole, Tap
+from buckler.ports.links import Link
+
+
+def resolve(
+    belief: Belief,
+    roles: Roles,
+    residents: Iterable[Resident],
+    links: Mapping[int, Link],
+    host_addresses: Iterable[str],
+) -> Desired:
+    """Compute everything anew from the whole input: there is no other state."""
+    residents = tuple(residents)
+    view = belief.view()
+    standing = {one.facts.uuid: decide(Operation.PLUG, one.facts, view) for one in residents}
+    taps, devices, problems = _taps(residents, standing, links)
+    bridge_ports, port_problems = _bridge_ports(belief.segments, roles, links)
+    members = () if belief.manifest is None else belief.manifest.members
+    bridges = roles.bridges | {segment.bridge for segment in belief.segments}
+    bridges |= {card.bridge for one in residents for card in one.facts.interfaces if card.bridge}
+    open_ports = {(index, links[index].bridge) for index in (*taps, *bridge_ports)}
+    return Desired(
+        taps=taps,
+        addresses=resolve_addresses(belief.segments, members, host_addresses),
+        macs=resolve_macs(belief.segments),
+        bridge_ports=bridge_ports,
+        guard=GuardState(
+            bridges=frozenset(bridges),
+            ports=frozenset(open_ports),
+            gateways=frozenset(segment.bridge for segment in belief.segments if segment.gateway),
+            fabric=roles.fabric,
+            members=frozenset(member.fabric for member in members if member.fabric and member.id != belief.host),
+        ),
+        learning={
+            link.ifindex: link.ifindex in taps
+            for link in links.values()
+            if link.kind == "tun" and link.bridge in bridges
+        },
+        standing=standing,
+        devices=devices,
+        problems=(*problems, *port_problems),
+    )
+
+
+def _taps(
+    residents: tuple[Resident, ...], standing: Mapping[str, Decision], links: Mapping[int, Link]
+) -> tuple[dict[int, Tap], dict[int, str], list[str]]:
+    """Find the tap of every interface that may open. A name that two domains claim opens for neither."""
+    by_name = {link.name: link for link in links.values()}
+    taps: dict[int, Tap] = {}
+    devices: dict[int, str] = {}
+    problems: list[str] = []
+    for device, plan in _claims(residents, standing, problems).items():
+        link = by_name.get(device)
+        if plan.endpoint is None or link is None:
+            continue
+        why = _why_no_tap(plan, link)
+        if why:
+            problems.append(f"{device} stays closed: {why}")
+            continue
+        taps[link.ifindex] = Tap(
+            ifindex=link.ifindex,
+            vm=plan.endpoint.number,
+            mac=plan.endpoint.mac.lower(),
+            zone=plan.zone,
+            vlan=plan.vlan,
+            identity=plan.endpoint.identity,
+            addresses=endpoint_addresses(plan.endpoint),
+            program=plan.endpoint.program,
+            mode=plan.endpoint.mode,
+        )
+        devices[link.ifindex] = device
+    return taps, devices, problems
+
+
+def _claims(
+    residents: tuple[Resident, ...], standing: Mapping[str, Decision], problems: list[str]
+) -> dict[str, InterfacePlan]:
+    claims: dict[str, InterfacePlan] = {}
+    disputed: set[str] = set()
+    for one in sorted(residents, key=lambda resident: not resident.is_fresh):
+        for plan in standing[one.facts.uuid].interfaces:
+            if not plan.device:
+                continue
+            # What the hook told last is newer than any list of libvirt's: an old owner of the name is gone.
+            if plan.device in claims and not any(_is_fresh_owner(other, plan.device) for other in residents):
+                disputed.add(plan.device)
+            claims.setdefault(plan.device, plan)
+    for device in sorted(disputed):
+        problems.append(f"{device} stays closed: two domains claim it")
+        del claims[device]
+    return claims
+
+
+def _is_fresh_owner(resident: Resident, device: str) -> bool:
+    return resident.is_fresh and any(card.device == device for card in resident.facts.interfaces)
+
+
+def _why_no_tap(plan: InterfacePlan, link: Link) -> str:
+    if link.kind != "tun":
+        return f"it is a {link.kind or 'device'}, not a tap"
+    if link.bridge != plan.bridge:
+        return f"it is a port of {link.bridge or 'no bridge'}, not of {plan.bridge}"
+    # libvirt gives a tap the MAC of its guest with another first byte: a name that was reused shows here.
+    if link.mac.lower()[3:] != plan.mac[3:]:
+        return f"its MAC {link.mac} is not made from {plan.mac}"
+    return ""
+
+
+def _bridge_ports(
+    segments: tuple[Segment, ...], roles: Roles, links: Mapping[int, Link]
+) -> tuple[dict[int, BridgePort], list[str]]:
+    ports: dict[int, BridgePort] = {}
+    problems: list[str] = []
+    zones = _zones(segments)
+    for link in links.values():
+        role = _role(link.name, roles)
+        if role is None or not link.bridge:
+            continue
+        zone = zones.get(link.bridge)
+        if zone is None:
+            problems.append(f"{link.name} stays closed: no network of the pool is on {link.bridge}")
+            continue
+        ports[link.ifindex] = BridgePort(link.ifindex, role, zone)
+    return ports, problems
+
+
+def _role(name: str, roles: Roles) -> PortRole | None:
+    if name in roles.tunnel:
+        return PortRole.TUNNEL
+    return PortRole.OUTSIDE if name in roles.outside else None
+
+
+def _zones(segments: tuple[Segment, ...]) -> dict[str, Zone]:
+    """The zone of untagged frames on each bridge: its network without VLAN, or the only one it has."""
+    zones: dict[str, Zone] = {}
+    for bridge in {segment.bridge for segment in segments}:
+        on_it = [segment for segment in segments if segment.bridge == bridge]
+        untagged = [segment for segment in on_it if not segment.vlan]
+        candidates = untagged or on_it
+        if len(candidates) == 1:
+            zones[bridge] = candidates[0].zone
+    return zones

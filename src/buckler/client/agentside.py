@@ -1,0 +1,222 @@
+"""The agent's typed client of /agent/v1: TLS pinned to the pool root, tokens kept fresh. Believes no statement."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import httpx
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from buckler.model.agentapi import (
+    Acknowledgement,
+    CaCertificate,
+    EventBatch,
+    EventsStored,
+    FlowBatch,
+    JoinRequest,
+    JoinResponse,
+    NonceRequest,
+    NonceResponse,
+    ObjectEnvelope,
+    Observation,
+    StreamMessage,
+    TaskReport,
+    TokenRequest,
+    TokenResponse,
+)
+from buckler.model.ids import Digest, HostId, Revision
+from buckler.trust.statement import Kind, key_text, sign
+
+_T = TypeVar("_T")
+_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+_HEARTBEAT_TIMEOUT = 15.0
+_MAX_LINE = 64 * 1024 * 1024
+_TOKEN_MARGIN = 30.0
+
+
+class ControllerAway(Exception):
+    """No controller answered; try again later."""
+
+
+class ControllerRefused(Exception):
+    """A controller answered, and refused. ``problem`` is its RFC 9457 document."""
+
+    def __init__(self, status: int, problem: dict[str, Any]) -> None:
+        super().__init__(f"{status}: {problem.get('detail') or problem.get('title') or 'refused'}")
+        self.status = status
+        self.problem = problem
+
+
+class BadJoinToken(ValueError):
+    """The text is no join token, or the controller that answered is not the one that it names."""
+
+
+class ControllerClient:
+    """One client per thread of use is not needed: httpx's is safe, and the token is kept behind a lock."""
+
+    def __init__(self, url: str, host: HostId, key: Ed25519PrivateKey, ca_certificate: str) -> None:
+        self._host = host
+        self._key = key
+        self._http = httpx.Client(base_url=url, verify=_pinned(ca_certificate), timeout=_TIMEOUT, trust_env=False)
+        self._lock = threading.Lock()
+        self._token = ""
+        self._valid_until = 0.0
+
+    def close(self) -> None:
+        self._http.close()
+
+    def watch(self, since: Revision, is_over: Callable[[], bool]) -> Iterator[StreamMessage]:
+        """Yield what the stream says until it ends, which it does with the token: call again with the newest revision."""
+        timeout = httpx.Timeout(_TIMEOUT, read=_HEARTBEAT_TIMEOUT)
+        with (
+            _translated(),
+            self._http.stream(
+                "GET", "/agent/v1/watch", params={"since": since}, headers=self._bearer(), timeout=timeout
+            ) as response,
+        ):
+            self._check(response, is_stream=True)
+            for line in _lines(response.iter_bytes()):
+                if is_over():
+                    return
+                yield msgspec.json.decode(line, type=StreamMessage)
+
+    def object(self, digest: Digest) -> ObjectEnvelope:
+        return self._call("GET", f"/agent/v1/objects/{digest}", None, ObjectEnvelope)
+
+    def acknowledge(self, acknowledgement: Acknowledgement) -> None:
+        self._call("POST", "/agent/v1/ack", acknowledgement, None)
+
+    def send_events(self, batch: EventBatch) -> EventsStored:
+        return self._call("POST", "/agent/v1/events", batch, EventsStored)
+
+    def send_observation(self, observation: Observation) -> None:
+        self._call("PUT", "/agent/v1/observed", observation, None)
+
+    def send_flows(self, batch: FlowBatch) -> None:
+        self._call("POST", "/agent/v1/flows", batch, None)
+
+    def report_task(self, report: TaskReport) -> None:
+        self._call("POST", "/agent/v1/tasks", report, None)
+
+    def _call(self, method: str, path: str, body: msgspec.Struct | None, answer: type[_T] | None) -> _T:
+        content = None if body is None else msgspec.json.encode(body)
+        with _translated():
+            response = self._http.request(method, path, content=content, headers=self._bearer())
+            if response.status_code == 401:  # a controller that restarted does not know old tokens
+                self._forget_token()
+                response = self._http.request(method, path, content=content, headers=self._bearer())
+            self._check(response)
+            if answer is None:
+                return None  # type: ignore[return-value]
+            return msgspec.json.decode(response.content, type=answer)
+
+    def _check(self, response: httpx.Response, *, is_stream: bool = False) -> None:
+        if response.status_code == 401:
+            self._forget_token()
+        if response.status_code >= 400 and is_stream:
+            response.read()
+        _raise_refusal(response)
+
+    def _bearer(self) -> dict[str, str]:
+        with self._lock:
+            if time.monotonic() >= self._valid_until:
+                self._refresh()
+            return {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+
+    def _forget_token(self) -> None:
+        with self._lock:
+            self._valid_until = 0.0
+
+    def _refresh(self) -> None:
+        nonce = _post(self._http, "/agent/v1/nonce", NonceRequest(self._host), NonceResponse).nonce
+        statement = sign(Kind.NONCE, nonce.encode(), self._key)
+        answer = _post(self._http, "/agent/v1/token", TokenRequest(self._host, statement), TokenResponse)
+        self._token = answer.token
+        self._valid_until = time.monotonic() + max(answer.expires_in - _TOKEN_MARGIN, answer.expires_in / 2)
+
+
+def join(url: str, request: JoinRequest) -> JoinResponse:
+    """Join a pool, believing nothing but the digest in the token. Raises BadJoinToken, ControllerAway, ControllerRefused."""
+    digest = _token_digest(request.token)
+    with _translated(), httpx.Client(base_url=url, verify=False, timeout=_TIMEOUT, trust_env=False) as unverified:  # noqa: S501 - the digest in the token decides
+        response = unverified.get("/agent/v1/ca")
+        _raise_refusal(response)
+        pem = msgspec.json.decode(response.content, type=CaCertificate).certificate
+    root_key = _check_certificate(pem, digest)
+    with _translated(), httpx.Client(base_url=url, verify=_pinned(pem), timeout=_TIMEOUT, trust_env=False) as http:
+        answer = _post(http, "/agent/v1/join", request, JoinResponse)
+    if answer.root_key != root_key:
+        raise BadJoinToken("the controller names another root key than its certificate holds")
+    return msgspec.structs.replace(answer, ca_certificate=pem)
+
+
+def _token_digest(token: str) -> str:
+    parts = token.strip().split(".")
+    if len(parts) != 4 or parts[0] != "bjt1" or len(parts[3]) != 64:
+        raise BadJoinToken("not a join token: it looks like bjt1.<id>.<secret>.<digest>")
+    return parts[3]
+
+
+def _check_certificate(pem: str, digest: str) -> str:
+    try:
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+    except ValueError as error:
+        raise BadJoinToken("the controller sent no certificate") from error
+    key = certificate.public_key()
+    if hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest() != digest:
+        raise BadJoinToken("the controller that answered is not the one that made the token")
+    if not isinstance(key, Ed25519PublicKey):
+        raise BadJoinToken("the pool's certificate holds no Ed25519 key")
+    return key_text(key)
+
+
+def _pinned(pem: str) -> ssl.SSLContext:
+    """Trust exactly one certificate, and nothing of the system's."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(cadata=pem)
+    return context
+
+
+def _post(http: httpx.Client, path: str, body: msgspec.Struct, answer: type[_T]) -> _T:
+    response = http.post(path, content=msgspec.json.encode(body), headers={"Content-Type": "application/json"})
+    _raise_refusal(response)
+    return msgspec.json.decode(response.content, type=answer)
+
+
+def _raise_refusal(response: httpx.Response) -> None:
+    if response.status_code < 400:
+        return
+    try:
+        problem = msgspec.json.decode(response.content, type=dict[str, Any])
+    except msgspec.DecodeError:
+        problem = {"title": response.reason_phrase}
+    raise ControllerRefused(response.status_code, problem)
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        rest += chunk
+        if len(rest) > _MAX_LINE:
+            raise httpx.RemoteProtocolError("a line of the stream is too long")
+        *whole, rest = rest.split(b"\n")
+        yield from (line for line in whole if line.strip())
+
+
+class _translated:  # noqa: N801 - reads as the context that it is
+    """httpx's and msgspec's exceptions become ours; a controller that speaks gibberish is as good as away."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, httpx.HTTPError | httpx.InvalidURL | msgspec.DecodeError | ssl.SSLError | OSError):
+            raise ControllerAway(str(error) or type(error).__name__) from error
