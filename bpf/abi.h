@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The one source of every number and layout that the kernel side shares with its driver. Owns no code.
+ * Python reads the numbers from this file and checks every layout against the object's BTF (tests/component/test_abi.py).
+ *
+ * Byte order: addresses and MACs as on the wire; everything else in host order, except the port in policy_key.
+ * IPv4 addresses stand as ::ffff:a.b.c.d; a real IPv6 packet with such an address is dropped, so the two never meet.
+ *
+ * Groups: a frame whose destination is a multicast or broadcast address (or MAC) has the peer IDENTITY_GROUP at BOTH
+ * ends: the sender's egress and each receiver's ingress look up GROUP, never the other VM. So groups are denied at both
+ * ends until a `group` rule opens them, and one such rule says nothing about unicast. They make no connection.
+ */
+#ifndef BUCKLER_ABI_H
+#define BUCKLER_ABI_H
+
+#include <linux/types.h>
+
+#define MARK_JUDGED 0x00400000 /* in skb->mark: a program of ours let this frame into a bridge */
+
+#define MAX_TAPS 4096
+#define MAX_PORTS 4096
+#define CONNECTIONS_HALF_OPEN 4096
+#define FRAGMENTS_PER_TAP 1024
+#define NOBODY 0xffffffff /* the pair bucket for what found no room */
+
+enum direction { DIR_EGRESS = 0, DIR_INGRESS = 1 }; /* seen from the VM */
+
+enum action { ACT_ALLOW = 1, ACT_DENY = 2 }; /* any other number is a denial */
+
+enum port_role { PORT_TUNNEL = 1, PORT_OUTSIDE = 2 };
+
+enum address_flag { ADDR_DHCP_SERVER = 1, ADDR_ROUTER = 2 };
+
+enum identity {
+	IDENTITY_ANY = 0,
+	IDENTITY_HOST = 1,
+	IDENTITY_WORLD = 2,
+	IDENTITY_GROUP = 3,
+	IDENTITY_INFRA = 4,
+};
+
+enum shield_mode { MODE_ENFORCE = 0, MODE_OBSERVE = 1 };
+
+/* Why a frame passed (below REASON_FIRST_REFUSAL) or was refused. From REASON_FIRST_HARD on, observe mode refuses too. */
+enum reason {
+	REASON_NONE = 0,
+	REASON_ESTABLISHED = 1,
+	REASON_NEW = 2,
+	REASON_RELATED = 3,
+	REASON_STATELESS = 4,
+	REASON_ARP = 5,
+	REASON_ND = 6,
+	REASON_DHCP = 7,
+	REASON_MEMBERSHIP = 8,
+	REASON_RARP = 9,
+	REASON_OBSERVED = 10,
+	REASON_PORT = 11,
+	REASON_FIRST_REFUSAL = 32,
+	REASON_POLICY = 32,
+	REASON_NO_CONNECTION = 33,
+	REASON_CONNECTIONS_FULL = 34,
+	REASON_FIRST_HARD = 40,
+	REASON_UNCONFIGURED = 40,
+	REASON_SPOOFED_MAC = 41,
+	REASON_SPOOFED_ADDRESS = 42,
+	REASON_SPOOFED_ARP = 43,
+	REASON_SPOOFED_ND = 44,
+	REASON_INFRA = 45,
+	REASON_VLAN = 46,
+	REASON_ETHERTYPE = 47,
+	REASON_MALFORMED = 48,
+	REASON_EXTENSION = 49,
+	REASON_FRAGMENT = 50,
+	REASON_ROGUE_ROUTER = 51,
+	REASON_ROGUE_DHCP = 52,
+	REASON_ROGUE_MEMBERSHIP = 53,
+	REASON_ICMP_ERROR = 54,
+	REASON_TCP_RESET = 55,
+	REASON_NOT_FOR_VM = 56,
+	REASON_SOURCE_ROUTE = 57,
+	REASON_MARTIAN = 58,
+	REASON_FOREIGN_TUNNEL = 59,
+	REASON_FOREIGN_OUTSIDE = 60,
+	REASON_NO_PROGRAM = 61,
+	REASON_COUNT = 64,
+};
+
+struct address {
+	__u8 bytes[16];
+};
+
+/*
+ * Map endpoints, ARRAY of 2 * MAX_TAPS: a tap owns the slot s and with it the indexes 2s and 2s+1. One of the two is in
+ * force; a change writes the other one whole (endpoint, own addresses, program) and then flips tap_index: one update,
+ * so no packet meets half a configuration. `ifindex` says whom it is for: a reader that raced with a flip and finds
+ * somebody else drops. `generation` is new with every change and never 0.
+ */
+struct endpoint {
+	__u32 ifindex;
+	__u32 vm;
+	__u32 zone;
+	__u32 identity;
+	__u32 generation;
+	__u16 vlan;
+	__u8 mode;
+	__u8 reserved;
+	__u8 mac[6];
+	__u8 reserved2[2];
+};
+
+/* Map own_addresses: the addresses that may stand as source behind one endpoint index. Value: __u32, not 0. */
+struct own_key {
+	__u32 index;
+	struct address address;
+};
+
+/* Map hosts: single addresses. Zone 0 is looked up first and holds only INFRA, the same in every zone. */
+struct host_key {
+	__u32 zone;
+	struct address address;
+};
+
+/* Map prefixes, LPM: everything wider than one address. `prefix_length` counts the zone's 32 bits too. */
+struct prefix_key {
+	__u32 prefix_length;
+	__u32 zone;
+	struct address address;
+};
+
+/* Whose address: what hosts and prefixes give. No entry at all = WORLD. */
+struct owner {
+	__u32 identity;
+	__u32 vm;
+	__u32 flags;
+};
+
+struct mac_key {
+	__u32 zone;
+	__u8 mac[6];
+	__u8 reserved[2];
+};
+
+/* Map ports: key is the port and the VLAN that a frame carries (0: untagged). A VLAN without entry is dropped. */
+struct port_key {
+	__u32 ifindex;
+	__u32 vlan;
+};
+
+struct port {
+	__u32 role;
+	__u32 zone;
+};
+
+/*
+ * A program is an LPM of its own, pinned by digest and shared by every endpoint index that the map policies points
+ * from. `prefix_length` = 32 (the identity, always whole) + 8 direction + 8 protocol + 16 port. The exact peer is looked up
+ * first; only when nothing matches there, IDENTITY_ANY. No match = denied.
+ */
+struct policy_key {
+	__u32 prefix_length;
+	__u32 identity;
+	__u8 direction;
+	__u8 protocol;
+	__u16 port; /* network order */
+};
+
+struct verdict {
+	__u32 rule;
+	__u32 observed;
+	__u8 action;
+	__u8 flags;
+	__u8 reserved[2];
+};
+
+/* Seen from the VM, so one look-up serves both directions. ICMP echo: both ports are the identifier. */
+struct connection_key {
+	struct address remote;
+	struct address local;
+	__u16 remote_port;
+	__u16 local_port;
+	__u8 protocol;
+	__u8 reserved[3];
+};
+
+/* One sender of a TCP connection: `end` follows its highest byte, `acked` the highest it acknowledged, `edge` what it will take. */
+struct tcp_side {
+	__u32 end;
+	__u32 acked;
+	__u32 edge;
+	__u8 scale;
+	__u8 known;
+	__u8 finished;
+	__u8 reserved;
+};
+
+enum connection_state { STATE_NEW = 0, STATE_REPLIED = 1, STATE_ESTABLISHED = 2, STATE_CLOSING = 3, STATE_CLOSED = 4 };
+
+#define CONNECTION_OBSERVED 1 /* policy refuses it; observe mode lets it live */
+
+/*
+ * New connections live in the tap's LRU (half_open) until their originator speaks again after a reply; only then do they
+ * take a place in its table (established), which never evicts: full = refused. `stamp` = the pool's generation << 32 |
+ * the endpoint's; any other stamp makes the next packet be judged again, peer resolved anew, in the connection's own
+ * direction and `port`. 0 never fits: an imported connection is judged first. Times are CLOCK_BOOTTIME ns.
+ */
+struct connection {
+	__u64 expires;
+	__u64 created;
+	__u64 stamp;
+	__u64 packets[2];
+	__u64 bytes[2];
+	struct tcp_side tcp[2];
+	__u32 rule;
+	__u32 observed;
+	__u32 peer_identity;
+	__u32 peer_vm;
+	__u16 port;
+	__u8 direction;
+	__u8 state;
+	__u8 flags;
+	__u8 reserved[3];
+};
+
+/* Map fragments: what later fragments need from the first. `end` is the highest byte seen: below it is an overlap. */
+struct fragment_key {
+	struct address source;
+	struct address destination;
+	__u32 identification;
+	__u8 protocol;
+	__u8 direction;
+	__u8 reserved[2];
+};
+
+struct fragment {
+	__u64 expires;
+	__u32 end;
+	__u16 source_port;
+	__u16 destination_port;
+	__u16 policy_port;
+	__u8 protocol;
+	__u8 icmp_type;
+	__u8 reserved[4];
+};
+
+/* What changes with the packets of one slot; forgotten with the tap. `spoke`: the VM lives here (see residents). */
+struct tap_state {
+	__u64 budget_window;
+	__u64 full_until;
+	__u32 budget_used;
+	__u32 spoke;
+};
+
+struct count {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* Map counters, per CPU, by ifindex, for taps and ports: each frame is counted exactly once under exactly one reason. */
+struct reason_counts {
+	struct count by[2][REASON_COUNT];
+};
+
+/* Map pairs, per CPU, preallocated. `direction` is that of the rule, so both ways of a connection stand in one count. */
+struct pair_key {
+	__u32 vm;
+	__u32 peer_vm;
+	__u32 peer_identity;
+	__u32 rule;
+	__u8 direction;
+	__u8 allowed;
+	__u8 reserved[2];
+};
+
+struct event {
+	__u64 at;
+	__u32 ifindex;
+	__u32 vm;
+	__u32 peer_vm;
+	__u32 peer_identity;
+	__u32 rule;
+	__u32 observed;
+	__u32 length;
+	struct address source;
+	struct address destination;
+	__u16 source_port;
+	__u16 destination_port;
+	__u16 ethertype;
+	__u8 protocol;
+	__u8 direction;
+	__u8 allowed;
+	__u8 reason;
+	__u8 reserved[2];
+};
+
+struct shed {
+	__u64 lost;
+	__u64 suppressed;
+};
+
+/* Map settings, one element. `build` names the object that the pinned programs came from. */
+struct settings {
+	__u64 generation;
+	__u32 events_per_second;
+	__u32 reserved;
+	__u8 build[32];
+};
+
+#endif

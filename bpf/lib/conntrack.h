@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Connections of one tap: found, judged again after a change, promoted, ended. Owns no policy: it asks for verdicts. */
+#ifndef BUCKLER_CONNTRACK_H
+#define BUCKLER_CONNTRACK_H
+
+#include "peer.h"
+#include "policy.h"
+#include "tcp.h"
+
+#define SECOND 1000000000ULL
+
+/* The key in hand and a connection being made: too big for the 512 bytes of stack that all stages share. */
+struct draft {
+	struct connection_key key;
+	struct connection connection;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct draft);
+} drafts SEC(".maps");
+
+INLINE struct draft *get_draft(void)
+{
+	__u32 zero = 0;
+	return bpf_map_lookup_elem(&drafts, &zero);
+}
+
+INLINE __u64 get_stamp(const struct endpoint *endpoint)
+{
+	struct settings *s = get_settings();
+	return s ? s->generation << 32 | endpoint->generation : 0;
+}
+
+INLINE void set_key(struct connection_key *key, const struct frame *f, __u32 direction)
+{
+	__builtin_memset(key, 0, sizeof(*key));
+	key->remote = direction == DIR_EGRESS ? f->destination : f->source;
+	key->local = direction == DIR_EGRESS ? f->source : f->destination;
+	key->remote_port = direction == DIR_EGRESS ? f->destination_port : f->source_port;
+	key->local_port = direction == DIR_EGRESS ? f->source_port : f->destination_port;
+	key->protocol = f->protocol;
+}
+
+INLINE __u64 get_timeout(__u8 protocol, __u8 state)
+{
+	if (protocol == PROTO_TCP) {
+		if (state == STATE_ESTABLISHED)
+			return 21600 * SECOND;
+		return state == STATE_CLOSED ? 10 * SECOND : state == STATE_CLOSING ? 120 * SECOND : 60 * SECOND;
+	}
+	if (protocol == PROTO_ICMP || protocol == PROTO_ICMPV6)
+		return 30 * SECOND;
+	return state == STATE_ESTABLISHED ? 180 * SECOND : 30 * SECOND;
+}
+
+/* Has the VM been without room within the last second? Then new connections are refused at their first packet. */
+INLINE int is_full(__u32 index, __u64 now)
+{
+	__u32 slot = index >> 1;
+	struct tap_state *state = bpf_map_lookup_elem(&tap_states, &slot);
+	return !state || state->full_until > now;
+}
+
+INLINE void note_full(__u32 index, __u64 now)
+{
+	__u32 slot = index >> 1;
+	struct tap_state *state = bpf_map_lookup_elem(&tap_states, &slot);
+	if (state)
+		state->full_until = now + SECOND;
+}
+
+/*
+ * Judge a connection of an older stamp by today's policy and today's owner of the remote address.
+ * Returns 0 when it lives on, else why not. The frame's peer must have been resolved already.
+ */
+INLINE int rejudge(struct frame *f, struct connection *c, const struct endpoint *endpoint, __u64 stamp)
+{
+	__u8 flags = 0;
+	if (!is_allowed(f, f->index, c->direction, c->port)) {
+		if (endpoint->mode != MODE_OBSERVE)
+			return REASON_POLICY;
+		flags = CONNECTION_OBSERVED;
+	}
+	c->rule = f->rule;
+	c->observed = f->observed;
+	c->peer_identity = f->peer_identity;
+	c->peer_vm = f->peer_vm;
+	c->flags = flags;
+	c->stamp = stamp;
+	return 0;
+}
+
+INLINE void take_decision(struct frame *f, const struct connection *c)
+{
+	f->decided = 1;
+	f->rule = c->rule;
+	f->observed = c->observed;
+	f->peer_identity = c->peer_identity;
+	f->peer_vm = c->peer_vm;
+	f->rule_direction = c->direction;
+}
+
+INLINE void count_on(struct connection *c, __u32 direction, __u32 length)
+{
+	if (direction) {
+		__sync_fetch_and_add(&c->packets[1], 1);
+		__sync_fetch_and_add(&c->bytes[1], length);
+	} else {
+		__sync_fetch_and_add(&c->packets[0], 1);
+		__sync_fetch_and_add(&c->bytes[0], length);
+	}
+}
+
+/* A new connection: judged, then put among the half-open ones. */
+STAGE open_connection(struct __sk_buff *skb, __u32 direction)
+{
+	struct frame *f = get_frame(0);
+	struct endpoint *endpoint;
+	struct draft *draft = get_draft();
+	struct connection *c;
+	__u64 now = bpf_ktime_get_boot_ns();
+	__u32 slot;
+	void *table;
+	int refused;
+	if (!f || !draft)
+		return REASON_MALFORMED;
+	c = &draft->connection;
+	__builtin_memset(c, 0, sizeof(*c));
+	endpoint = get_endpoint(f->index);
+	if (!endpoint)
+		return REASON_UNCONFIGURED;
+	c->stamp = get_stamp(endpoint); /* read before the policy: a change in between makes it old at once */
+	refused = resolve_peer(skb, direction == DIR_EGRESS);
+	if (refused)
+		return refused;
+	refused = (f->protocol == PROTO_TCP && (f->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) || (is_echo(f) && is_echo_reply(f));
+	if (refused && endpoint->mode != MODE_OBSERVE)
+		return REASON_NO_CONNECTION;
+	if (!is_allowed(f, f->index, direction, f->policy_port) || refused) {
+		if (endpoint->mode != MODE_OBSERVE)
+			return REASON_POLICY;
+		c->flags = CONNECTION_OBSERVED;
+	}
+	slot = f->index >> 1;
+	table = bpf_map_lookup_elem(&half_open, &slot);
+	if (!table || is_full(f->index, now))
+		return endpoint->mode == MODE_OBSERVE ? REASON_OBSERVED : REASON_CONNECTIONS_FULL;
+	set_key(&draft->key, f, direction);
+	c->created = now;
+	c->expires = now + get_timeout(f->protocol, STATE_NEW);
+	c->rule = f->rule;
+	c->observed = f->observed;
+	c->peer_identity = f->peer_identity;
+	c->peer_vm = f->peer_vm;
+	c->port = f->policy_port;
+	c->direction = direction;
+	if (f->protocol == PROTO_TCP)
+		track_tcp(skb, f, c, direction);
+	count_on(c, direction, f->length);
+	if (bpf_map_update_elem(table, &draft->key, c, BPF_ANY))
+		return endpoint->mode == MODE_OBSERVE ? REASON_OBSERVED : REASON_CONNECTIONS_FULL;
+	return c->flags & CONNECTION_OBSERVED ? REASON_OBSERVED : REASON_NEW;
+}
+
+/* The originator spoke again after a reply: take a place among the established. */
+INLINE int promote(struct frame *f, struct draft *draft, struct connection *c, void *table, void *waiting, __u64 now)
+{
+	__builtin_memcpy(&draft->connection, c, sizeof(*c));
+	draft->connection.state = STATE_ESTABLISHED;
+	draft->connection.expires = now + get_timeout(f->protocol, STATE_ESTABLISHED);
+	if (bpf_map_update_elem(table, &draft->key, &draft->connection, BPF_ANY)) {
+		note_full(f->index, now);
+		bpf_map_delete_elem(waiting, &draft->key);
+		return REASON_CONNECTIONS_FULL;
+	}
+	bpf_map_delete_elem(waiting, &draft->key);
+	return REASON_ESTABLISHED;
+}
+
+INLINE int is_reopening(const struct frame *f, const struct connection *c)
+{
+	return f->protocol == PROTO_TCP && (f->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && c->state == STATE_CLOSED;
+}
+
+/* Judge a frame of a unicast flow: part of a connection, or the first of a new one. */
+STAGE judge_flow(struct __sk_buff *skb, __u32 direction)
+{
+	struct frame *f = get_frame(0);
+	struct endpoint *endpoint;
+	struct draft *draft = get_draft();
+	struct connection *c;
+	__u64 now = bpf_ktime_get_boot_ns(), stamp, expires;
+	__u32 slot;
+	void *table, *waiting;
+	int refused, half = 0;
+	if (!f || !draft)
+		return REASON_MALFORMED;
+	endpoint = get_endpoint(f->index);
+	slot = f->index >> 1;
+	table = bpf_map_lookup_elem(&established, &slot);
+	waiting = bpf_map_lookup_elem(&half_open, &slot);
+	if (!endpoint || !table || !waiting)
+		return REASON_UNCONFIGURED;
+	stamp = get_stamp(endpoint);
+	set_key(&draft->key, f, direction);
+	c = bpf_map_lookup_elem(table, &draft->key);
+	if (!c) {
+		c = bpf_map_lookup_elem(waiting, &draft->key);
+		half = 1;
+	}
+	if (!c)
+		return open_connection(skb, direction);
+	if (c->expires < now || is_reopening(f, c)) {
+		bpf_map_delete_elem(half ? waiting : table, &draft->key);
+		return open_connection(skb, direction);
+	}
+	if (c->stamp != stamp) {
+		refused = resolve_peer(skb, direction == DIR_EGRESS);
+		if (!refused)
+			refused = rejudge(f, c, endpoint, stamp);
+		if (refused) {
+			bpf_map_delete_elem(half ? waiting : table, &draft->key);
+			return refused;
+		}
+	}
+	take_decision(f, c);
+	if (f->protocol == PROTO_TCP && f->fragment != FRAGMENT_LATER) {
+		refused = track_tcp(skb, f, c, direction);
+		if (refused)
+			return refused;
+	}
+	count_on(c, direction, f->length);
+	if (half && c->state == STATE_NEW && direction != c->direction)
+		c->state = STATE_REPLIED;
+	else if (half && c->state == STATE_REPLIED && direction == c->direction && !(f->tcp_flags & TCP_SYN))
+		return promote(f, draft, c, table, waiting, now);
+	expires = now + get_timeout(f->protocol, c->state);
+	if (expires - c->expires + SECOND > 2 * SECOND) /* write at most once a second */
+		c->expires = expires;
+	return REASON_ESTABLISHED;
+}
+
+/* Judge a frame that makes no connection (a group's, an ICMP message's) by the policy alone. */
+STAGE judge_stateless(struct __sk_buff *skb, __u32 direction)
+{
+	struct frame *f = get_frame(0);
+	struct endpoint *endpoint;
+	int refused;
+	if (!f)
+		return REASON_MALFORMED;
+	endpoint = get_endpoint(f->index);
+	if (!endpoint)
+		return REASON_UNCONFIGURED;
+	refused = resolve_peer(skb, direction == DIR_EGRESS);
+	if (refused)
+		return refused;
+	if (f->group) {
+		/* a pool VM's own address behind a group's MAC: neither unicast nor a group */
+		if (direction == DIR_EGRESS && f->peer_vm)
+			return REASON_MARTIAN;
+		f->peer_identity = IDENTITY_GROUP;
+	}
+	if (is_allowed(f, f->index, direction, f->policy_port))
+		return REASON_STATELESS;
+	return endpoint->mode == MODE_OBSERVE ? REASON_OBSERVED : REASON_POLICY;
+}
+
+#endif

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What one frame says, in per-CPU scratch, and comparing addresses. Owns no verdict. */
+#ifndef BUCKLER_FRAME_H
+#define BUCKLER_FRAME_H
+
+#include "maps.h"
+
+#define ETH_LENGTH 14
+#define ETHERTYPE_IPV4 0x0800
+#define ETHERTYPE_ARP 0x0806
+#define ETHERTYPE_RARP 0x8035
+#define ETHERTYPE_VLAN 0x8100
+#define ETHERTYPE_QINQ 0x88a8
+#define ETHERTYPE_IPV6 0x86dd
+
+#define PROTO_ICMP 1
+#define PROTO_IGMP 2
+#define PROTO_TCP 6
+#define PROTO_UDP 17
+#define PROTO_ICMPV6 58
+#define PROTO_SCTP 132
+
+#define FRAGMENT_FIRST 1
+#define FRAGMENT_LATER 2
+
+struct frame {
+	struct address source;
+	struct address destination;
+	__u32 length, l4, l4_length; /* l4: offset; l4_length: bytes behind it by the IP header */
+	__u32 fragment_id, fragment_offset;
+	__u32 sequence, acknowledgement;
+	__u32 ifindex, index, zone;
+	__u32 vm, peer_identity, peer_vm, peer_flags;
+	__u32 rule, observed;
+	__u16 source_port, destination_port;
+	__u16 policy_port, window;
+	__u16 ethertype, payload;
+	__u8 protocol, version, fragment, hop_limit;
+	__u8 tcp_flags, icmp_type, icmp_code, group;
+	__u8 destination_mac[6], source_mac[6];
+	__u8 decided, rule_direction, more_fragments, reserved;
+};
+
+/* [0] the frame, [1] the packet inside an ICMP error. tc runs with soft interrupts off: nobody else writes meanwhile. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct frame);
+} scratch SEC(".maps");
+
+INLINE struct frame *get_frame(__u32 which)
+{
+	return bpf_map_lookup_elem(&scratch, &which);
+}
+
+INLINE int same_mac(const __u8 *a, const __u8 *b)
+{
+	__u32 difference = 0;
+	for (int i = 0; i < 6; i++)
+		difference |= a[i] ^ b[i];
+	return difference == 0;
+}
+
+INLINE int is_zero_mac(const __u8 *mac)
+{
+	return !(mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]);
+}
+
+INLINE int same_address(const struct address *a, const struct address *b)
+{
+	__u64 x[2], y[2];
+	__builtin_memcpy(x, a, 16);
+	__builtin_memcpy(y, b, 16);
+	return x[0] == y[0] && x[1] == y[1];
+}
+
+INLINE void set_ipv4(struct address *to, const __u8 *ipv4)
+{
+	__builtin_memset(to->bytes, 0, 10);
+	to->bytes[10] = to->bytes[11] = 0xff;
+	__builtin_memcpy(to->bytes + 12, ipv4, 4);
+}
+
+INLINE int is_mapped(const struct address *a)
+{
+	__u64 high;
+	__u32 middle;
+	__builtin_memcpy(&high, a->bytes, 8);
+	__builtin_memcpy(&middle, a->bytes + 8, 4);
+	return high == 0 && middle == bpf_htonl(0xffff);
+}
+
+/* 0.0.0.0 or :: */
+INLINE int is_unspecified(const struct address *a)
+{
+	__u64 high, low;
+	__builtin_memcpy(&high, a->bytes, 8);
+	__builtin_memcpy(&low, a->bytes + 8, 8);
+	return high == 0 && (low == 0 || low == bpf_cpu_to_be64(0x0000ffff00000000ULL));
+}
+
+INLINE int is_link_local(const struct address *a)
+{
+	return a->bytes[0] == 0xfe && (a->bytes[1] & 0xc0) == 0x80;
+}
+
+/* A multicast or broadcast address of either family. */
+INLINE int is_group(const struct address *a)
+{
+	if (!is_mapped(a))
+		return a->bytes[0] == 0xff;
+	return (a->bytes[12] & 0xf0) == 0xe0 ||
+	       (a->bytes[12] & a->bytes[13] & a->bytes[14] & a->bytes[15]) == 0xff;
+}
+
+INLINE int is_loopback(const struct address *a)
+{
+	__u64 high, low;
+	if (is_mapped(a))
+		return a->bytes[12] == 127;
+	__builtin_memcpy(&high, a->bytes, 8);
+	__builtin_memcpy(&low, a->bytes + 8, 8);
+	return high == 0 && low == bpf_cpu_to_be64(1);
+}
+
+INLINE int owns_address(__u32 index, const struct address *a)
+{
+	struct own_key key = { .index = index, .address = *a };
+	return bpf_map_lookup_elem(&own_addresses, &key) != 0;
+}
+
+#endif

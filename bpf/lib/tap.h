@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* How a frame of a tap is judged, from the Ethernet header to the verdict. Owns the order of the checks, not the checks. */
+#ifndef BUCKLER_TAP_H
+#define BUCKLER_TAP_H
+
+#include "arp.h"
+#include "conntrack.h"
+#include "counters.h"
+#include "dhcp.h"
+#include "events.h"
+#include "fragments.h"
+#include "icmp.h"
+#include "membership.h"
+#include "nd.h"
+
+#define VERDICT_PASS TC_ACT_UNSPEC /* = TCX_NEXT: other programs may still refuse */
+#define VERDICT_DROP TC_ACT_SHOT
+
+INLINE __u32 get_length(struct __sk_buff *skb)
+{
+	return skb->len + (skb->vlan_present ? 4 : 0); /* the tag stands beside the frame; the interface counts it */
+}
+
+/* Fill the frame's Ethernet part. An inner tag (Q-in-Q) or an in-band one is never ours. */
+INLINE int parse_ethernet(struct __sk_buff *skb, struct frame *f)
+{
+	__u8 h[ETH_LENGTH];
+	if (bpf_skb_load_bytes(skb, 0, h, ETH_LENGTH))
+		return REASON_MALFORMED;
+	__builtin_memcpy(f->destination_mac, h, 6);
+	__builtin_memcpy(f->source_mac, h + 6, 6);
+	f->ethertype = h[12] << 8 | h[13];
+	if (is_zero_mac(f->source_mac) || is_zero_mac(f->destination_mac) || (f->source_mac[0] & 1))
+		return REASON_SPOOFED_MAC;
+	if (f->ethertype == ETHERTYPE_VLAN || f->ethertype == ETHERTYPE_QINQ)
+		return REASON_VLAN;
+	if (skb->vlan_present && skb->vlan_proto != bpf_htons(ETHERTYPE_VLAN))
+		return REASON_VLAN;
+	return 0;
+}
+
+INLINE __u32 get_vlan(struct __sk_buff *skb)
+{
+	return skb->vlan_present ? skb->vlan_tci & 0xfff : 0;
+}
+
+/* Addresses that may stand in a unicast or group frame at all, and whose. Own source is not asked of DHCP's 0.0.0.0. */
+STAGE check_addresses(struct __sk_buff *skb, __u32 direction)
+{
+	struct frame *f = get_frame(0);
+	KEEP(skb);
+	if (!f)
+		return REASON_MALFORMED;
+	int group_mac = f->destination_mac[0] & 1;
+	f->group = group_mac || is_group(&f->destination);
+	if (is_group(&f->source) || is_loopback(&f->source) || is_loopback(&f->destination) || is_unspecified(&f->destination))
+		return REASON_MARTIAN;
+	if (is_unspecified(&f->source)) {
+		if (f->version == 4 && f->group && is_to_dhcp_server(f))
+			return 0;
+		return is_nd(f) ? 0 : REASON_SPOOFED_ADDRESS; /* nd.h asks more of :: */
+	}
+	if (direction == DIR_EGRESS)
+		return owns_address(f->index, &f->source) ? 0 : REASON_SPOOFED_ADDRESS;
+	if (is_group(&f->destination))
+		return 0;
+	if (group_mac) /* RFC 1122, 3.3.6: no unicast within a broadcast */
+		return owns_address(f->index, &f->destination) ? REASON_MARTIAN : 0;
+	return owns_address(f->index, &f->destination) ? 0 : REASON_NOT_FOR_VM;
+}
+
+STAGE judge_ip(struct __sk_buff *skb, __u32 direction)
+{
+	struct frame *f = get_frame(0);
+	int reason;
+	if (!f)
+		return REASON_MALFORMED;
+	reason = f->ethertype == ETHERTYPE_IPV4 ? parse_ipv4(skb, 0, ETH_LENGTH) : parse_ipv6(skb, 0, ETH_LENGTH);
+	if (!reason)
+		reason = parse_transport(skb, 0);
+	if (!reason)
+		reason = check_addresses(skb, direction);
+	if (!reason && f->fragment)
+		reason = follow_fragment(skb, direction);
+	if (reason)
+		return reason;
+	if (is_icmp_redirect(f))
+		return REASON_ROGUE_ROUTER;
+	if (is_nd(f))
+		return judge_nd(skb, direction);
+	if (is_membership(f))
+		return judge_membership(f, direction);
+	reason = judge_dhcp(skb, direction);
+	if (reason)
+		return reason;
+	if (is_icmp_error(f))
+		return judge_icmp_error(skb, direction);
+	if (f->group || ((f->protocol == PROTO_ICMP || f->protocol == PROTO_ICMPV6) && !is_echo(f)))
+		return judge_stateless(skb, direction);
+	return judge_flow(skb, direction);
+}
+
+INLINE int judge_frame(struct __sk_buff *skb, struct frame *f, __u32 direction)
+{
+	struct endpoint *endpoint;
+	__u32 *index = bpf_map_lookup_elem(&tap_index, &f->ifindex);
+	int refused;
+	if (!index)
+		return REASON_UNCONFIGURED;
+	f->index = *index;
+	endpoint = get_endpoint(f->index);
+	if (!endpoint || endpoint->ifindex != f->ifindex || !endpoint->generation)
+		return REASON_UNCONFIGURED;
+	f->vm = endpoint->vm;
+	f->zone = endpoint->zone;
+	refused = parse_ethernet(skb, f);
+	if (refused)
+		return refused;
+	if (get_vlan(skb) != endpoint->vlan)
+		return REASON_VLAN;
+	if (direction == DIR_EGRESS && !same_mac(f->source_mac, endpoint->mac))
+		return REASON_SPOOFED_MAC;
+	if (direction == DIR_INGRESS && !(f->destination_mac[0] & 1) && !same_mac(f->destination_mac, endpoint->mac))
+		return REASON_NOT_FOR_VM;
+	if (direction == DIR_INGRESS && same_mac(f->source_mac, endpoint->mac))
+		return REASON_SPOOFED_MAC;
+	if (f->ethertype == ETHERTYPE_IPV4 || f->ethertype == ETHERTYPE_IPV6)
+		return judge_ip(skb, direction);
+	if (f->ethertype == ETHERTYPE_ARP)
+		return judge_arp(skb, direction);
+	if (f->ethertype == ETHERTYPE_RARP)
+		return judge_rarp(skb, direction);
+	return REASON_ETHERTYPE;
+}
+
+/* The first frame that a VM itself sends here says that it lives here: from now on no tunnel may bring its frames. */
+INLINE void note_resident(const struct frame *f)
+{
+	__u32 slot = f->index >> 1, vm = f->vm, ifindex = f->ifindex;
+	struct tap_state *state = bpf_map_lookup_elem(&tap_states, &slot);
+	if (!state || state->spoke)
+		return;
+	state->spoke = 1;
+	bpf_map_update_elem(&residents, &vm, &ifindex, BPF_ANY);
+}
+
+INLINE int is_event(__u32 reason)
+{
+	if (reason >= REASON_FIRST_REFUSAL)
+		return reason != REASON_NOT_FOR_VM; /* a bridge floods: nothing is told by that */
+	return reason == REASON_NEW || reason == REASON_OBSERVED;
+}
+
+INLINE int judge_tap(struct __sk_buff *skb, __u32 direction)
+{
+	struct frame *f = get_frame(0);
+	__u32 reason;
+	if (!f)
+		return VERDICT_DROP;
+	__builtin_memset(f, 0, sizeof(*f));
+	f->ifindex = skb->ifindex;
+	f->length = get_length(skb);
+	reason = judge_frame(skb, f, direction);
+	count_reason(f->ifindex, direction, reason, f->length);
+	if (f->decided)
+		count_pair(f, reason < REASON_FIRST_REFUSAL);
+	if (is_event(reason) && reason != REASON_UNCONFIGURED)
+		emit_event(skb, direction, reason);
+	if (reason >= REASON_FIRST_REFUSAL || reason == REASON_NONE)
+		return VERDICT_DROP;
+	if (direction == DIR_EGRESS) {
+		note_resident(f);
+		skb->mark |= MARK_JUDGED;
+	} else {
+		skb->mark &= ~MARK_JUDGED;
+	}
+	return VERDICT_PASS;
+}
+
+#endif
