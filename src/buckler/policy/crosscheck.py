@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from buckler.model.label import LABEL_TENANT, Operator, Selector
 from buckler.policy.language import Document, FlowSpec, Kind, NetworkSpec, Peer, PolicySpec, Tier, VmSpec
-from buckler.policy.prefix import address_of, is_within, network_of
 from buckler.policy.pool import link_local_address
+from buckler.policy.prefix import address_of, is_within, network_of
 from buckler.policy.problem import Problem, Severity, guess
 
 

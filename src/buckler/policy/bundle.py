@@ -1,0 +1,169 @@
+"""Pool and resolved policy → the objects that hosts enforce: segments, programs, manifests. Signs nothing."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from buckler.model.bundle import CidrIdentity, Endpoint, Manifest, Member, RuleName, Segment, Stage
+from buckler.model.canonical import canonical_bytes, digest_of
+from buckler.model.ids import IDENTITY_GROUP, IDENTITY_WORLD, Digest, IdentityNumber, Revision
+from buckler.model.pool import Host, HostState, Network
+from buckler.model.program import Program
+from buckler.policy.compile import Resolved, compile_program, resolve_pool
+from buckler.policy.language import Document
+from buckler.policy.pool import Numbers, Pool, Station, identity_key, names_are_selected, stations
+from buckler.policy.prefix import ALL_IPV4, host_prefix, network_of
+
+
+class Bundle(msgspec.Struct, frozen=True):
+    """One state of the whole pool as hosts enforce it. Plain values: it may be stored and read back as JSON."""
+
+    segments: tuple[Segment, ...] = ()
+    programs: dict[Digest, Program] = {}
+    rules: tuple[RuleName, ...] = ()
+
+    def objects(self) -> dict[Digest, bytes]:
+        """Give every object's canonical content by its digest."""
+        found = {digest: canonical_bytes(program) for digest, program in self.programs.items()}
+        return found | {digest_of(content): content for content in map(canonical_bytes, self.segments)}
+
+    def digest(self) -> Digest:
+        """Name everything that bears on packets (the names of rules do not)."""
+        return digest_of(canonical_bytes((self.segments, sorted(self.programs))))
+
+
+def build_bundle(pool: Pool, documents: Iterable[Document], numbers: Numbers) -> Bundle:
+    """Build what is wanted. Every number must be there (``missing_numbers`` gave nothing)."""
+    documents = tuple(documents)
+    resolved = resolve_pool(pool, documents, numbers)
+    found = stations(pool, with_names=names_are_selected(documents))
+    return assemble_bundle(pool, found, resolved, numbers)
+
+
+def assemble_bundle(pool: Pool, found: Iterable[Station], resolved: Resolved, numbers: Numbers) -> Bundle:
+    """Build a bundle of what is resolved already."""
+    programs: dict[Digest, Program] = {}
+    digests: dict[IdentityNumber, Digest] = {}
+    for number, tables in resolved.programs.items():
+        program = compile_program(tables)
+        digests[number] = program_digest(program)
+        programs[digests[number]] = program
+    by_network: dict[str, list[Station]] = {}
+    for station in found:
+        by_network.setdefault(station.network.name, []).append(station)
+    prefixes = {prefix: numbers.cidrs[prefix] for prefix in resolved.prefixes}
+    segments = tuple(
+        _segment(network, by_network.get(network.name, []), numbers, digests, prefixes)
+        for network in sorted(pool.networks, key=lambda each: each.zone)
+    )
+    rules = tuple(
+        RuleName(number, rule.policy, rule.name, rule.tier.value) for number, rule in sorted(resolved.rules.items())
+    )
+    return Bundle(segments, programs, rules)
+
+
+def program_digest(program: Program) -> Digest:
+    """Name a program by its canonical content."""
+    return digest_of(canonical_bytes(program))
+
+
+def segment_digest(segment: Segment) -> Digest:
+    """Name a segment by its canonical content."""
+    return digest_of(canonical_bytes(segment))
+
+
+def build_manifest(
+    bundle: Bundle,
+    *,
+    pool: str,
+    host: Host,
+    hosts: Iterable[Host],
+    revision: Revision,
+    stage: Stage,
+    issued_at: float,
+    adoptions: Mapping[str, str] | None = None,
+) -> Manifest:
+    """Build one host's unsigned manifest: every object of the pool, so that any VM can arrive at any time."""
+    return Manifest(
+        pool=pool,
+        host=host.id,
+        host_name=host.name,
+        revision=revision,
+        stage=stage,
+        issued_at=issued_at,
+        segments=tuple(sorted(segment_digest(segment) for segment in bundle.segments)),
+        programs=tuple(sorted(bundle.programs)),
+        rules=bundle.rules,
+        members=build_members(hosts),
+        draining=host.state is not HostState.ACTIVE,
+        adoptions=dict(adoptions or {}),
+    )
+
+
+def build_members(hosts: Iterable[Host]) -> tuple[Member, ...]:
+    """List the hosts as the others see them; revoked ones are no members."""
+    return tuple(
+        Member(each.id, each.name, each.public_key, each.fabric, each.addresses, each.migrate_uri)
+        for each in sorted(hosts, key=lambda each: each.id)
+        if each.state is not HostState.REVOKED
+    )
+
+
+def _segment(
+    network: Network,
+    found: list[Station],
+    numbers: Numbers,
+    digests: Mapping[IdentityNumber, Digest],
+    prefixes: Mapping[str, IdentityNumber],
+) -> Segment:
+    endpoints = []
+    identities: dict[str, IdentityNumber] = {}
+    for station in sorted(found, key=lambda each: each.interface.mac):
+        number = numbers.identities[identity_key(station.labels)]
+        endpoints.append(_endpoint(station, number, digests[number]))
+        identities |= dict.fromkeys(station.addresses, number)
+    return Segment(
+        network=network.name,
+        zone=network.zone,
+        tenant=network.tenant,
+        bridge=network.bridge,
+        vlan=network.vlan,
+        cidrs=network.cidrs,
+        dhcp_servers=network.dhcp_servers,
+        routers=network.routers,
+        gateway=network.gateway,
+        endpoints=tuple(endpoints),
+        identities=identities,
+        cidr_identities=_cidr_identities(network, identities, prefixes),
+    )
+
+
+def _endpoint(station: Station, number: IdentityNumber, program: Digest) -> Endpoint:
+    vm = station.vm
+    return Endpoint(
+        vm=vm.id,
+        number=vm.number,
+        name=vm.name,
+        tenant=vm.tenant,
+        uuid=vm.uuid,
+        mac=station.interface.mac,
+        addresses=station.addresses,
+        identity=number,
+        program=program,
+        mode=vm.mode,
+    )
+
+
+def _cidr_identities(
+    network: Network, identities: Mapping[str, IdentityNumber], prefixes: Mapping[str, IdentityNumber]
+) -> tuple[CidrIdentity, ...]:
+    """Name all prefixes: policies', directed broadcasts, and all of IPv4, which ``::/0`` would else swallow."""
+    owned = {host_prefix(address) for address in (*identities, *network.gateway)}
+    entries: dict[str, IdentityNumber] = {ALL_IPV4: IDENTITY_WORLD, **prefixes}
+    for cidr in map(network_of, network.cidrs):
+        if isinstance(cidr, ipaddress.IPv4Network) and cidr.prefixlen < 31:
+            entries[f"{cidr.broadcast_address}/32"] = IDENTITY_GROUP
+    return tuple(CidrIdentity(prefix, entries[prefix]) for prefix in sorted(entries) if prefix not in owned)

@@ -1,0 +1,152 @@
+"""The programs between two states of one network, and the addresses that must be held. Owns no stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+import msgspec
+
+from buckler.model.bundle import Segment
+from buckler.model.ids import (
+    IDENTITY_GROUP,
+    IDENTITY_HOST,
+    IDENTITY_INFRA,
+    IDENTITY_WORLD,
+    Digest,
+    IdentityNumber,
+)
+from buckler.model.program import Direction, Program
+from buckler.policy.bundle import Bundle, program_digest
+from buckler.policy.compile import ResolvedProgram, Side, compile_program
+from buckler.policy.lookup import read_program
+from buckler.policy.meet import DENY_ALL, is_tighter, join, meet_all
+from buckler.policy.prefix import host_prefix, longest
+from buckler.policy.resolve import Table
+
+_ALWAYS = frozenset({IDENTITY_HOST, IDENTITY_WORLD, IDENTITY_GROUP})
+
+
+class AddressMap(msgspec.Struct, frozen=True):
+    """What every address means in one state of a network: prefixes → identity, the longest wins, else WORLD."""
+
+    exact: dict[str, IdentityNumber]
+    wide: tuple[str, ...]
+
+    def identity(self, prefix: str) -> IdentityNumber:
+        """Say what the addresses of a prefix mean, those apart that a longer prefix names."""
+        found = self.exact.get(prefix)
+        if found is not None:
+            return found
+        named = longest(prefix, self.wide)
+        return IDENTITY_WORLD if named is None else self.exact[named]
+
+
+def address_map(segment: Segment) -> AddressMap:
+    """Read a segment as the kernel's table will."""
+    cidrs = {each.cidr: each.identity for each in segment.cidr_identities}
+    hosts = {host_prefix(each): IDENTITY_HOST for each in segment.gateway}
+    hosts |= {host_prefix(address): number for address, number in segment.identities.items()}
+    return AddressMap({**cidrs, **hosts}, tuple(cidrs))
+
+
+Move = tuple[tuple[IdentityNumber, ...], IdentityNumber]
+"""What some address means in each old state, and in the new one."""
+
+
+class Closing:
+    """One network between the states that may be in force and the one that is wanted."""
+
+    def __init__(self, olds: Sequence[tuple[Bundle, Segment]], target: Bundle, segment: Segment) -> None:
+        self._bundles = [bundle for bundle, _ in olds]
+        self._target = target
+        maps = [address_map(old) for _, old in olds]
+        new = address_map(segment)
+        prefixes = {prefix for each in (*maps, new) for prefix in each.exact}
+        self._moves: dict[str, Move] = {
+            prefix: (tuple(each.identity(prefix) for each in maps), new.identity(prefix)) for prefix in prefixes
+        }
+        self._old_uses = [_ALWAYS | set(each.exact.values()) for each in maps]
+        self._new_uses = _ALWAYS | set(new.exact.values())
+        self._programs: dict[tuple[Digest, ...], tuple[Digest, Program]] = {}
+        self._read: dict[Digest, ResolvedProgram] = {}
+        self._closed: list[tuple[list[ResolvedProgram], ResolvedProgram]] = []
+        self._into, self._out_of = self._index_moves(set(self._moves.values()))
+
+    def program(self, olds: Sequence[Digest], new: Digest) -> tuple[Digest, Program]:
+        """Build the program of an endpoint that has ``olds`` in the old states and ``new`` in the new one."""
+        key = (*olds, new)
+        if key not in self._programs:
+            before = [self._reading(bundle, digest) for bundle, digest in zip(self._bundles, olds, strict=True)]
+            closed = self._close(before, self._reading(self._target, new))
+            self._closed.append((before, closed))
+            program = compile_program(closed)
+            self._programs[key] = program_digest(program), program
+        return self._programs[key]
+
+    def held_prefixes(self) -> frozenset[str]:
+        """Name the prefixes whose flip would give them more than they had; ask after every ``program``."""
+        verdicts: dict[Move, bool] = {}
+        for move in set(self._moves.values()):
+            verdicts[move] = self._must_hold(move)
+        return frozenset(prefix for prefix, move in self._moves.items() if verdicts[move])
+
+    def _index_moves(
+        self, moves: set[Move]
+    ) -> tuple[dict[IdentityNumber, list[Move]], dict[IdentityNumber, set[IdentityNumber]]]:
+        into: dict[IdentityNumber, list[Move]] = {}
+        out_of: dict[IdentityNumber, set[IdentityNumber]] = {}
+        for olds, new in moves:
+            into.setdefault(new, []).append((olds, new))
+            for old in olds:
+                out_of.setdefault(old, set()).add(new)
+        return into, out_of
+
+    def _reading(self, bundle: Bundle, digest: Digest) -> ResolvedProgram:
+        if digest not in self._read:
+            self._read[digest] = read_program(bundle.programs[digest])
+        return self._read[digest]
+
+    def _close(self, before: Sequence[ResolvedProgram], new: ResolvedProgram) -> ResolvedProgram:
+        any_tables = {side: meet_all((old.any[side] for old in before), new.any[side]) for side in Direction}
+        numbers = (self._new_uses | set().union(*self._old_uses)) - {IDENTITY_INFRA}
+        peers: dict[Side, Table] = {}
+        for side in Direction:
+            for number in numbers:
+                table = self._table(before, new, number, side)
+                if table != any_tables[side]:
+                    peers[number, side] = table
+        return ResolvedProgram(any_tables, peers)
+
+    def _table(
+        self, before: Sequence[ResolvedProgram], new: ResolvedProgram, number: IdentityNumber, side: Direction
+    ) -> Table:
+        """Close one peer: nothing beyond any old state that knows it, nor beyond the new one."""
+        known = [old.table(number, side) for old, uses in zip(before, self._old_uses, strict=True) if number in uses]
+        if number not in self._new_uses:
+            futures = [_table(new, each, side) for each in self._out_of.get(number, ())]
+            return meet_all(known, reduce(join, futures) if futures else DENY_ALL)
+        table = meet_all(known, new.table(number, side))
+        if known:
+            return table
+        pasts = [
+            _table(old, past, side)
+            for olds, _ in self._into.get(number, ())
+            for old, past in zip(before, olds, strict=True)
+        ]
+        return meet_all(pasts, table)
+
+    def _must_hold(self, move: Move) -> bool:
+        olds, new = move
+        if new == IDENTITY_INFRA or all(old == new for old in olds):
+            return False
+        for before, closed in self._closed:
+            for side in Direction:
+                table = closed.table(new, side)
+                if not all(is_tighter(table, _table(old, past, side)) for old, past in zip(before, olds, strict=True)):
+                    return True
+        return False
+
+
+def _table(program: ResolvedProgram, peer: IdentityNumber, side: Direction) -> Table:
+    return DENY_ALL if peer == IDENTITY_INFRA else program.table(peer, side)

@@ -1,0 +1,162 @@
+"""The change order: from what hosts may still enforce to what is wanted, through states that never open early.
+
+CLOSE: programs allow only what old and new allow; addresses stay. FLIP: addresses mean their new identities.
+OPEN: what is wanted. Until every host has flipped, each end allows at most what the old state allowed there; from then
+on at most what the new one does. So one end at the old and one at the new state never meet. An address that joins an
+identity which others already have, with more rights than it had, is held (INFRA, dropped) from FLIP to OPEN.
+Owns no waiting: the controller publishes a stage when its hosts have acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from buckler.model.bundle import CidrIdentity, Endpoint, Segment, Stage
+from buckler.model.ids import IDENTITY_INFRA, Digest
+from buckler.model.pool import Host, HostState, ShieldMode
+from buckler.model.program import Program
+from buckler.policy.bundle import Bundle
+from buckler.policy.closing import Closing
+from buckler.policy.prefix import host_prefix
+
+
+class RolloutStage(msgspec.Struct, frozen=True):
+    """One state to publish. ``waits_for_all``: only when every awaited host has acknowledged the stage before.
+
+    Otherwise a host may take it as soon as it has itself acknowledged the stage before, so that a host that is away
+    does not keep the others from closing.
+    """
+
+    stage: Stage
+    bundle: Bundle
+    waits_for_all: bool
+
+
+def plan_rollout(in_force: Sequence[Bundle], target: Bundle) -> tuple[RolloutStage, ...]:
+    """Plan the stages to ``target``; the last one is ``target`` itself. Nothing to do: no stage.
+
+    ``in_force`` lists, oldest first, every state that some host may still enforce: what all acknowledged last and
+    everything published since. The plan is sound for any of them on any host, also in the middle of an older rollout.
+    """
+    held = _distinct(in_force)
+    if not held:
+        return (RolloutStage(Stage.OPEN, target, waits_for_all=False),)
+    wanted = target.digest()
+    closed, flipped = _intermediate(held, target)
+    plan: list[RolloutStage] = []
+    last = held[-1].digest() if len(held) == 1 else None
+    for stage, bundle in ((Stage.CLOSE, closed), (Stage.FLIP, flipped), (Stage.OPEN, target)):
+        digest = bundle.digest()
+        if digest == last:
+            continue
+        waits = stage is Stage.OPEN and bool(plan)
+        plan.append(RolloutStage(Stage.OPEN if digest == wanted else stage, bundle, waits_for_all=waits))
+        last = digest
+    return tuple(plan)
+
+
+def awaited_hosts(hosts: Iterable[Host]) -> frozenset[str]:
+    """Name the hosts whose acknowledgement a stage waits for: every manifest lists every object, so all members."""
+    return frozenset(host.id for host in hosts if host.state is not HostState.REVOKED)
+
+
+def _distinct(bundles: Sequence[Bundle]) -> list[Bundle]:
+    """Keep each state once, at its last place."""
+    latest: dict[Digest, Bundle] = {}
+    for bundle in bundles:
+        digest = bundle.digest()
+        latest.pop(digest, None)
+        latest[digest] = bundle
+    return list(latest.values())
+
+
+def _intermediate(held: Sequence[Bundle], target: Bundle) -> tuple[Bundle, Bundle]:
+    programs: dict[Digest, Program] = {}
+    closed: list[Segment] = []
+    flipped: list[Segment] = []
+    for segment in target.segments:
+        olds = [_counterpart(bundle, segment) for bundle in held]
+        present = [old for old in olds if old is not None]
+        if not present:
+            continue
+        everywhere = len(present) == len(olds)
+        closing = Closing([(b, old) for b, old in zip(held, olds, strict=True) if old is not None], target, segment)
+        endpoints = _closed_endpoints(present, segment, closing, programs) if everywhere else ()
+        closed.append(_closed_segment(present, segment, endpoints))
+        flipped.append(_flipped_segment(closed[-1], segment, closing.held_prefixes()))
+    rules = {rule.number: rule for bundle in (*held, target) for rule in bundle.rules}
+    names = tuple(rules[number] for number in sorted(rules))
+    used = {each.program for segment in (*closed, *flipped) for each in segment.endpoints}
+    kept = {digest: programs[digest] for digest in sorted(used)}
+    return Bundle(tuple(closed), kept, names), Bundle(tuple(flipped), kept, names)
+
+
+def _counterpart(bundle: Bundle, segment: Segment) -> Segment | None:
+    """Find the same network in another state; on another bridge it is another one."""
+    for each in bundle.segments:
+        if (each.zone, each.tenant, each.bridge, each.vlan) == (
+            segment.zone,
+            segment.tenant,
+            segment.bridge,
+            segment.vlan,
+        ):
+            return each
+    return None
+
+
+def _closed_endpoints(
+    olds: Sequence[Segment], segment: Segment, closing: Closing, programs: dict[Digest, Program]
+) -> tuple[Endpoint, ...]:
+    """Keep the endpoints that all states have, each with what all states allow it."""
+    by_mac = [{each.mac: each for each in old.endpoints} for old in olds]
+    kept = []
+    for wanted in segment.endpoints:
+        before = [each[wanted.mac] for each in by_mac if wanted.mac in each and each[wanted.mac].vm == wanted.vm]
+        if len(before) < len(olds):
+            continue
+        digest, program = closing.program([each.program for each in before], wanted.program)
+        programs[digest] = program
+        enforced = any(each.mode is ShieldMode.ENFORCE for each in (*before, wanted))
+        kept.append(
+            msgspec.structs.replace(
+                wanted,
+                addresses=_common(wanted.addresses, [each.addresses for each in before]),
+                identity=before[-1].identity,
+                program=digest,
+                mode=ShieldMode.ENFORCE if enforced else ShieldMode.OBSERVE,
+            )
+        )
+    return tuple(kept)
+
+
+def _closed_segment(olds: Sequence[Segment], segment: Segment, endpoints: tuple[Endpoint, ...]) -> Segment:
+    """Keep the addresses' meaning of the latest state; of permissions only what all have."""
+    latest = olds[-1]
+    return msgspec.structs.replace(
+        segment,
+        dhcp_servers=_common(segment.dhcp_servers, [old.dhcp_servers for old in olds]),
+        routers=_common(segment.routers, [old.routers for old in olds]),
+        gateway=latest.gateway,
+        endpoints=endpoints,
+        identities=latest.identities,
+        cidr_identities=latest.cidr_identities,
+    )
+
+
+def _flipped_segment(closed: Segment, segment: Segment, held: frozenset[str]) -> Segment:
+    """Give addresses their new meaning, those that must wait none (INFRA: dropped)."""
+    now = {each.mac: each.identity for each in segment.endpoints}
+    cidrs = {each.cidr: each.identity for each in segment.cidr_identities} | dict.fromkeys(held, IDENTITY_INFRA)
+    return msgspec.structs.replace(
+        closed,
+        gateway=tuple(each for each in segment.gateway if host_prefix(each) not in held),
+        endpoints=tuple(msgspec.structs.replace(each, identity=now[each.mac]) for each in closed.endpoints),
+        identities={a: number for a, number in segment.identities.items() if host_prefix(a) not in held},
+        cidr_identities=tuple(CidrIdentity(prefix, cidrs[prefix]) for prefix in sorted(cidrs)),
+    )
+
+
+def _common(wanted: tuple[str, ...], olds: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(each for each in wanted if all(each in old for old in olds))
