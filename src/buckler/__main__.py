@@ -32,7 +32,7 @@ SECTIONS = {
         "ledger": Door("buckler.cli.ledger:ledger", "Verify and export the record of everything."),
     },
     "Run Buckler": {
-        "up": Door("buckler.up:up", "Run controller and agent on this host."),
+        "up": Door("buckler.up.command:up", "Run controller and agent on this host."),
         "controller": Door("buckler.controller.command:controller", "Run and look after a controller."),
         "agent": Door("buckler.agent.command:agent", "Run and look after a host's agent."),
         "lab": Door("buckler.lab.command:lab", "A virtual data centre on this machine, to try things in."),
