@@ -313,7 +313,7 @@ def _is_peer(document: Document, tier: Tier, peer: Peer, end: End) -> bool:
     if peer.vm is not None:
         return end.station is not None and _selects(document, tier, peer.vm, end.station)
     if peer.cidr:
-        if end.kind is not PeerKind.WORLD or not _inside(end.address, peer.cidr):
+        if end.kind is not PeerKind.WORLD or not end.address or not _inside(end.address, peer.cidr):
             return False
         return not any(_inside(end.address, part) for part in peer.excluded)
     return end.kind is {peer.world: PeerKind.WORLD, peer.host: PeerKind.HOST, peer.group: PeerKind.GROUP}.get(True)

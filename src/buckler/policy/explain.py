@@ -1,0 +1,185 @@
+"""Why one packet passes or not, at both ends, in words. Tells what the reference evaluator judged; judges nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from buckler.model.operatorapi import ExplainedPath, Explanation, Side, Step
+from buckler.model.pool import Network, ShieldMode
+from buckler.model.program import Direction
+from buckler.policy.language import PROTOCOLS, Document
+from buckler.policy.pool import Pool, Station, names_are_selected, stations
+from buckler.policy.prefix import address_of, network_of
+from buckler.policy.reach import WORLD
+from buckler.policy.reference import End, EndJudgement, Outcome, PeerKind, find_end, judge_end
+
+GROUP = "group"
+
+
+class UnknownEnd(ValueError):
+    """Neither a VM's name nor an address nor ``world`` or ``group``; the message says what was asked."""
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    """One end as a person named it: a VM's interfaces, or an outside peer."""
+
+    text: str
+    stations: tuple[Station, ...] = ()
+    address: str = ""
+    kind: PeerKind = PeerKind.WORLD
+
+
+def explain(pool: Pool, documents: Iterable[Document], origin: str, to: str, protocol: str, port: int) -> Explanation:
+    """Explain a first packet. Ends: a VM (``name``, ``tenant/name`` or id), an address, ``world``, ``group``.
+
+    ``protocol`` is a name of ``PROTOCOLS`` or a number as text; ``port`` the destination port, or type << 8 | code.
+    Raises UnknownEnd.
+    """
+    documents = tuple(documents)
+    number = protocol_number(protocol)
+    source, destination = _asked(pool, documents, origin), _asked(pool, documents, to)
+    paths = tuple(_paths(pool, documents, source, destination, number, port))
+    verdict = "allow" if any(path.verdict == "allow" for path in paths) else "deny"
+    text = _summary(source, destination, paths, verdict, f"{protocol} {port}")
+    return Explanation(origin, to, protocol, port, verdict, text, paths)
+
+
+def protocol_number(text: str) -> int:
+    """Read a protocol as people write it. Raises UnknownEnd."""
+    for name, number in PROTOCOLS.items():
+        if name.lower() == text.lower():
+            return number
+    if text.isdecimal() and int(text) < 256:
+        return int(text)
+    raise UnknownEnd(f"no protocol {text!r}: one of {', '.join(PROTOCOLS)}, or a number up to 255")
+
+
+def _asked(pool: Pool, documents: tuple[Document, ...], text: str) -> _Asked:
+    if text == WORLD:
+        return _Asked(text)
+    if text == GROUP:
+        return _Asked(text, kind=PeerKind.GROUP)
+    found = stations(pool, with_names=names_are_selected(documents))
+    named = [vm for vm in pool.vms if text in {vm.id, vm.name, f"{vm.tenant}/{vm.name}"}]
+    if len(named) > 1:
+        raise UnknownEnd(f"several VMs are called {text!r}: write tenant/name")
+    if named:
+        return _Asked(text, tuple(each for each in found if each.vm.id == named[0].id), kind=PeerKind.VM)
+    try:
+        address = str(address_of(text))
+    except ValueError:
+        raise UnknownEnd(f"{text!r} is neither a VM nor an address nor world") from None
+    return _Asked(text, address=address)
+
+
+def _paths(
+    pool: Pool, documents: tuple[Document, ...], source: _Asked, destination: _Asked, protocol: int, port: int
+) -> Iterable[ExplainedPath]:
+    for network in pool.networks:
+        for one in _ends(pool, documents, source, network):
+            for other in _ends(pool, documents, destination, network):
+                sides = []
+                if one.station:
+                    sides.append(judge_end(documents, one.station, Direction.EGRESS, other, protocol, port))
+                if other.station:
+                    sides.append(judge_end(documents, other.station, Direction.INGRESS, one, protocol, port))
+                if sides:
+                    passes = all(_passes(side) for side in sides)
+                    told = tuple(_side(side) for side in sides)
+                    verdict = "allow" if passes else "deny"
+                    yield ExplainedPath(network.name, name_end(one), name_end(other), verdict, told)
+
+
+def _ends(pool: Pool, documents: tuple[Document, ...], asked: _Asked, network: Network) -> list[End]:
+    """Give what the asked end is, seen in one network."""
+    if asked.kind is PeerKind.VM:
+        here = [each for each in asked.stations if each.network.name == network.name]
+        return [End(PeerKind.VM, each.addresses[0], each) for each in here]
+    if not asked.address:
+        return [End(asked.kind, "")]
+    end = find_end(pool, documents, network.name, asked.address)
+    elsewhere = end.kind is PeerKind.WORLD and _owned_elsewhere(pool, asked.address, network)
+    return [] if elsewhere else [end]
+
+
+def _owned_elsewhere(pool: Pool, address: str, network: Network) -> bool:
+    """Say whether an address is in another network's room, so that asking here is beside the point."""
+    parsed = address_of(address)
+    return any(
+        parsed.version == network_of(cidr).version and parsed in network_of(cidr)
+        for each in pool.networks
+        if each.name != network.name
+        for cidr in each.cidrs
+    )
+
+
+def name_end(end: End) -> str:
+    """Name an end: the VM, or what kind of outside peer it is."""
+    if end.station is not None:
+        return end.station.vm.name
+    return f"{end.kind.value} ({end.address})" if end.address else end.kind.value
+
+
+def _side(judged: EndJudgement) -> Side:
+    rule = judged.rule
+    return Side(
+        vm=judged.station.vm.name,
+        direction=judged.direction.name.lower(),
+        verdict="allow" if judged.allowed else "deny",
+        text=side_text(judged),
+        tier=rule.tier.value if rule else "",
+        policy=rule.policy if rule else "",
+        rule=rule.rule if rule else "",
+        file=rule.file if rule else "",
+        line=rule.line if rule else 0,
+        steps=tuple(
+            Step(each.tier.value, each.policy, each.rule, each.action.value, each.outcome.value, each.file, each.line)
+            for each in judged.considered
+        ),
+        mode=judged.mode,
+    )
+
+
+def side_text(judged: EndJudgement) -> str:
+    """Say in one sentence what one shield does and why."""
+    way = "sending to" if judged.direction is Direction.EGRESS else "receiving from"
+    head = f"The shield of {judged.station.vm.name}, {way} {name_end(judged.peer)}, "
+    if judged.peer.kind is PeerKind.INFRA:
+        return head + "denies: addresses of hypervisor hosts are no guest's peers, and no policy can open them."
+    if judged.rule is None:
+        matching = [each for each in judged.considered if each.matches and each.outcome is Outcome.PASSED]
+        why = "every matching rule passed it on, and nothing below allowed it" if matching else "no rule matches"
+        text = head + f"denies by default: {why}."
+    else:
+        rule = judged.rule
+        verb = "allows" if judged.allowed else "denies"
+        text = head + (
+            f"{verb}: rule {rule.rule} of policy {rule.policy} in the {rule.tier.value} tier "
+            f"({rule.file} line {rule.line}) decides."
+        )
+    if judged.observed is not None:
+        seen = judged.observed
+        text += f" Observed only: rule {seen.rule} of policy {seen.policy} would {seen.action.value}."
+    if not judged.allowed and judged.mode is ShieldMode.OBSERVE:
+        text += " The VM is in observe mode, so the packet passes and is recorded."
+    return text
+
+
+def _passes(judged: EndJudgement) -> bool:
+    return judged.allowed or (judged.mode is ShieldMode.OBSERVE and judged.peer.kind is not PeerKind.INFRA)
+
+
+def _summary(source: _Asked, destination: _Asked, paths: tuple[ExplainedPath, ...], verdict: str, what: str) -> str:
+    if not paths:
+        for asked in (source, destination):
+            if asked.kind is PeerKind.VM and not asked.stations:
+                return f"{asked.text} has no interface in a known network of its tenant: its ports stay closed."
+        if not source.stations and not destination.stations:
+            return "Neither end is a VM of the pool: no shield stands between them."
+        return f"{source.text} and {destination.text} have no network in common: nothing passes between them."
+    word = "passes" if verdict == "allow" else "is refused"
+    refused = [side.vm for path in paths for side in path.sides if side.verdict == "deny"]
+    where = f" by the shield of {' and of '.join(dict.fromkeys(refused))}" if verdict == "deny" else ""
+    return f"{what} from {source.text} to {destination.text} {word}{where}."
