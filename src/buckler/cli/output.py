@@ -37,7 +37,9 @@ def output_option(*formats: str) -> Callable[[F], F]:
 
 def tenant_option(text: str = "Only this tenant's.") -> Callable[[F], F]:
     """Add ``-n``, as kubectl's namespace."""
-    return click.option("-n", "--tenant", default="", metavar="TENANT", help=text)
+    return click.option(
+        "-n", "--tenant", default="", metavar="TENANT", envvar="BUCKLER_TENANT", show_envvar=True, help=text
+    )
 
 
 def dry_run_option(function: F) -> F:
