@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,16 @@ def told() -> Iterator[None]:
         raise click.ClickException(str(failure)) from failure
 
 
+def end_on_signals() -> None:
+    """Let a SIGTERM or a closed terminal end us as Ctrl-C does: by the way that takes the lab away."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+
+
 def folder_of(context: click.Context) -> Path:
     """Return where the chosen lab keeps its state."""
     return Path("/var/lib/buckler-lab") / str(context.obj)
@@ -66,6 +77,7 @@ def lab(context: click.Context, prefix: str) -> None:
 def up(context: click.Context, hosts: int, bare: bool, shop: Path) -> None:
     """Bring a lab up; what an earlier one left is removed first."""
     say = stopwatch()
+    end_on_signals()
     with told():
         plan = plan_lab(shop_vms(shop), hosts, str(context.obj))
         try:

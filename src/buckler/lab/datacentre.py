@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from buckler.lab.channel import Answer, ChannelBroken, execute, wait_for_guest
@@ -50,9 +51,22 @@ class DataCentre:
         """Run a program at the station outside the pool."""
         return run(*within(self.plan.outside, *command), timeout=timeout)
 
-    def probe_outside(self, *arguments: str, timeout: float = 60) -> str:
+    def attempt_outside(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run the guests' probe at the station outside the pool."""
-        return self.run_outside(str(image(lambda _: None).probe), *arguments, timeout=timeout)
+        return attempt(*within(self.plan.outside, str(image(lambda _: None).probe), *arguments), timeout=timeout)
+
+    @contextmanager
+    def hammer_outside(self, *targets: str) -> Iterator[None]:
+        """Let the outside send a packet every 5 ms for as long as the block runs."""
+        result = str(self.plan.folder / "outside-hammer")
+        probe = str(image(lambda _: None).probe)
+        command = within(self.plan.outside, probe, "hammer", result, "5", "0", *targets)
+        hammer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            hammer.terminate()
+            hammer.wait(10)
 
     def domains(self) -> dict[str, str]:
         """Return the running guests: name → host."""

@@ -103,7 +103,9 @@ class Job:
 
     def __init__(self, centre: DataCentre, guest: str, verb: str, name: str, arguments: str) -> None:
         self._centre, self._guest, self._path = centre, guest, f"/tmp/{name}"  # noqa: S108  (in the guest)
-        command = f"rm -f {self._path}; probe {verb} {self._path} {arguments} >/dev/null 2>&1 & echo $! >{self._path}.pid"
+        command = (
+            f"rm -f {self._path}; probe {verb} {self._path} {arguments} >/dev/null 2>&1 & echo $! >{self._path}.pid"
+        )
         self._run(command)
 
     def read(self) -> dict[str, str]:

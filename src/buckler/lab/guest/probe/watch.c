@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `probe watch RESULT SECONDS ADDRESS…`: count the IP packets that really arrive from each address, below the
- * network stack. Neighbour discovery is not counted: it is how two stations learn that they may not speak. */
+ * network stack; of a MAC address every frame. Neighbour discovery is not counted: it is how two stations learn that
+ * they may not speak. */
 #include "probe.h"
 
 #include <arpa/inet.h>
@@ -21,6 +22,20 @@ static long counts[MOST];
 static bool is_neighbour_discovery(const unsigned char *packet, ssize_t length)
 {
 	return length > 40 && packet[6] == IPPROTO_ICMPV6 && packet[40] >= 133 && packet[40] <= 137;
+}
+
+static bool parse_mac(const char *text, unsigned char *mac)
+{
+	return sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%*c", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4],
+		      &mac[5]) == 6 &&
+	       strlen(text) == 17;
+}
+
+static void count_frame(const unsigned char *mac, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (sizes[i] == 6 && !memcmp(sources[i], mac, 6))
+			counts[i]++;
 }
 
 static void count_packet(const unsigned char *packet, ssize_t length, int count)
@@ -52,7 +67,9 @@ int run_watch(int argc, char **argv)
 	if (count < 1 || count > MOST)
 		return 2;
 	for (int i = 0; i < count; i++) {
-		if (inet_pton(AF_INET, argv[i + 2], sources[i]) == 1)
+		if (parse_mac(argv[i + 2], sources[i]))
+			sizes[i] = 6;
+		else if (inet_pton(AF_INET, argv[i + 2], sources[i]) == 1)
 			sizes[i] = 4;
 		else if (inet_pton(AF_INET6, argv[i + 2], sources[i]) == 1)
 			sizes[i] = 16;
@@ -73,7 +90,10 @@ int run_watch(int argc, char **argv)
 
 		if (poll(&wait, 1, 100) > 0) {
 			length = recvfrom(fd, packet, sizeof(packet), 0, (void *)&from, &size);
-			if (length > 0 && from.sll_pkttype != PACKET_OUTGOING)
+			if (length <= 0 || from.sll_pkttype == PACKET_OUTGOING)
+				continue;
+			count_frame(from.sll_addr, count);
+			if (from.sll_protocol == htons(ETH_P_IP) || from.sll_protocol == htons(ETH_P_IPV6))
 				count_packet(packet, length, count);
 		}
 		if (now_ms() - told > 300) {

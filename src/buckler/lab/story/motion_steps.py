@@ -1,0 +1,95 @@
+"""Steps about change and loss: a VM moves, the agent dies, the controller is away."""
+
+from __future__ import annotations
+
+from buckler.lab.machine import LabFailed
+from buckler.lab.story.cast import Cast, differences, wait_until
+from buckler.lab.story.figures import AgentKilled, ControllerAway, MigrationShielded
+from buckler.lab.story.probing import arrived, hammer, hold, is_reached, scan, watch
+from buckler.model.agentapi import TaskState
+from buckler.model.operatorapi import MigrateRequest
+
+
+def migration_shielded(cast: Cast) -> MigrationShielded:
+    """Move ``app`` away and back while the attacker sends it, and it sends the attacker, what is forbidden."""
+    app, attacker = cast.guest("app"), cast.guest("attacker")
+    at_app = [f"tcp/{app.ipv4}/8080", f"udp/{app.ipv6}/53", f"icmp/{app.ipv4}", f"tcp/{app.ipv6}/22"]
+    at_attacker = [f"tcp/{attacker.ipv4}/22", f"udp/{attacker.ipv6}/53", f"icmp/{attacker.ipv4}"]
+    hammers = [
+        hammer(cast.centre, "attacker", "forbidden", at_app),
+        hammer(cast.centre, "app", "forbidden", at_attacker),
+    ]
+    watches = [
+        watch(cast.centre, "app", "arrivals", [attacker.ipv4, attacker.ipv6]),
+        watch(cast.centre, "attacker", "arrivals", [app.ipv4, app.ipv6]),
+    ]
+    home = cast.centre.host_of("app")
+    away = next(host.name for host in cast.centre.plan.hosts if host.name != home)
+    seconds = [migrate_by_task(cast, "app", away), cast.centre.migrate("app", home)]
+    wait_until("the shop answers again", lambda: bool(cast.page("web1")))
+    sent = [job.stop() for job in hammers]
+    seen = [job.stop() for job in watches]
+    result = MigrationShielded(
+        moves=(f"{home} → {away}", f"{away} → {home}"),
+        seconds=tuple(round(value, 2) for value in seconds),
+        sent=sum(int(counts["sent"]) for counts in sent),
+        passed=sum(int(counts["answered"]) for counts in sent) + sum(arrived(counts) for counts in seen),
+    )
+    cast.tell(f"app moved {', '.join(result.moves)} in {result.seconds} s")
+    cast.tell(f"{result.sent} forbidden packets sent meanwhile, {result.passed} passed")
+    return result
+
+
+def migrate_by_task(cast: Cast, vm: str, host: str) -> float:
+    """Let the controller ask the VM's host to move it; return the seconds it took."""
+    with cast.operator() as client:
+        task = client.migrate(vm, MigrateRequest(host=host))
+
+        def is_over() -> bool:
+            found = client.task(task.id)
+            if found.state is TaskState.FAILED:
+                raise LabFailed(f"moving {vm} to {host} failed: {found.message}")
+            return found.state is TaskState.DONE
+
+        return wait_until(f"{vm} runs on {host}", is_over, seconds=60)
+
+
+def agent_killed(cast: Cast) -> AgentKilled:
+    """Kill every agent with -9 while a connection is open; probe everything while none lives; start them again."""
+    before = cast.probed()
+    connection = hold(cast.centre, "web1", "held", f"tcp/{cast.guest('app').ipv4}/8080")
+    wait_until("the connection speaks", lambda: int(connection.read().get("received", 0)) > 3)
+    killed = sum(cast.pool.kill(host.name, "buckler agent") for host in cast.centre.plan.hosts)
+    first = int(connection.read()["received"])
+    during = cast.probed()
+    last = connection.stop()
+    for host in cast.centre.plan.hosts:
+        cast.pool.start_agent(host.name)
+    cast.pool.wait_for_hosts()
+    cast.tell(f"{killed} agents killed; {len(during)} meetings succeed as before, {len(before ^ during)} differ")
+    went_on = last["state"] == "open" and int(last["received"]) > first
+    return AgentKilled(killed, differences(before, during), went_on)
+
+
+def controller_away(cast: Cast) -> ControllerAway:
+    """Stop the controller; probe, start a VM and move it; then let the controller come back."""
+    before = cast.probed()
+    cast.pool.stop_controller()
+    changed = differences(before, cast.probed())
+    home = cast.centre.host_of("web2")
+    away = next(host.name for host in cast.centre.plan.hosts if host.name != home)
+    cast.centre.run_on(home, "virsh", "-q", "destroy", "web2")
+    cast.centre.start("web2", home)
+    cast.centre.wait_for("web2")
+    started = bool(cast.page("web2"))
+    cast.centre.migrate("web2", away)
+    migrated = cast.centre.host_of("web2") == away and bool(cast.page("web2"))
+    web2 = cast.guest("web2")
+    forbidden = [f"tcp/{web2.ipv4}/22", f"tcp/{web2.ipv6}/5432", f"udp/{web2.ipv4}/53"]
+    answers = scan(cast.centre, "attacker", forbidden)
+    passed = tuple(target for target, answer in answers.items() if is_reached(answer))
+    cast.pool.start_controller()
+    cast.pool.wait_for_hosts()
+    cast.centre.migrate("web2", home)
+    cast.tell(f"without a controller: {len(changed)} verdicts changed, web2 started: {started}, moved: {migrated}")
+    return ControllerAway(changed, started, migrated, passed)
