@@ -1,16 +1,16 @@
 """Desired against actual: which keys to add, change and remove, in dependency order. Pure memory; applies nothing.
 
-           desired?  actual?   equal?    then
-           --------  --------  --------  ---------------
-           yes       no        -         add
-           yes       yes       no        change
-           yes       yes       yes       nothing
-           no        yes       -         remove
+desired?  actual?   equal?    then
+--------  --------  --------  ---------------
+yes       no        -         add
+yes       yes       no        change
+yes       yes       yes       nothing
+no        yes       -         remove
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
@@ -26,7 +26,7 @@ class Act(StrEnum):
     REMOVE = "remove"
 
 
-class Delta(msgspec.Struct, frozen=True, Generic[K, V]):
+class Delta(msgspec.Struct, Generic[K, V], frozen=True):
     """What turns ``actual`` into ``desired``. Keys in the order given by ``desired``, removals by ``actual``."""
 
     adds: dict[K, V]
@@ -70,7 +70,8 @@ class Change(msgspec.Struct, frozen=True):
 
 def plan_changes(layers: Sequence[Layer]) -> tuple[Change, ...]:
     """Put adds and changes in dependency order, then removals in reverse order: nothing is ever used before it
-    is there, or gone while it is used."""
+    is there, or gone while it is used.
+    """
     deltas = [(layer.name, diff(layer.desired, layer.actual)) for layer in layers]
     changes: list[Change] = []
     for name, delta in deltas:
@@ -84,14 +85,13 @@ def plan_changes(layers: Sequence[Layer]) -> tuple[Change, ...]:
 class Tracker(Generic[K, V]):
     """Remembers desired and actual of one layer between observations, so that each pass costs what changed.
 
-    ``desire`` and ``observe`` replace a whole state; ``done`` notes one change that the world took.
+    ``desire`` and ``observe`` replace a whole state; ``applied`` notes changes that the world took.
     """
 
-    def __init__(self, same: Callable[[V, V], bool] = lambda one, other: one == other) -> None:
+    def __init__(self) -> None:
         self._desired: dict[K, V] = {}
         self._actual: dict[K, V] = {}
         self._dirty: dict[K, None] = {}
-        self._same = same
 
     def desire(self, state: Mapping[K, V]) -> None:
         """Replace what is wanted."""
@@ -111,20 +111,28 @@ class Tracker(Generic[K, V]):
             {key: self._actual[key] for key in dirty if key in self._actual},
         )
 
-    def done(self, key: K) -> None:
-        """Note that the world now holds ``key`` as it was wanted when ``pending`` told it."""
-        if key in self._desired:
-            self._actual[key] = self._desired[key]
-        else:
+    def applied(self, delta: Delta[K, V]) -> None:
+        """Note what the world took, whole or in part; what is wanted may have changed meanwhile."""
+        self._actual.update(delta.puts)
+        for key in delta.removes:
             self._actual.pop(key, None)
-        self._dirty.pop(key, None)
+        for key in (*delta.puts, *delta.removes):
+            if self._is_settled(key):
+                self._dirty.pop(key, None)
+            else:
+                self._dirty[key] = None
+
+    def _is_settled(self, key: K) -> bool:
+        if key in self._desired and key in self._actual:
+            return self._desired[key] == self._actual[key]
+        return key not in self._desired and key not in self._actual
 
     def _mark(self, before: Mapping[K, V], after: Mapping[K, V]) -> None:
-        for key in _changed(before, after, self._same):
+        for key in _changed(before, after):
             self._dirty[key] = None
 
 
-def _changed(before: Mapping[K, V], after: Mapping[K, V], same: Callable[[V, V], bool]) -> Iterator[K]:
+def _changed(before: Mapping[K, V], after: Mapping[K, V]) -> Iterator[K]:
     for key in {**before, **after}:
-        if key not in before or key not in after or not same(before[key], after[key]):
+        if key not in before or key not in after or before[key] != after[key]:
             yield key
