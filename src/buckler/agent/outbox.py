@@ -1,0 +1,71 @@
+"""What waits for the controller. Durable things (events) are in the state; here are those that may be shed, counted."""
+
+from __future__ import annotations
+
+import threading
+
+from buckler.model.agentapi import Acknowledgement, Observation, TaskReport
+from buckler.model.flow import FlowRecord
+
+_MAX_FLOWS = 20_000
+
+
+class Outbox:
+    """The newest acknowledgement and observation replace older ones; flows queue up to a bound."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._acknowledgement: Acknowledgement | None = None
+        self._observation: Observation | None = None
+        self._flows: list[FlowRecord] = []
+        self._shed = 0
+        self._reports: list[TaskReport] = []
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def wait(self, seconds: float) -> None:
+        self._wake.wait(seconds)
+        self._wake.clear()
+
+    def put_state(self, acknowledgement: Acknowledgement, observation: Observation) -> None:
+        with self._lock:
+            self._acknowledgement, self._observation = acknowledgement, observation
+        self._wake.set()
+
+    def put_flows(self, flows: list[FlowRecord], shed: int) -> None:
+        with self._lock:
+            room = max(_MAX_FLOWS - len(self._flows), 0)
+            self._shed += shed + len(flows[room:])
+            self._flows += flows[:room]
+        self._wake.set()
+
+    def put_report(self, report: TaskReport) -> None:
+        with self._lock:
+            self._reports.append(report)
+        self._wake.set()
+
+    def acknowledgement(self) -> Acknowledgement | None:
+        return self._acknowledgement
+
+    def observation(self) -> Observation | None:
+        return self._observation
+
+    def flows(self, limit: int) -> tuple[tuple[FlowRecord, ...], int]:
+        """(flows, shed): they stay until ``flows_sent``."""
+        with self._lock:
+            return tuple(self._flows[:limit]), self._shed
+
+    def flows_sent(self, count: int, shed: int) -> None:
+        with self._lock:
+            del self._flows[:count]
+            self._shed -= shed
+
+    def reports(self) -> tuple[TaskReport, ...]:
+        with self._lock:
+            return tuple(self._reports)
+
+    def report_sent(self, report: TaskReport) -> None:
+        with self._lock:
+            self._reports.remove(report)

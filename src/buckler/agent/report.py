@@ -1,0 +1,56 @@
+"""The host's state as the controller is told it. Pure."""
+
+from __future__ import annotations
+
+from buckler.agent.engine import Outcome
+from buckler.agent.residents import Residents
+from buckler.gate.decision import Decision, InterfacePlan
+from buckler.gate.domain import BadDomain, parse_domain
+from buckler.model.agentapi import Acknowledgement, Observation, ObservedDomain, ObservedInterface
+from buckler.model.domain import DomainFacts
+from buckler.model.ids import Revision
+from buckler.ports.hypervisor import Domain
+
+
+def acknowledgement_of(outcome: Outcome, at: float) -> Acknowledgement:
+    """What the kernel was proven to enforce."""
+    return Acknowledgement(outcome.enforced, at, outcome.problems)
+
+
+def observation_of(outcome: Outcome, residents: Residents, at: float, enforced: Revision) -> Observation:
+    """Every domain, running or not, with what became of its interfaces."""
+    domains = tuple(_domain(domain, outcome) for domain in residents.snapshot.domains)
+    return Observation(at, enforced, domains, outcome.problems)
+
+
+def _domain(domain: Domain, outcome: Outcome) -> ObservedDomain:
+    try:
+        facts = parse_domain(domain.xml)
+    except BadDomain:
+        return ObservedDomain(domain.uuid, domain.name, domain.state)
+    decision = outcome.desired.standing.get(facts.uuid)
+    return ObservedDomain(
+        uuid=domain.uuid,
+        name=domain.name,
+        state=domain.state,
+        vm="" if decision is None else decision.vm,
+        passport=facts.passport or "",
+        interfaces=_interfaces(facts, decision, outcome),
+        volumes=facts.volumes,
+    )
+
+
+def _interfaces(facts: DomainFacts, decision: Decision | None, outcome: Outcome) -> tuple[ObservedInterface, ...]:
+    plans: dict[str, InterfacePlan] = {} if decision is None else {plan.mac: plan for plan in decision.interfaces}
+    admitted = {outcome.desired.devices.get(index) for index in outcome.admitted}
+    return tuple(
+        ObservedInterface(
+            mac=card.mac,
+            kind=card.kind,
+            bridge=card.bridge,
+            device=card.device,
+            admitted=bool(card.device) and card.device in admitted,
+            reason=plans[card.mac].reason if card.mac in plans else "",
+        )
+        for card in facts.interfaces
+    )

@@ -1,0 +1,88 @@
+"""Which domains are here: libvirt's last list, overlaid by what the hook has told since. Talks to neither."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from buckler.agent.desired import Resident
+from buckler.gate.domain import BadDomain, parse_domain
+from buckler.model.domain import DomainFacts, DomainState
+from buckler.ports.hypervisor import Domain
+
+_ABSENT = frozenset({DomainState.SHUTOFF.value})
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """libvirt's list of domains; ``began`` is the monotonic time before it was asked."""
+
+    began: float
+    domains: tuple[Domain, ...]
+
+
+class Residents:
+    """The hook's word stands until libvirt was asked after it: while a hook waits, libvirt cannot be asked at all."""
+
+    def __init__(self) -> None:
+        self._snapshot = Snapshot(0.0, ())
+        self._listed: dict[str, DomainFacts] = {}
+        self._fresh: dict[str, tuple[float, DomainFacts]] = {}
+        self._unreadable: tuple[str, ...] = ()
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self._snapshot
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether libvirt has answered at all since the agent began."""
+        return self._snapshot.began > 0
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        return self._unreadable
+
+    def has_passport(self, uuid: str, passport: str) -> bool:
+        """Whether the domain, running or not, already shows exactly this passport."""
+        for domain in self._snapshot.domains:
+            if domain.uuid.lower() == uuid:
+                try:
+                    return parse_domain(domain.xml).passport == passport
+                except BadDomain:
+                    return False
+        return False
+
+    def arrive(self, facts: DomainFacts, at: float) -> None:
+        """A domain is about to run: its taps exist."""
+        self._fresh[facts.uuid] = (at, facts)
+
+    def leave(self, uuid: str) -> None:
+        """A domain has stopped here. Only its claim ends: nothing is known by its addresses."""
+        self._fresh.pop(uuid, None)
+        self._listed.pop(uuid, None)
+
+    def take(self, snapshot: Snapshot) -> None:
+        """Replace what libvirt said; forget the hook's word where libvirt knows better."""
+        self._snapshot = snapshot
+        listed, unreadable = _read(snapshot.domains)
+        self._listed, self._unreadable = listed, tuple(unreadable)
+        self._fresh = {uuid: fresh for uuid, fresh in self._fresh.items() if fresh[0] >= snapshot.began}
+
+    def all(self) -> tuple[Resident, ...]:
+        """Every resident once."""
+        listed = [Resident(facts) for uuid, facts in self._listed.items() if uuid not in self._fresh]
+        return (*(Resident(facts, is_fresh=True) for _, facts in self._fresh.values()), *listed)
+
+
+def _read(domains: Iterable[Domain]) -> tuple[dict[str, DomainFacts], list[str]]:
+    facts: dict[str, DomainFacts] = {}
+    unreadable: list[str] = []
+    for domain in domains:
+        if domain.state in _ABSENT:
+            continue
+        try:
+            facts[domain.uuid] = parse_domain(domain.xml)
+        except BadDomain as error:
+            unreadable.append(f"{domain.name} stays closed: {error}")
+    return facts, unreadable

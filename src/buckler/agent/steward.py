@@ -1,0 +1,159 @@
+"""The host's state and what is done about each thing that happens. Runs in the worker's thread only; starts no thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from buckler.agent.belief import Belief
+from buckler.agent.chores import Chores
+from buckler.agent.chronicle import Chronicle
+from buckler.agent.desired import Desired
+from buckler.agent.doorman import Answer, Request
+from buckler.agent.engine import Engine, Outcome
+from buckler.agent.memory import Memory
+from buckler.agent.names import Names, names_of
+from buckler.agent.residents import Residents, Snapshot
+from buckler.gate.decide import decide
+from buckler.gate.decision import Decision, Operation, Reason
+from buckler.gate.domain import BadDomain, parse_domain
+from buckler.model.domain import DomainFacts
+from buckler.model.event import EventKind
+from buckler.model.ids import Revision
+from buckler.ports.hypervisor import DomainEvent
+
+_MAY_REFUSE = {operation.value: operation for operation in Operation if operation is not Operation.PLUG}
+_LEAVING = frozenset({"stopped", "release"})
+_NOTHING_YET = Outcome(Desired(), Revision(0), frozenset())
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What a steward works with."""
+
+    engine: Engine
+    residents: Residents
+    chronicle: Chronicle
+    memory: Memory
+    chores: Chores
+    on_step: Callable[[str], None]
+    changed: Callable[[], None]
+
+
+class Steward:
+    """``changed`` is called after every pass: what the controller should know may be new."""
+
+    def __init__(self, parts: Parts, belief: Belief) -> None:
+        self._parts = parts
+        self._belief = belief
+        self._names = names_of(belief)
+        self._outcome = _NOTHING_YET
+
+    @property
+    def belief(self) -> Belief:
+        return self._belief
+
+    @property
+    def names(self) -> Names:
+        return self._names
+
+    @property
+    def outcome(self) -> Outcome:
+        return self._outcome
+
+    @property
+    def residents(self) -> Residents:
+        return self._parts.residents
+
+    def tidy(self) -> None:
+        """One pass, and telling what came of it."""
+        before = self._outcome
+        self._outcome = self._parts.engine.reconcile(self._belief)
+        self._parts.chronicle.tell_outcome(self._outcome, self._parts.residents, self._names)
+        self._parts.memory.keep(self._outcome, self._parts.residents)
+        if self._outcome != before:
+            self._parts.changed()
+
+    def take_belief(self, belief: Belief) -> None:
+        """A newer manifest, or newer keys."""
+        self._belief = belief
+        self._names = names_of(belief)
+        self.tidy()
+        self._parts.chores.look_after(self._belief, self._parts.residents, self._outcome)
+
+    def take_snapshot(self, snapshot: Snapshot) -> None:
+        """Libvirt was asked."""
+        self._parts.residents.take(snapshot)
+        self.tidy()
+        self._parts.chores.look_after(self._belief, self._parts.residents, self._outcome)
+
+    def take_sight(self, snapshot: Snapshot) -> None:
+        """Libvirt answers for the first time, or again."""
+        self._parts.residents.take(snapshot)
+        self._parts.memory.tell_gap(self._parts.residents)
+        self.take_snapshot(snapshot)
+
+    def lose_sight(self) -> None:
+        """Libvirt is away: everything stays as it is."""
+        self._parts.memory.lose_sight()
+
+    def take_event(self, event: DomainEvent) -> None:
+        """Something happened to a domain; libvirt is being asked anew meanwhile."""
+        kind = self._parts.chronicle.tell_lifecycle(event, self._names)
+        if event.what == "device-added":
+            self._parts.chores.expect_card(event)
+        if kind is EventKind.MIGRATION_ARRIVED:
+            endpoint = self._names.by_uuid.get(event.uuid)
+            if endpoint is not None:
+                self._parts.memory.move_in(endpoint.vm, self._belief.host, event.at)
+
+    def take_hook(self, request: Request) -> Answer:
+        """Libvirt's hook asks, and waits."""
+        operation = _MAY_REFUSE.get(request.operation)
+        if operation is None:
+            if request.operation in _LEAVING:
+                self._leave(request)
+            return Answer(allowed=True)
+        try:
+            facts = parse_domain(request.xml)
+        except BadDomain as error:
+            return Answer(allowed=False, reason=str(error))
+        self._parts.on_step(f"hook {operation.value}")
+        decision = decide(operation, facts, self._belief.view())
+        if operation is Operation.START and decision.allowed:
+            decision = self._receive(facts, decision)
+        self._parts.chronicle.tell_gate(operation, facts, decision, self._names)
+        self._parts.on_step(f"answer {operation.value}")
+        return Answer(decision.allowed, "; ".join(str(reason) for reason in decision.reasons))
+
+    def _receive(self, facts: DomainFacts, decision: Decision) -> Decision:
+        """The taps exist, QEMU does not: shield and admit them before it may."""
+        self._parts.residents.arrive(facts, time.monotonic())
+        self.tidy()
+        shut = [
+            plan for plan in decision.interfaces if plan.endpoint is not None and not self._is_admitted(plan.device)
+        ]
+        if not shut:
+            return decision
+        self._parts.residents.leave(facts.uuid)
+        self._parts.changed()
+        return refuse_unshielded(decision, tuple(plan.device or plan.mac for plan in shut), self._outcome.problems)
+
+    def _is_admitted(self, device: str) -> bool:
+        return any(self._outcome.desired.devices.get(index) == device for index in self._outcome.admitted)
+
+    def _leave(self, request: Request) -> None:
+        try:
+            facts = parse_domain(request.xml)
+        except BadDomain:
+            return
+        self._parts.residents.leave(facts.uuid)
+        self.tidy()
+
+
+def refuse_unshielded(decision: Decision, devices: tuple[str, ...], problems: tuple[str, ...]) -> Decision:
+    """Turn an allowance into a refusal because the kernel does not hold what was decided."""
+    why = f"the shield of {', '.join(devices)} does not stand: {'; '.join(problems) or 'the tap was not found'}"
+    hint = "buckler agent status on this host says more"
+    return msgspec.structs.replace(decision, allowed=False, reasons=(Reason(why, hint),))

@@ -1,0 +1,175 @@
+"""To the controllers and back, in two threads: statements come down, what happened goes up. Enforces nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from buckler.agent.belief import Belief, believe, issuer_keys, read_issuers, read_manifest, read_object
+from buckler.agent.outbox import Outbox
+from buckler.client.agentside import ControllerAway, ControllerClient, ControllerRefused
+from buckler.model.agentapi import EventBatch, FlowBatch, ObjectEnvelope, StreamMessage
+from buckler.model.ids import Digest, Revision
+from buckler.ports.state import State, StateFailed
+from buckler.trust.statement import Untrusted
+
+_log = structlog.get_logger()
+_RETRY_SECONDS = 1.0
+_EVENTS_AT_ONCE = 500
+_FLOWS_AT_ONCE = 2_000
+_RESEND_SECONDS = 5.0
+
+
+class Downlink:
+    """Follows the stream of one controller after the other. What does not verify is told and forgotten."""
+
+    def __init__(
+        self,
+        clients: tuple[ControllerClient, ...],
+        state: State,
+        belief: Belief,
+        believed: Callable[[Belief], None],
+        task: Callable[[str, Belief], None],
+        root_key: str,
+    ) -> None:
+        self._clients = clients
+        self._state = state
+        self._belief = belief
+        self._believed = believed
+        self._task = task
+        self._root_key = root_key
+        self._issuers_version = 0
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="downlink", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._is_over.set()
+
+    def _run(self) -> None:
+        while not self._is_over.is_set():
+            for client in self._clients:
+                self._follow(client)
+                self._is_over.wait(_RETRY_SECONDS)
+
+    def _follow(self, client: ControllerClient) -> None:
+        try:
+            for message in client.watch(Revision(self._belief.revision), self._is_over.is_set):
+                self._take(client, message)
+        except (ControllerAway, ControllerRefused) as error:
+            _log.info("the controller's stream ended", error=str(error))
+        except (Untrusted, StateFailed, msgspec.DecodeError) as error:
+            _log.warning("a statement was refused", error=str(error))
+        except Exception:
+            _log.exception("the stream was left")
+
+    def _take(self, client: ControllerClient, message: StreamMessage) -> None:
+        if message.issuers:
+            self._take_issuers(message.issuers)
+        if message.manifest:
+            self._take_manifest(client, message.manifest)
+        if message.task:
+            self._task(message.task, self._belief)
+
+    def _take_issuers(self, statement: str) -> None:
+        issuers = read_issuers(statement, self._root_key, self._belief.pool)
+        if issuers.version > self._issuers_version:
+            self._state.put_document("issuers", statement)
+            self._issuers_version = issuers.version
+            self._adopt(msgspec.structs.replace(self._belief, keys=issuer_keys(issuers)))
+
+    def _take_manifest(self, client: ControllerClient, statement: str) -> None:
+        manifest = read_manifest(statement, self._belief)
+        if manifest.revision <= self._belief.revision:
+            return
+        needed = frozenset((*manifest.segments, *manifest.programs))
+        held = self._state.objects()
+        fetched = {digest: self._fetch(client, digest) for digest in sorted(needed - held.keys())}
+        belief = believe(self._belief, manifest, {**held, **fetched})
+        self._state.put_objects(fetched)
+        self._state.put_document("manifest", statement)
+        self._state.keep_objects(needed)
+        self._adopt(belief)
+
+    def _fetch(self, client: ControllerClient, digest: Digest) -> ObjectEnvelope:
+        envelope = client.object(digest)
+        read_object(digest, envelope, self._belief.keys)
+        return envelope
+
+    def _adopt(self, belief: Belief) -> None:
+        self._belief = belief
+        self._believed(belief)
+
+
+class Uplink:
+    """Sends what waits, oldest first; what was not taken waits on."""
+
+    def __init__(self, clients: tuple[ControllerClient, ...], state: State, outbox: Outbox) -> None:
+        self._clients = clients
+        self._state = state
+        self._outbox = outbox
+        self._sent: dict[int, object] = {}
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._is_over.set()
+        self._outbox.wake()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        while not self._is_over.is_set():
+            self._outbox.wait(_RESEND_SECONDS)
+            for number, client in enumerate(self._clients):
+                try:
+                    self._send(number, client)
+                    break
+                except (ControllerAway, ControllerRefused) as error:
+                    _log.info("the controller takes nothing", error=str(error))
+                except Exception:
+                    _log.exception("reporting failed")
+            else:
+                self._is_over.wait(_RETRY_SECONDS)
+                self._outbox.wake()
+
+    def _send(self, number: int, client: ControllerClient) -> None:
+        acknowledgement = self._outbox.acknowledgement()
+        if acknowledgement is not None and self._sent.get(number) is not acknowledgement:
+            client.acknowledge(acknowledgement)
+            self._sent[number] = acknowledgement
+        self._send_events(client)
+        observation = self._outbox.observation()
+        if observation is not None and self._sent.get(~number) is not observation:
+            client.send_observation(observation)
+            self._sent[~number] = observation
+        for report in self._outbox.reports():
+            client.report_task(report)
+            self._outbox.report_sent(report)
+        self._send_flows(client)
+
+    def _send_events(self, client: ControllerClient) -> None:
+        while events := self._state.pending(_EVENTS_AT_ONCE):
+            try:
+                through = client.send_events(EventBatch(tuple(events))).through
+            except ControllerRefused as error:
+                through = error.problem.get("through", -1) if error.status == 409 else -1
+                if not isinstance(through, int) or through < events[0].sequence:
+                    raise
+            if through < events[0].sequence:
+                return
+            self._state.forget_through(through)
+
+    def _send_flows(self, client: ControllerClient) -> None:
+        flows, shed = self._outbox.flows(_FLOWS_AT_ONCE)
+        while flows or shed:
+            client.send_flows(FlowBatch(flows, shed))
+            self._outbox.flows_sent(len(flows), shed)
+            flows, shed = self._outbox.flows(_FLOWS_AT_ONCE)

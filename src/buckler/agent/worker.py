@@ -1,0 +1,82 @@
+"""One thread that does everything that changes the kernel, one thing at a time. Knows nothing of what it does."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+import structlog
+
+_T = TypeVar("_T")
+_log = structlog.get_logger()
+_URGENT, _ORDINARY = 0, 1
+
+
+class Worker:
+    """Urgent jobs (a hook waits) go first; asking for a pass many times gives one pass."""
+
+    def __init__(self, tidy: Callable[[], None], sweep_seconds: float) -> None:
+        self._tidy = tidy
+        self._sweep_seconds = sweep_seconds
+        self._jobs: queue.PriorityQueue[tuple[int, int, Callable[[], None]]] = queue.PriorityQueue()
+        self._count = itertools.count()
+        self._is_untidy = threading.Event()
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._is_over.set()
+        self._jobs.put((_URGENT, next(self._count), lambda: None))
+        self._thread.join(10)
+
+    def post(self, job: Callable[[], None]) -> None:
+        """Do it in turn."""
+        self._jobs.put((_ORDINARY, next(self._count), job))
+
+    def ask(self, question: Callable[[], _T], seconds: float) -> _T:
+        """Do it next and wait for the answer. Raises TimeoutError, or what the question raised."""
+        future: Future[_T] = Future()
+
+        def answer() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(question())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._jobs.put((_URGENT, next(self._count), answer))
+        try:
+            return future.result(seconds)
+        except TimeoutError:
+            future.cancel()
+            raise
+
+    def want_pass(self) -> None:
+        """Tidy soon; once is enough for all who asked before it began."""
+        if not self._is_untidy.is_set():
+            self._is_untidy.set()
+            self.post(self._pass)
+
+    def _pass(self) -> None:
+        if self._is_untidy.is_set():
+            self._is_untidy.clear()
+            self._tidy()
+
+    def _run(self) -> None:
+        while not self._is_over.is_set():
+            try:
+                _, _, job = self._jobs.get(timeout=self._sweep_seconds)
+            except queue.Empty:
+                job = self._tidy
+            try:
+                job()
+            except Exception:
+                _log.exception("a job of the worker failed")
