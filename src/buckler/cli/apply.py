@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from buckler.cli.output import as_yaml, dry_run_option, output_option, show, words
+from buckler.cli.output import as_yaml, dry_run_option, output_option, say, show, words
 from buckler.cli.session import EXIT_UNFINISHED, EXIT_USAGE, Failed, issue_lines, operator
 from buckler.cli.source import files_option, read_sources
 from buckler.model.operatorapi import ApplyRequest, ApplyResult, Change, DiffResult, DocumentDiff, HostWait, Issue
@@ -53,7 +53,7 @@ def report(result: ApplyResult, output: str = "table", *, wait: float = 0) -> No
 def show_warnings(warnings: tuple[Issue, ...]) -> None:
     """Print warnings to standard error."""
     for warning in warnings:
-        click.echo("warning:" + "\n".join(issue_lines(warning))[1:], err=True)
+        say("warning:" + "\n".join(issue_lines(warning))[1:], err=True)
 
 
 def change_name(change: Change | DocumentDiff) -> str:

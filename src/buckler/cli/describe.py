@@ -9,7 +9,7 @@ import click
 from buckler.cli.complete import complete_kind_or_name
 from buckler.cli.document import names_of
 from buckler.cli.host import host_lines
-from buckler.cli.output import as_yaml, fields, label_words, tenant_option
+from buckler.cli.output import as_yaml, fields, label_words, say, tenant_option
 from buckler.cli.session import operator
 from buckler.model.operatorapi import DocumentItem, InterfaceView, VmView
 from buckler.model.pool import ShieldMode
@@ -42,7 +42,7 @@ def describe(context: click.Context, what: tuple[str, ...], tenant: str) -> None
                 else:
                     selected = client.vms() if kind in ("Policy", "Flow") else ()
                     texts.append(document_lines(client.document(kind, tenant or "default", name), selected))
-    click.echo("\n\n".join("\n".join(lines) for lines in texts))
+    say("\n\n".join("\n".join(lines) for lines in texts))
 
 
 def vm_lines(view: VmView) -> list[str]:

@@ -15,6 +15,7 @@ from buckler.cli.output import (
     dry_run_option,
     label_words,
     output_option,
+    say,
     show_table,
     tenant_option,
 )
@@ -79,12 +80,12 @@ def get(context: click.Context, what: tuple[str, ...], selector: str, tenant: st
     single = len(items) == 1 and bool(pairs[0][1])
     match output:
         case "json":
-            click.echo(as_json(items[0].document if single else list_of(items)))
+            say(as_json(items[0].document if single else list_of(items)))
         case "yaml":
-            click.echo("---\n".join(as_yaml(item.document) for item in items), nl=False)
+            say("---\n".join(as_yaml(item.document) for item in items).rstrip("\n"))
         case "name":
             for item in items:
-                click.echo("/".join((item.document["kind"].lower(), item.document["metadata"]["name"])))
+                say("/".join((item.document["kind"].lower(), item.document["metadata"]["name"])))
         case _:
             show_table(documents_table(items), wide=output == "wide")
 

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from buckler.cli.complete import complete_vm
-from buckler.cli.output import Table, moment, output_option, show
+from buckler.cli.output import Table, moment, output_option, say, show
 from buckler.cli.session import operator
 from buckler.model.flow import FlowRecord
 from buckler.model.operatorapi import FlowItem
@@ -55,9 +55,7 @@ def _follow(client: OperatorClient, wanted: tuple[str, str, str], items: tuple[F
     try:
         for item in _chain(items, client.follow_flows(*wanted, after=after)):
             _warn_shed((item,))
-            click.echo(
-                msgspec.json.encode(item).decode() if output == "json" else flow_line(item, wide=output == "wide")
-            )
+            say(msgspec.json.encode(item).decode() if output == "json" else flow_line(item, wide=output == "wide"))
     except KeyboardInterrupt:
         return
 
@@ -70,7 +68,7 @@ def _chain(items: Iterable[FlowItem], more: Iterator[FlowItem]) -> Iterator[Flow
 def _warn_shed(items: tuple[FlowItem, ...]) -> None:
     shed = sum(item.shed + item.flow.shed_before for item in items)
     if shed:
-        click.echo(f"warning: {shed} events were shed by busy shields and are not shown (counters have them)", err=True)
+        say(f"warning: {shed} events were shed by busy shields and are not shown (counters have them)", err=True)
 
 
 def flows_table(items: tuple[FlowItem, ...]) -> Table:

@@ -7,7 +7,7 @@ import time
 import click
 
 from buckler.cli.complete import complete_host
-from buckler.cli.output import Table, ago, dry_run_option, fields, moment, output_option, show, words
+from buckler.cli.output import Table, ago, dry_run_option, fields, moment, output_option, say, show, words
 from buckler.cli.session import EXIT_UNFINISHED, Failed, operator
 from buckler.model.operatorapi import HostChange, HostRequest, HostView, JoinToken, JoinTokenRequest
 from buckler.model.pool import HostState
@@ -144,7 +144,7 @@ def drain(context: click.Context, name: str, reason: str, timeout: float, dry_ru
         raise Failed(f"{name} still holds {words([*failed, *change.staying])}")
     if left.vms:
         raise Failed(f"{name} still holds {words(left.vms)}", exit_code=EXIT_UNFINISHED)
-    click.echo(f"host/{left.name} holds no VM any more")
+    say(f"host/{left.name} holds no VM any more")
 
 
 @host.command()
@@ -186,11 +186,11 @@ def revoke(context: click.Context, name: str, reason: str, yes: bool, dry_run: b
 
 def _report(change: HostChange, state: str) -> None:
     suffix = " (dry run)" if change.dry_run else ""
-    click.echo(f"host/{change.host.name} {state}{suffix}")
+    say(f"host/{change.host.name} {state}{suffix}")
     for task in change.tasks:
-        click.echo(f"  {task.vm} → {task.destination}{suffix}")
+        say(f"  {task.vm} → {task.destination}{suffix}")
     for staying in change.staying:
-        click.echo(f"  cannot leave: {staying}", err=True)
+        say(f"  cannot leave: {staying}", err=True)
 
 
 @host.command("join-token")

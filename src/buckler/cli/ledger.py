@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 import msgspec
 
-from buckler.cli.output import as_json, output_option
+from buckler.cli.output import as_json, output_option, say
 from buckler.cli.session import EXIT_UNVERIFIED, Failed, operator
 from buckler.model.operatorapi import LedgerKeys
 
@@ -49,7 +49,7 @@ def export(context: click.Context, file: TextIO) -> None:
         count = 0
         for count, entry in enumerate(fetch(client), 1):  # noqa: B007  the last one is told below
             file.write(entry + "\n")
-    click.echo(f"{count} entries exported", err=True)
+    say(f"{count} entries exported", err=True)
 
 
 @ledger.command()
@@ -84,11 +84,11 @@ def verify(context: click.Context, file: Path | None, key: str, witness: str, ou
             told, entries = client.ledger_keys(), list(fetch(client))
     result = verify_chain(entries, trusted_keys(told, key), seen)
     if output == "json":
-        click.echo(as_json(result))
+        say(as_json(result))
     if not result.is_intact:
         raise Failed(*fault_lines(result), exit_code=EXIT_UNVERIFIED)
     if output != "json":
-        click.echo("\n".join(intact_lines(result, told, pinned=bool(key), witnessed=seen is not None)))
+        say("\n".join(intact_lines(result, told, pinned=bool(key), witnessed=seen is not None)))
 
 
 def fetch(client: OperatorClient) -> Iterator[str]:

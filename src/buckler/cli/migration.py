@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from buckler.cli.complete import complete_host, complete_vm
-from buckler.cli.output import dry_run_option, output_option, show, tenant_option
+from buckler.cli.output import dry_run_option, output_option, say, show, tenant_option
 from buckler.cli.session import EXIT_UNFINISHED, Failed, operator
 from buckler.model.agentapi import TaskState
 from buckler.model.operatorapi import MigrateRequest, TaskView
@@ -41,7 +41,7 @@ def migrate(
     with operator(context) as client:
         task = client.migrate(vm, MigrateRequest(host=host, dry_run=dry_run), tenant)
         if dry_run:
-            click.echo(f"vm/{vm} would move from {task.source} to {task.destination} (dry run)")
+            say(f"vm/{vm} would move from {task.source} to {task.destination} (dry run)")
             return
         if timeout and not follow(client, task, time.monotonic() + timeout):
             raise Failed(f"the migration of {vm} failed: the reason stands above, the VM runs on where it was")
@@ -55,12 +55,16 @@ def follow(client: OperatorClient, task: TaskView, until: float) -> bool:
     while True:
         line = task_line(task)
         if line != told:
-            click.echo(line, err=True)
+            say(line, err=True)
             told = line
         if task.state in (TaskState.DONE, TaskState.FAILED):
             return task.state is TaskState.DONE
         if time.monotonic() > until:
-            raise Failed(f"not finished in time: {line}", "  hint: it goes on; see the task", exit_code=EXIT_UNFINISHED)
+            raise Failed(
+                f"not finished in time: {line}",
+                f"  hint: it goes on; `buckler vm show {task.vm}` tells where it runs",
+                exit_code=EXIT_UNFINISHED,
+            )
         time.sleep(POLL)
         task = client.task(task.id)
 

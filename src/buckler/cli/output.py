@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import click
 import msgspec
 
 F = TypeVar("F", bound=Callable[..., Any])
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 STYLES = {
     "allow": "green", "enforce": "green", "enforced": "green", "active": "green", "running": "green", "yes": "green",
     "deny": "red", "revoked": "red", "lost": "red", "quarantined": "red", "failed": "red",
@@ -26,6 +28,16 @@ class Table(NamedTuple):
     rows: tuple[tuple[str, ...], ...]
     wide: tuple[str, ...] = ()
     empty: str = "nothing found"
+
+
+def printable(text: str) -> str:
+    """Escape control characters: names of strangers' domains must not steer the terminal of who looks at them."""
+    return UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line that cannot steer the terminal."""
+    click.echo(printable(text), err=err)
 
 
 def output_option(*formats: str) -> Callable[[F], F]:
@@ -51,28 +63,28 @@ def show(value: Any, output: str, people: Callable[[], Table | str], names: Call
     """Print ``value`` in one of the five forms; ``people`` makes the one that is meant for them."""
     match output:
         case "json":
-            click.echo(as_json(value))
+            say(as_json(value))
         case "yaml":
-            click.echo(as_yaml(value), nl=False)
+            say(as_yaml(value).rstrip("\n"))
         case "name":
             for name in names():
-                click.echo(name)
+                say(name)
         case _:
             answer = people()
             if isinstance(answer, Table):
                 show_table(answer, wide=output == "wide")
             else:
-                click.echo(answer)
+                say(answer)
 
 
 def show_table(table: Table, *, wide: bool = False, grid: bool = False) -> None:
     """Print a table: coloured by rich on a terminal, plain columns elsewhere."""
     if not table.rows:
-        click.echo(table.empty, err=True)
+        say(table.empty, err=True)
     elif sys.stdout.isatty():
         _show_rich(table, wide=wide, grid=grid)
     else:
-        click.echo(plain_table(table, wide=wide))
+        say(plain_table(table, wide=wide))
 
 
 def plain_table(table: Table, *, wide: bool = False) -> str:
@@ -87,7 +99,7 @@ def plain_table(table: Table, *, wide: bool = False) -> str:
 
 def as_json(value: Any) -> str:
     """Write indented JSON with the API's names."""
-    return json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False)
+    return printable(json.dumps(msgspec.to_builtins(value), indent=2, ensure_ascii=False))
 
 
 def as_yaml(value: Any) -> str:
@@ -131,7 +143,11 @@ def fields(pairs: Sequence[tuple[str, str]], indent: str = "") -> list[str]:
 
 def _cells(table: Table, *, wide: bool) -> tuple[list[str], list[list[str]]]:
     count = len(table.columns) + (len(table.wide) if wide else 0)
-    return list((table.columns + table.wide)[:count]), [list(row[:count]) for row in table.rows]
+    return list((table.columns + table.wide)[:count]), [[_cell(text) for text in row[:count]] for row in table.rows]
+
+
+def _cell(text: str) -> str:
+    return printable(" ".join(text.split("\n")))
 
 
 def _show_rich(table: Table, *, wide: bool, grid: bool) -> None:

@@ -8,6 +8,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from buckler.cli.output import printable
+
 if TYPE_CHECKING:
     from buckler.client.operator import OperatorClient
     from buckler.model.operatorapi import Issue, Problem
@@ -30,7 +32,7 @@ class Failed(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the reasons."""
         for number, line in enumerate(self.lines):
-            click.echo(f"error: {line}" if number == 0 else line, file=file, err=file is None)
+            click.echo(printable(f"error: {line}" if number == 0 else line), file=file, err=file is None)
 
 
 @contextmanager

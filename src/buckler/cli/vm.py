@@ -7,7 +7,17 @@ import click
 from buckler.cli.complete import complete_vm
 from buckler.cli.describe import vm_lines
 from buckler.cli.document import parse_labels
-from buckler.cli.output import Table, dry_run_option, label_words, moment, output_option, show, tenant_option, words
+from buckler.cli.output import (
+    Table,
+    dry_run_option,
+    label_words,
+    moment,
+    output_option,
+    say,
+    show,
+    tenant_option,
+    words,
+)
 from buckler.cli.session import Failed, operator
 from buckler.model.operatorapi import AdoptRequest, HistoryEntry, QuarantineRequest, Rogue, VmView
 from buckler.model.pool import Interface, ShieldMode
@@ -216,7 +226,7 @@ def quarantine(context: click.Context, name: str, reason: str, tenant: str, dry_
     """
     with operator(context) as client:
         view = client.quarantine(name, QuarantineRequest(reason=reason, dry_run=dry_run), tenant)
-    click.echo(f"vm/{view.name} quarantined" + (" (dry run)" if dry_run else ""))
+    say(f"vm/{view.name} quarantined" + (" (dry run)" if dry_run else ""))
 
 
 @vm.command()
@@ -234,7 +244,7 @@ def release(context: click.Context, name: str, reason: str, tenant: str, dry_run
     """
     with operator(context) as client:
         view = client.release(name, QuarantineRequest(reason=reason, dry_run=dry_run), tenant)
-    click.echo(f"vm/{view.name} released" + (" (dry run)" if dry_run else ""))
+    say(f"vm/{view.name} released" + (" (dry run)" if dry_run else ""))
 
 
 @vm.command()

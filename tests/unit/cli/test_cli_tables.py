@@ -205,3 +205,12 @@ def test_a_token_comes_with_what_to_do_and_a_dry_run_has_none() -> None:
     assert token_lines(JoinToken("bjt1.x", NOW, "https://c:7443"))[0] == "bjt1.x"
     assert "--controller https://c:7443" in "\n".join(token_lines(JoinToken("bjt1.x", NOW, "https://c:7443")))
     assert token_lines(JoinToken("", 0)) == ["a token would be made (dry run)"]
+
+
+def test_a_strangers_name_cannot_steer_the_terminal() -> None:
+    rogue = Rogue("u", "\x1b]0;owned\x07\n\u202eevil\x9b2J", "h1", "running")
+    text = plain_table(rogues_table((rogue,)))
+    assert text.count("\n") == 1
+    assert not set(text) & set("\x1b\x07\u202e\x9b")
+    assert json.loads(as_json(rogue))["name"] == rogue.name
+    assert not set(as_json(rogue)) & set("\x1b\x07\u202e\x9b")
