@@ -36,11 +36,12 @@ class PortRole(IntEnum):
 
 
 class BridgePort(msgspec.Struct, frozen=True):
-    """A port of a pool bridge that is no tap."""
+    """A port of a pool bridge that is no tap. ``zone`` is that of untagged frames, ``vlans`` (sorted) of tagged ones."""
 
     ifindex: int
     role: PortRole
     zone: Zone
+    vlans: tuple[tuple[int, Zone], ...] = ()
 
 
 class AddressKey(msgspec.Struct, frozen=True, array_like=True):

@@ -1,0 +1,158 @@
+"""The loaded object: its maps and hooks, adopted from pins or loaded anew. Owns loading, not the maps' contents."""
+
+from __future__ import annotations
+
+import ctypes as c
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+from buckler.drivers.ebpf import layout, libbpf
+from buckler.drivers.ebpf.attach import HOOKS, Attachments
+from buckler.drivers.ebpf.bpffs import DEFAULT_PINS, Pins, replace_pin
+from buckler.drivers.ebpf.libbpf import KernelRefused, check
+from buckler.drivers.ebpf.table import Table
+from buckler.ports.shield import ShieldFailed
+
+DEFAULT_OBJECT = Path(__file__).with_name("shield.bpf.o")
+MAPS = ["settings", "tap_index", "endpoints", "tap_states", "own_addresses", "hosts", "prefixes", "macs", "residents", "ports", "policies", "established", "half_open", "fragments", "counters", "pairs", "events", "sheds"]
+EVENTS_PER_SECOND = 200
+_ZERO = layout.U32.pack(0)
+
+
+class Kernel:
+    """What the four drivers of this folder share. ``lock`` orders their changes within one process.
+
+    ``tcx`` None tries tcx links first; False uses clsact filters only.
+    """
+
+    def __init__(
+        self,
+        pins: Path = DEFAULT_PINS,
+        object_file: Path = DEFAULT_OBJECT,
+        events_per_second: int = EVENTS_PER_SECOND,
+        *,
+        tcx: bool | None = None,
+    ) -> None:
+        self.pins = Pins(pins)
+        self.lock = threading.RLock()
+        self._object_file = object_file
+        self._events_per_second = events_per_second
+        self._tcx = tcx
+        self._maps: dict[str, Table] = {}
+        self._hooks: dict[str, int] = {}
+        self._attachments: Attachments | None = None
+
+    def __getitem__(self, name: str) -> Table:
+        """Return a map by its name in the object. Raises ShieldFailed before ``open``."""
+        try:
+            return self._maps[name]
+        except KeyError:
+            raise ShieldFailed("the shield's maps are not open") from None
+
+    @property
+    def attachments(self) -> Attachments:
+        """What hangs at which interface. Raises ShieldFailed before ``open``."""
+        if self._attachments is None:
+            raise ShieldFailed("the shield's programs are not open")
+        return self._attachments
+
+    def hook(self, name: str) -> int:
+        """Return a program's descriptor."""
+        return self._hooks[name]
+
+    def open(self) -> bool:
+        """Adopt pins of this very object, else load it, taking over pinned maps and live links. Returns whether adopted."""
+        with self.lock:
+            try:
+                return self._open()
+            except OSError as failure:
+                raise ShieldFailed(f"cannot open the shield: {failure}") from failure
+
+    def close(self) -> None:
+        """Give descriptors back. What is pinned goes on."""
+        for table in self._maps.values():
+            table.close()
+        for fd in self._hooks.values():
+            os.close(fd)
+        self._maps, self._hooks, self._attachments = {}, {}, None
+
+    def generation(self) -> int:
+        """The pool-wide generation that connections are stamped with."""
+        return int(layout.SETTINGS.unpack(self["settings"].get(_ZERO) or b"")[0])
+
+    def raise_generation(self) -> None:
+        """Make every connection's stamp old."""
+        generation, budget, reserved, build = layout.SETTINGS.unpack(self["settings"].get(_ZERO) or b"")
+        self["settings"].put(_ZERO, layout.SETTINGS.pack(generation + 1, budget, reserved, build))
+
+    def _open(self) -> bool:
+        self.close()
+        self.pins.prepare()
+        build = hashlib.sha256(self._object_file.read_bytes()).digest()
+        adopted = self._adopt(build)
+        if not adopted:
+            self._load()
+        self._attachments = Attachments(self.pins, self._hooks, tcx=self._tcx)
+        if not adopted:
+            self._take_over(build)
+        return adopted
+
+    def _adopt(self, build: bytes) -> bool:
+        if not all((self.pins.maps / name).exists() for name in MAPS):
+            return False
+        if not all((self.pins.hooks / name).exists() for name in HOOKS):
+            return False
+        self._maps = {name: Table(libbpf.get_pinned(self.pins.maps / name)) for name in MAPS}
+        settings = layout.SETTINGS.unpack(self["settings"].get(_ZERO) or b"")
+        if settings[3] != build:
+            self.close()
+            return False
+        self._hooks = {name: libbpf.get_pinned(self.pins.hooks / name) for name in HOOKS}
+        return True
+
+    def _load(self) -> None:
+        loaded = libbpf.object_open(os.fsencode(self._object_file), None)
+        if not loaded:
+            check(-1, f"open {self._object_file}")
+        log = c.create_string_buffer(1 << 16)
+        try:
+            for name in MAPS:
+                path = os.fsencode(self.pins.maps / name)
+                check(libbpf.map_set_pin_path(_found(libbpf.object_find_map(loaded, name.encode())), path), name)
+            for name in HOOKS:
+                libbpf.program_set_log(_found(libbpf.object_find_program(loaded, name.encode())), log, len(log))
+            try:
+                check(libbpf.object_load(loaded), f"load {self._object_file.name}")
+            except KernelRefused as refused:
+                tail = log.value.decode(errors="replace")[-400:]
+                raise KernelRefused(refused.errno, f"{refused.strerror} {tail}") from refused
+            self._maps = {
+                name: Table(os.dup(libbpf.map_fd(libbpf.object_find_map(loaded, name.encode())))) for name in MAPS
+            }
+            self._hooks = {
+                name: os.dup(libbpf.program_fd(libbpf.object_find_program(loaded, name.encode()))) for name in HOOKS
+            }
+        finally:
+            libbpf.object_close(loaded)
+
+    def _take_over(self, build: bytes) -> None:
+        """Write what an empty map needs, swap live programs, and name the build last: a crash before that loads again."""
+        for name, fd in self._hooks.items():
+            replace_pin(fd, self.pins.hooks / name)
+        generation = max(1, self.generation() + 1)
+        self["settings"].put(_ZERO, layout.SETTINGS.pack(generation, self._events_per_second, 0, bytes(32)))
+        bucket = layout.PAIR_KEY.pack(*(layout.NOBODY,) * 4, 0, 0)
+        if self["pairs"].get(bucket) is None:
+            self["pairs"].put(bucket, bytes(self["pairs"].read_size))
+        ports = {layout.PORT_KEY.unpack(key)[0] for key in self["ports"].each_key()}
+        taps = {layout.U32.unpack(key)[0] for key in self["tap_index"].each_key()}
+        self.attachments.upgrade(taps, ports)
+        self["settings"].put(_ZERO, layout.SETTINGS.pack(generation, self._events_per_second, 0, build))
+
+
+def _found(pointer: int | None) -> int:
+    if not pointer:
+        raise KernelRefused(2, "the object lacks a map or program of ours")
+    return pointer

@@ -1,0 +1,146 @@
+"""The layouts of bpf/abi.h as Python's struct formats, and the values in and out of them.
+
+Nothing here is kept equal by hand alone: tests/component/test_abi.py checks every format against the object's BTF.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+
+from buckler.model.ids import IdentityNumber, RuleNumber
+from buckler.model.program import Direction, Entry, Verdict
+
+ENDPOINT = struct.Struct("<5IHBx6s2x")
+OWN_KEY = struct.Struct("<I16s")
+HOST_KEY = struct.Struct("<I16s")
+PREFIX_KEY = struct.Struct("<II16s")
+OWNER = struct.Struct("<III")
+MAC_KEY = struct.Struct("<I6s2x")
+PORT_KEY = struct.Struct("<II")
+PORT = struct.Struct("<II")
+POLICY_KEY = struct.Struct("<IIBBH")
+VERDICT = struct.Struct("<IIBB2x")
+CONNECTION_KEY = struct.Struct("<16s16sHHB3x")
+CONNECTION = struct.Struct("<3Q2Q2QIIIBBBxIIIBBBx4IHBBB3x")
+FRAGMENT_KEY = struct.Struct("<16s16sIBB2x")
+FRAGMENT = struct.Struct("<QIHHHBB4x")
+TAP_STATE = struct.Struct("<QQII")
+COUNT = struct.Struct("<QQ")
+PAIR_KEY = struct.Struct("<4IBB2x")
+EVENT = struct.Struct("<Q7I16s16sHHHBBBB2x")
+SHED = struct.Struct("<QQ")
+SETTINGS = struct.Struct("<QII32s")
+U32 = struct.Struct("<I")
+
+FORMATS: dict[str, struct.Struct] = {
+    "endpoint": ENDPOINT,
+    "own_key": OWN_KEY,
+    "host_key": HOST_KEY,
+    "prefix_key": PREFIX_KEY,
+    "owner": OWNER,
+    "mac_key": MAC_KEY,
+    "port_key": PORT_KEY,
+    "port": PORT,
+    "policy_key": POLICY_KEY,
+    "verdict": VERDICT,
+    "connection_key": CONNECTION_KEY,
+    "connection": CONNECTION,
+    "fragment_key": FRAGMENT_KEY,
+    "fragment": FRAGMENT,
+    "tap_state": TAP_STATE,
+    "count": COUNT,
+    "pair_key": PAIR_KEY,
+    "event": EVENT,
+    "shed": SHED,
+    "settings": SETTINGS,
+}
+
+MARK_JUDGED = 0x00400000
+MAX_TAPS = 4096
+CONNECTIONS_HALF_OPEN = 4096
+FRAGMENTS_PER_TAP = 1024
+NOBODY = 0xFFFFFFFF
+REASON_COUNT = 64
+REASON_COUNTS_SIZE = 2 * REASON_COUNT * COUNT.size
+CONNECTION_EXPIRES = struct.Struct("<Q")
+"""The first field of ``connection``."""
+
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+
+
+def pack_address(text: str) -> bytes:
+    """Write an address in 16 bytes, IPv4 as ::ffff:a.b.c.d. Raises ValueError, also for mapped IPv6 text."""
+    address = ipaddress.ip_address(text)
+    if address.version == 4:
+        return _MAPPED + address.packed
+    if address.packed.startswith(_MAPPED):
+        raise ValueError(f"{text}: an IPv4 address written as IPv6")
+    return address.packed
+
+
+def unpack_address(raw: bytes) -> str:
+    """Read what ``pack_address`` wrote."""
+    return str(ipaddress.ip_address(raw[12:] if raw.startswith(_MAPPED) else raw))
+
+
+def pack_mac(text: str) -> bytes:
+    """Write a MAC in 6 bytes. Raises ValueError."""
+    raw = bytes.fromhex(text.replace(":", ""))
+    if len(raw) != 6:
+        raise ValueError(f"{text}: not a MAC")
+    return raw
+
+
+def unpack_mac(raw: bytes) -> str:
+    """Write six bytes as aa:bb:cc:dd:ee:ff."""
+    return raw.hex(":")
+
+
+def pack_prefix(zone: int, text: str) -> tuple[bool, bytes]:
+    """Return whether a prefix is a single address, and its key in ``hosts`` or ``prefixes``."""
+    network = ipaddress.ip_network(text)
+    address = pack_address(str(network.network_address))
+    if network.prefixlen == network.max_prefixlen:
+        return True, HOST_KEY.pack(zone, address)
+    bits = network.prefixlen + (96 if network.version == 4 else 0)
+    return False, PREFIX_KEY.pack(32 + bits, zone, address)
+
+
+def unpack_host(raw: bytes) -> tuple[int, str]:
+    """Read a key of ``hosts``: zone and prefix."""
+    zone, address = HOST_KEY.unpack(raw)
+    text = unpack_address(address)
+    return zone, f"{text}/{128 if ':' in text else 32}"
+
+
+def unpack_prefix(raw: bytes) -> tuple[int, str]:
+    """Read a key of ``prefixes``: zone and prefix."""
+    bits, zone, address = PREFIX_KEY.unpack(raw)
+    length = bits - 32
+    if address.startswith(_MAPPED) and length >= 96:
+        return zone, f"{unpack_address(address)}/{length - 96}"
+    return zone, f"{ipaddress.IPv6Address(address)}/{length}"
+
+
+def pack_entry(entry: Entry) -> tuple[bytes, bytes]:
+    """Write one entry of a program as key and value of its map."""
+    port = struct.unpack("<H", struct.pack(">H", entry.port))[0]
+    key = POLICY_KEY.pack(32 + entry.prefix, entry.peer, entry.direction, entry.protocol, port)
+    return key, VERDICT.pack(entry.rule, entry.observed, entry.verdict, 0)
+
+
+def unpack_entry(key: bytes, value: bytes) -> Entry:
+    """Read what ``pack_entry`` wrote. Raises ValueError for numbers that no program has."""
+    bits, identity, direction, protocol, port = POLICY_KEY.unpack(key)
+    rule, observed, action, _ = VERDICT.unpack(value)
+    return Entry(
+        IdentityNumber(identity),
+        Direction(direction),
+        protocol,
+        struct.unpack(">H", struct.pack("<H", port))[0],
+        bits - 32,
+        Verdict(action),
+        RuleNumber(rule),
+        RuleNumber(observed),
+    )

@@ -1,0 +1,305 @@
+"""ports/shield.Shield on the loaded object: taps, programs and their connections. Owns no addresses of others."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from buckler.drivers.ebpf import layout, libbpf
+from buckler.drivers.ebpf.attach import TAP_HOOKS
+from buckler.drivers.ebpf.bpffs import digest_of_pin
+from buckler.drivers.ebpf.kernel import Kernel
+from buckler.drivers.ebpf.table import Table
+from buckler.model.canonical import canonical_bytes, digest_of
+from buckler.model.ids import Digest, IdentityNumber, VmNumber, Zone
+from buckler.model.pool import ShieldMode
+from buckler.model.program import Program
+from buckler.model.shield import Tap
+from buckler.ports.shield import ShieldFailed
+
+Result = TypeVar("Result")
+_MODES = (ShieldMode.ENFORCE, ShieldMode.OBSERVE)
+_CONNECTION_SIZES = (layout.CONNECTION_KEY.size, layout.CONNECTION.size)
+_FRAGMENT_SIZES = (layout.FRAGMENT_KEY.size, layout.FRAGMENT.size)
+
+
+class EbpfShield:
+    """A tap's addresses read back sorted as text, its MAC in lower case."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._policy_ids: dict[int, Digest] = {}
+
+    def open(self) -> None:
+        """See the port."""
+        self._kernel.open()
+        self._read_policies()
+
+    def taps(self) -> dict[int, Tap]:
+        """See the port."""
+        with self._kernel.lock:
+            return self._guarded("read taps", self._taps)
+
+    def put_tap(self, tap: Tap) -> None:
+        """See the port."""
+        with self._kernel.lock:
+            self._guarded(f"configure tap {tap.ifindex}", lambda: self._put_tap(tap))
+
+    def delete_tap(self, ifindex: int) -> None:
+        """See the port."""
+        with self._kernel.lock:
+            self._guarded(f"delete tap {ifindex}", lambda: self._delete_tap(ifindex))
+
+    def programs(self) -> frozenset[Digest]:
+        """See the port."""
+        return frozenset(digest_of_pin(path) for path in self._kernel.pins.policies.iterdir())
+
+    def put_program(self, digest: Digest, program: Program) -> None:
+        """See the port."""
+        if digest_of(canonical_bytes(program)) != digest:
+            raise ShieldFailed(f"the program is not what {digest} names")
+        with self._kernel.lock:
+            self._guarded(f"put program {digest}", lambda: self._put_program(digest, program))
+
+    def delete_program(self, digest: Digest) -> None:
+        """See the port."""
+        with self._kernel.lock:
+            self._kernel.pins.policy(digest).unlink(missing_ok=True)
+            self._policy_ids = {number: known for number, known in self._policy_ids.items() if known != digest}
+
+    def rejudge(self) -> None:
+        """See the port."""
+        with self._kernel.lock:
+            self._guarded("rejudge", self._kernel.raise_generation)
+
+    def altered_programs(self) -> frozenset[Digest]:
+        """Programs whose map, read back entry by entry, is not what its digest names. Empty unless somebody meddled."""
+        return frozenset(digest for digest in self.programs() if self._read_digest(digest) != digest)
+
+    def prune(self) -> int:
+        """Free connections whose time is up; return how many."""
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        freed = 0
+        for index in self._indexes().values():
+            for outer in ("established", "half_open"):
+                table = self._inner(outer, index >> 1)
+                if table is None:
+                    continue
+                try:
+                    for key, value in table.items().items():
+                        if layout.CONNECTION_EXPIRES.unpack_from(value)[0] < now:
+                            table.delete(key)
+                            freed += 1
+                finally:
+                    table.close()
+        return freed
+
+    def _guarded(self, what: str, action: Callable[[], Result]) -> Result:
+        try:
+            return action()
+        except (OSError, ValueError, struct.error) as failure:
+            raise ShieldFailed(f"cannot {what}: {failure}") from failure
+
+    def _indexes(self) -> dict[int, int]:
+        return {
+            layout.U32.unpack(key)[0]: layout.U32.unpack(value)[0]
+            for key, value in self._kernel["tap_index"].items().items()
+        }
+
+    def _inner(self, outer: str, number: int) -> Table | None:
+        value = self._kernel[outer].get(layout.U32.pack(number))
+        if value is None:
+            return None
+        return Table(libbpf.check(libbpf.map_fd_by_id(layout.U32.unpack(value)[0]), f"open {outer}"))
+
+    def _read_policies(self) -> None:
+        self._policy_ids = {}
+        for path in self._kernel.pins.policies.iterdir():
+            table = Table(libbpf.get_pinned(path))
+            self._policy_ids[table.id] = digest_of_pin(path)
+            table.close()
+
+    def _taps(self) -> dict[int, Tap]:
+        indexes = self._indexes()
+        owned: dict[int, list[str]] = {}
+        for key in self._kernel["own_addresses"].items():
+            index, address = layout.OWN_KEY.unpack(key)
+            owned.setdefault(index, []).append(layout.unpack_address(address))
+        taps = {ifindex: self._read_tap(ifindex, index, owned.get(index, [])) for ifindex, index in indexes.items()}
+        return {ifindex: tap for ifindex, tap in taps.items() if tap is not None}
+
+    def _is_attached(self, ifindex: int) -> bool:
+        return all(self._kernel.attachments.is_attached(ifindex, hook) for hook in TAP_HOOKS)
+
+    def _read_tap(self, ifindex: int, index: int, addresses: list[str]) -> Tap | None:
+        policy = self._kernel["policies"].get(layout.U32.pack(index))
+        digest = self._policy_ids.get(layout.U32.unpack(policy)[0]) if policy else None
+        table = self._inner("established", index >> 1)
+        if digest is None or table is None or not self._is_attached(ifindex):
+            return None
+        table.close()
+        at, vm, zone, identity, _, vlan, mode, mac = layout.ENDPOINT.unpack(self._endpoint(index))
+        if at != ifindex:
+            return None
+        return Tap(
+            ifindex=ifindex,
+            vm=VmNumber(vm),
+            mac=layout.unpack_mac(mac),
+            zone=Zone(zone),
+            vlan=vlan,
+            identity=IdentityNumber(identity),
+            addresses=tuple(sorted(addresses)),
+            program=digest,
+            mode=_MODES[mode],
+            connections=table.max_entries,
+        )
+
+    def _endpoint(self, index: int) -> bytes:
+        return self._kernel["endpoints"].get(layout.U32.pack(index)) or bytes(layout.ENDPOINT.size)
+
+    def _put_tap(self, tap: Tap) -> None:
+        if not self._kernel.pins.policy(tap.program).exists():
+            raise ShieldFailed(f"tap {tap.ifindex}: program {tap.program} was not put before")
+        addresses = [layout.pack_address(address) for address in tap.addresses]
+        current = self._indexes().get(tap.ifindex)
+        if current is not None and not self._is_same_vm(current, tap):
+            self._delete_tap(tap.ifindex)
+            current = None
+        counters, key = self._kernel["counters"], layout.U32.pack(tap.ifindex)
+        if counters.get(key) is None:
+            counters.put(key, bytes(counters.read_size))
+        for hook in TAP_HOOKS:
+            self._kernel.attachments.attach(tap.ifindex, hook)
+        if current is None:
+            index, generation = self._take_slot(tap) * 2, 1
+        else:
+            self._resize(current >> 1, tap.connections)
+            index, generation = current ^ 1, layout.ENDPOINT.unpack(self._endpoint(current))[4] + 1
+        self._write_side(index, generation & 0xFFFFFFFF or 1, tap, addresses)
+        self._kernel["tap_index"].put(layout.U32.pack(tap.ifindex), layout.U32.pack(index))
+
+    def _is_same_vm(self, index: int, tap: Tap) -> bool:
+        _, vm, zone, _, _, _, _, mac = layout.ENDPOINT.unpack(self._endpoint(index))
+        return (vm, zone, mac) == (tap.vm, tap.zone, layout.pack_mac(tap.mac))
+
+    def _write_side(self, index: int, generation: int, tap: Tap, addresses: list[bytes]) -> None:
+        """Fill the side that no packet looks at. The one that packets leave stays whole for those under way."""
+        number = layout.U32.pack(index)
+        own = self._kernel["own_addresses"]
+        wanted = {layout.OWN_KEY.pack(index, address) for address in addresses}
+        for key in [key for key in own.items() if layout.OWN_KEY.unpack(key)[0] == index and key not in wanted]:
+            own.delete(key)
+        own.put_all(dict.fromkeys(wanted, layout.U32.pack(1)))
+        program = libbpf.get_pinned(self._kernel.pins.policy(tap.program))
+        try:
+            self._kernel["policies"].put(number, layout.U32.pack(program))
+        finally:
+            os.close(program)
+        mode, mac = _MODES.index(tap.mode), layout.pack_mac(tap.mac)
+        endpoint = (tap.ifindex, tap.vm, tap.zone, tap.identity, generation, tap.vlan, mode, mac)
+        self._kernel["endpoints"].put(number, layout.ENDPOINT.pack(*endpoint))
+
+    def _take_slot(self, tap: Tap) -> int:
+        used = {index >> 1 for index in self._indexes().values()}
+        slot = next((slot for slot in range(layout.MAX_TAPS) if slot not in used), None)
+        if slot is None:
+            raise ShieldFailed(f"no room for more than {layout.MAX_TAPS} taps")
+        self._clear_slot(slot)
+        number = layout.U32.pack(slot)
+        tables = {
+            "established": (libbpf.HASH, _CONNECTION_SIZES, tap.connections, libbpf.NO_PREALLOC),
+            "half_open": (libbpf.LRU_HASH, _CONNECTION_SIZES, layout.CONNECTIONS_HALF_OPEN, 0),
+            "fragments": (libbpf.LRU_HASH, _FRAGMENT_SIZES, layout.FRAGMENTS_PER_TAP, 0),
+        }
+        for outer, (kind, sizes, room, flags) in tables.items():
+            table = Table.create(kind, outer, sizes, room, flags)
+            try:
+                self._kernel[outer].put(number, layout.U32.pack(table.fd))
+            finally:
+                table.close()
+        return slot
+
+    def _resize(self, slot: int, connections: int) -> None:
+        old = self._inner("established", slot)
+        if old is None:
+            raise ShieldFailed(f"slot {slot} has lost its connections")
+        try:
+            if old.max_entries == connections:
+                return
+            kept = dict(list(old.items().items())[:connections])
+            new = Table.create(libbpf.HASH, "established", _CONNECTION_SIZES, connections, libbpf.NO_PREALLOC)
+            new.put_all(kept)
+            self._kernel["established"].put(layout.U32.pack(slot), layout.U32.pack(new.fd))
+            new.close()
+        finally:
+            old.close()
+
+    def _clear_slot(self, slot: int) -> None:
+        sides = {2 * slot, 2 * slot + 1}
+        for side in sides:
+            self._kernel["endpoints"].put(layout.U32.pack(side), bytes(layout.ENDPOINT.size))
+            self._kernel["policies"].delete(layout.U32.pack(side))
+        for outer in ("established", "half_open", "fragments"):
+            self._kernel[outer].delete(layout.U32.pack(slot))
+        own = self._kernel["own_addresses"]
+        for key in [key for key in own.items() if layout.OWN_KEY.unpack(key)[0] in sides]:
+            own.delete(key)
+        self._kernel["tap_states"].put(layout.U32.pack(slot), bytes(layout.TAP_STATE.size))
+
+    def _delete_tap(self, ifindex: int) -> None:
+        key = layout.U32.pack(ifindex)
+        index = self._indexes().get(ifindex)
+        vm = layout.ENDPOINT.unpack(self._endpoint(index))[1] if index is not None else 0
+        self._kernel["tap_index"].delete(key)
+        for hook in TAP_HOOKS:
+            self._kernel.attachments.detach(ifindex, hook)
+        self._kernel["counters"].delete(key)
+        if index is None:
+            return
+        self._clear_slot(index >> 1)
+        residents, number = self._kernel["residents"], layout.U32.pack(vm)
+        if residents.get(number) == key:
+            residents.delete(number)
+        if not any(layout.ENDPOINT.unpack(self._endpoint(other))[1] == vm for other in self._indexes().values()):
+            self._forget_pairs(vm)
+
+    def _forget_pairs(self, vm: int) -> None:
+        pairs = self._kernel["pairs"]
+        for key in [key for key in pairs.each_key() if layout.PAIR_KEY.unpack(key)[0] == vm]:
+            pairs.delete(key)
+
+    def _put_program(self, digest: Digest, program: Program) -> None:
+        path = self._kernel.pins.policy(digest)
+        if path.exists():
+            return
+        sizes = (layout.POLICY_KEY.size, layout.VERDICT.size)
+        table = Table.create(libbpf.LPM_TRIE, "policy", sizes, max(1, len(program.entries)), libbpf.NO_PREALLOC)
+        try:
+            table.put_all(dict(layout.pack_entry(entry) for entry in program.entries))
+            libbpf.check(libbpf.map_freeze(table.fd), "freeze program")
+            if _digest_of_table(table) != digest:
+                raise ShieldFailed(f"the kernel does not hold what {digest} names")
+            libbpf.pin(table.fd, path)
+            self._policy_ids[table.id] = digest
+        finally:
+            table.close()
+
+    def _read_digest(self, digest: Digest) -> Digest | None:
+        try:
+            table = Table(libbpf.get_pinned(self._kernel.pins.policy(digest)))
+        except FileNotFoundError:
+            return None
+        try:
+            return _digest_of_table(table)
+        except (OSError, ValueError):
+            return None
+        finally:
+            table.close()
+
+
+def _digest_of_table(table: Table) -> Digest:
+    entries = sorted(layout.unpack_entry(key, value) for key, value in table.items().items())
+    return digest_of(canonical_bytes(Program(tuple(entries))))

@@ -1,0 +1,91 @@
+"""ports/telemetry.Telemetry on the loaded object: events and counters, as the kernel has them."""
+
+from __future__ import annotations
+
+from buckler.drivers.ebpf import layout, libbpf
+from buckler.drivers.ebpf.kernel import Kernel
+from buckler.drivers.ebpf.ring import Ring
+from buckler.drivers.ebpf.table import Table
+from buckler.ports.shield import ShieldFailed
+from buckler.ports.telemetry import PairCount, ReasonCount, Shed, ShieldEvent
+
+
+class EbpfTelemetry:
+    """One reader of events per kernel object. Raises ShieldFailed."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._ring: tuple[int, Ring] | None = None
+
+    def events(self, limit: int) -> list[ShieldEvent]:
+        """See the port."""
+        table = self._kernel["events"]
+        try:
+            if self._ring is None or self._ring[0] != table.id:
+                self._ring = (table.id, Ring(table.fd, table.max_entries))
+            return [_read_event(raw) for raw in self._ring[1].read(limit)]
+        except (OSError, ValueError) as failure:
+            raise ShieldFailed(f"cannot read events: {failure}") from failure
+
+    def shed(self) -> Shed:
+        """See the port."""
+        lost, suppressed = _sum_cpus(self._kernel["sheds"].get(layout.U32.pack(0)) or b"", 2)
+        return Shed(lost, suppressed)
+
+    def reasons(self, ifindex: int) -> dict[tuple[int, int], ReasonCount]:
+        """See the port."""
+        raw = self._kernel["counters"].get(layout.U32.pack(ifindex))
+        if raw is None:
+            return {}
+        sums = _sum_cpus(raw, layout.REASON_COUNTS_SIZE // 8)
+        found = {}
+        for position in range(0, len(sums), 2):
+            direction, reason = divmod(position // 2, layout.REASON_COUNT)
+            if sums[position]:
+                found[(direction, reason)] = ReasonCount(sums[position], sums[position + 1])
+        return found
+
+    def pairs(self) -> list[PairCount]:
+        """See the port."""
+        found = []
+        for key, raw in self._kernel["pairs"].items().items():
+            vm, peer_vm, peer_identity, rule, direction, allowed = layout.PAIR_KEY.unpack(key)
+            packets, octets = _sum_cpus(raw, 2)
+            if packets:
+                found.append(PairCount(vm, peer_vm, peer_identity, rule, direction, bool(allowed), packets, octets))
+        return found
+
+    def connections(self, ifindex: int) -> tuple[int, int]:
+        """See the port."""
+        index = self._kernel["tap_index"].get(layout.U32.pack(ifindex))
+        if index is None:
+            return 0, 0
+        slot = layout.U32.pack(layout.U32.unpack(index)[0] >> 1)
+        return self._count_inner("established", slot), self._count_inner("half_open", slot)
+
+    def _count_inner(self, outer: str, slot: bytes) -> int:
+        number = self._kernel[outer].get(slot)
+        if number is None:
+            return 0
+        table = Table(libbpf.check(libbpf.map_fd_by_id(layout.U32.unpack(number)[0]), f"open {outer}"))
+        try:
+            return len(table.items())
+        finally:
+            table.close()
+
+
+def _sum_cpus(raw: bytes, width: int) -> list[int]:
+    """Add up per-CPU values of ``width`` u64 each."""
+    values = memoryview(raw).cast("Q").tolist() if raw else [0] * width
+    return [sum(values[field::width]) for field in range(width)]
+
+
+def _read_event(raw: bytes) -> ShieldEvent:
+    at, ifindex, vm, peer_vm, peer_identity, rule, observed, length, source, destination, *rest = layout.EVENT.unpack(
+        raw
+    )
+    source_port, destination_port, ethertype, protocol, direction, allowed, reason = rest
+    return ShieldEvent(
+        at, ifindex, vm, peer_vm, peer_identity, rule, observed, length, source, destination,
+        source_port, destination_port, ethertype, protocol, direction, bool(allowed), reason,
+    )  # fmt: skip
