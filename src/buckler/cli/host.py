@@ -217,8 +217,6 @@ def token_lines(token: JoinToken) -> list[str]:
         return ["a token would be made (dry run)"]
     at = f" --controller {token.url}" if token.url else ""
     return [
-        token.token,
-        "",
         f"Good once, until {moment(token.expires_at)}. On the new host, as root:",
-        f"  buckler agent join{at} --token-file FILE    (FILE holds the line above)",
+        f"  buckler agent join{at} {token.token}",
     ]

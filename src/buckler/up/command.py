@@ -78,7 +78,7 @@ def _take(step: Step, children: dict[str, Child]) -> None:
         case Step.WRITE_AGENT_SETTINGS:
             machine.write_agent_settings()
         case Step.INSTALL_HOOK:
-            machine.install_hook()
+            machine.put_hook()
         case Step.START_CONTROLLER:
             children["controller"] = _start("controller")
             _wait(children["controller"])
@@ -111,7 +111,7 @@ def _join() -> None:
             token = client.create_join_token(JoinTokenRequest(host=name, lifetime=300))
     except OperatorFailed as failed:
         raise Failed(*problem_lines(failed.problem)) from failed
-    command = (*BUCKLER, "agent", "join", "--url", token.url, "--token", token.token, "--name", name)
+    command = (*BUCKLER, "agent", "join", token.token, "--controller", token.url, "--name", name)
     done = subprocess.run(command, stdin=subprocess.DEVNULL, timeout=PATIENCE, check=False)
     if done.returncode:
         raise Failed(f"`buckler agent join` ended with {done.returncode}: its reason stands above")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shutil
 import socket
 from pathlib import Path
 
+from buckler.agent import hook
+from buckler.agent.install import HOOK_PATH, install_hook
 from buckler.agent.settings import DEFAULT_PATH as AGENT_SETTINGS
 from buckler.agent.settings import read_settings as read_agent_settings
 from buckler.client.operator import OperatorClient, OperatorFailed
@@ -17,8 +18,7 @@ from buckler.model.operatorapi import SOCKET
 from buckler.up.plan import Facts, Hook
 
 CONTROLLER_SETTINGS = Path("/etc/buckler/controller.yaml")
-HOOK = Path("/etc/libvirt/hooks/qemu")
-HOOK_SOURCE = Path(__file__).parents[1] / "agent" / "hook.py"
+HOOK_SOURCE = Path(hook.__file__)
 HOOK_MARK = b"libvirt's qemu hook: hands its arguments and the domain's XML to the agent"
 LIBVIRT_SOCKETS = (Path("/run/libvirt/libvirt-sock"), Path("/run/libvirt/virtqemud-sock"))
 BPFFS = Path("/sys/fs/bpf")
@@ -82,13 +82,9 @@ def write_agent_settings() -> None:
     _write(AGENT_SETTINGS, AGENT_TEXT, 0o600)
 
 
-def install_hook() -> None:
-    """Put the hook where libvirt calls it, in one step."""
-    HOOK.parent.mkdir(parents=True, exist_ok=True)
-    aside = HOOK.with_name("qemu.buckler-new")
-    shutil.copyfile(HOOK_SOURCE, aside)
-    aside.chmod(0o755)
-    aside.rename(HOOK)
+def put_hook() -> None:
+    """Put the hook where libvirt calls it, with the settings that it reads."""
+    install_hook(read_agent_settings())
 
 
 def _write(path: Path, text: str, mode: int) -> None:
@@ -98,9 +94,9 @@ def _write(path: Path, text: str, mode: int) -> None:
 
 
 def _hook() -> Hook:
-    if not HOOK.exists():
+    if not HOOK_PATH.exists():
         return Hook.ABSENT
-    content = HOOK.read_bytes()
+    content = HOOK_PATH.read_bytes()
     if content == HOOK_SOURCE.read_bytes():
         return Hook.OURS
     return Hook.OUTDATED if HOOK_MARK in content else Hook.FOREIGN

@@ -202,8 +202,9 @@ def test_a_history_tells_time_and_words() -> None:
 
 
 def test_a_token_comes_with_what_to_do_and_a_dry_run_has_none() -> None:
-    assert token_lines(JoinToken("bjt1.x", NOW, "https://c:7443"))[0] == "bjt1.x"
-    assert "--controller https://c:7443" in "\n".join(token_lines(JoinToken("bjt1.x", NOW, "https://c:7443")))
+    assert "buckler agent join --controller https://c:7443 bjt1.x" in "\n".join(
+        token_lines(JoinToken("bjt1.x", NOW, "https://c:7443"))
+    )
     assert token_lines(JoinToken("", 0)) == ["a token would be made (dry run)"]
 
 
