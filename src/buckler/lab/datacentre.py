@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 from buckler.lab.channel import Answer, ChannelBroken, execute, wait_for_guest
@@ -20,6 +19,20 @@ from buckler.lab.state import LabState, read_state, write_state
 from buckler.lab.sweep import namespaces_of, sweep
 
 Progress = Callable[[str], None]
+
+
+class OutsideJob:
+    """A probe that runs outside the pool, and the counts it leaves."""
+
+    def __init__(self, process: subprocess.Popen[bytes], result: Path) -> None:
+        self._process, self._result = process, result
+
+    def stop(self) -> dict[str, str]:
+        """End it and return what it counted, as words in pairs."""
+        self._process.terminate()
+        self._process.wait(10)
+        words = self._result.read_text().split()
+        return dict(zip(words[::2], words[1::2], strict=True))
 
 
 class DataCentre:
@@ -55,18 +68,11 @@ class DataCentre:
         """Run the guests' probe at the station outside the pool."""
         return attempt(*within(self.plan.outside, str(image(lambda _: None).probe), *arguments), timeout=timeout)
 
-    @contextmanager
-    def hammer_outside(self, *targets: str) -> Iterator[None]:
-        """Let the outside send a packet every 5 ms for as long as the block runs."""
-        result = str(self.plan.folder / "outside-hammer")
-        probe = str(image(lambda _: None).probe)
-        command = within(self.plan.outside, probe, "hammer", result, "5", "0", *targets)
-        hammer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        try:
-            yield
-        finally:
-            hammer.terminate()
-            hammer.wait(10)
+    def start_outside(self, verb: str, name: str, *arguments: str) -> OutsideJob:
+        """Start the guests' probe at the station outside; it runs until it is stopped."""
+        result = self.plan.folder / f"outside-{name}"
+        command = within(self.plan.outside, str(image(lambda _: None).probe), verb, str(result), *arguments)
+        return OutsideJob(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL), result)
 
     def domains(self) -> dict[str, str]:
         """Return the running guests: name → host."""

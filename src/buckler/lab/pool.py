@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
+
 from buckler.client.operator import OperatorClient, OperatorFailed
 from buckler.lab.datacentre import DataCentre, Progress, start_guests
 from buckler.lab.host import start_service
 from buckler.lab.machine import LabFailed
-from buckler.lab.plan import CONTROLLER, CONTROLLER_ADDRESS, UPLINK, HostPlan
+from buckler.lab.plan import BRIDGE, CONTROLLER, CONTROLLER_ADDRESS, OUTSIDE_PORT, TUNNEL, UPLINK, HostPlan
 from buckler.lab.shop import FOLDER
 from buckler.model.operatorapi import SOCKET, ApplyRequest, ApplyResult, JoinTokenRequest, SourceFile
 
@@ -60,12 +62,27 @@ class Pool:
         hook = root / "etc/libvirt/hooks/qemu"
         shutil.copyfile(HOOK, hook)
         hook.chmod(0o755)
+        self._configure_agent(host)
         self.centre.run_on(
             host.name,
             *(*BUCKLER, "agent", "join", "--url", token.url, "--token", token.token, "--name", host.name),
             *("--fabric", UPLINK, "--migrate-uri", f"qemu+tcp://{host.address}/system"),
         )
         self.start_agent(host.name)
+
+    def _configure_agent(self, host: HostPlan) -> None:
+        outside = [OUTSIDE_PORT] if host == self.centre.plan.hosts[0] else []
+        settings = {
+            "name": host.name,
+            "tunnel": [TUNNEL],
+            "outside": outside,
+            "fabric": UPLINK,
+            "fabric-address": host.address,
+            "addresses": [host.address],
+            "migrate-uri": f"qemu+tcp://{host.address}/system",
+            "bridges": [BRIDGE],
+        }
+        (self.centre.root(host.name) / "etc/buckler/agent.yaml").write_text(yaml.safe_dump(settings))
 
     def start_agent(self, host: str) -> None:
         """Start a host's agent, as its service manager would."""
@@ -83,9 +100,9 @@ class Pool:
         """Wait until every host enforces what is wanted."""
 
         def all_enforce(client: OperatorClient) -> bool:
-            hosts = client.hosts()
-            wanted = len(self.centre.plan.hosts)
-            return len(hosts) == wanted and all(host.connected and host.enforced >= host.wanted for host in hosts)
+            status = client.status()
+            settled = status.rollout is None and len(status.hosts) == len(self.centre.plan.hosts)
+            return settled and all(host.connected and host.enforced >= host.wanted for host in status.hosts)
 
         self._wait("every host enforces the newest revision", all_enforce)
 
@@ -104,7 +121,7 @@ class Pool:
     def passports(self) -> dict[str, str]:
         """Return the signed passport of each registered VM, by name."""
         with self.operator() as client:
-            return {vm.name: client.passport(vm.name).statement for vm in client.vms()}
+            return {vm.name: client.passport(vm.name, vm.tenant).statement for vm in client.vms()}
 
     def _wait(self, what: str, is_done: Callable[[OperatorClient], bool]) -> None:
         deadline = time.monotonic() + PATIENCE

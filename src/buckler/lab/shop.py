@@ -21,7 +21,7 @@ def shop_vms(folder: Path = FOLDER) -> tuple[ShopVm, ...]:
     return tuple(
         _vm(document)
         for path in files
-        for document in yaml.safe_load_all(path.read_text())
+        for document in yaml.load_all(path.read_text(), Loader=yaml.BaseLoader)  # noqa: S506 - all scalars stay text: a MAC is no number
         if document and document["kind"] == "VM"
     )
 

@@ -7,12 +7,12 @@ import subprocess
 import sys
 import time
 
-from buckler.lab.story.cast import Cast, wait_until
+from buckler.lab.story.cast import TENANT, Cast, wait_until
 from buckler.lab.story.figures import QuarantineHolds, RevocationCut, WordsFound
 from buckler.lab.story.probing import hold, is_reached, scan
 from buckler.model.operatorapi import LabelRequest, QuarantineRequest, Reference
 
-WEB1 = Reference(kind="VM", name="web1")
+WEB1 = Reference(kind="VM", name="web1", tenant=TENANT)
 LABEL = "tier"
 
 
@@ -22,7 +22,7 @@ def revocation_cut(cast: Cast) -> RevocationCut:
     connection = hold(cast.centre, "web1", "revoked", target)
     wait_until("the connection speaks", lambda: int(connection.read().get("received", 0)) > 5)
     with cast.operator() as client:
-        value = client.vm("web1").labels[LABEL]
+        value = client.vm("web1", TENANT).labels[LABEL]
         client.label(WEB1, LabelRequest(remove=(LABEL,)))
     cast.pool.wait_for_hosts()
     before = int(connection.read()["received"])
@@ -39,14 +39,14 @@ def revocation_cut(cast: Cast) -> RevocationCut:
 def quarantine_holds(cast: Cast) -> QuarantineHolds:
     """Quarantine ``web1`` in one step, let all try all, release it."""
     with cast.operator() as client:
-        client.quarantine("web1", QuarantineRequest(reason="the demo suspects it"))
+        client.quarantine("web1", QuarantineRequest(reason="the demo suspects it"), TENANT)
     cast.pool.wait_for_hosts()
     found = cast.probed()
     reached = tuple(sorted(str(meeting) for meeting in found if "web1" in (meeting.origin, meeting.to)))
     if cast.page("web1"):
         reached = (*reached, "outside → web1 TCP 80")
     with cast.operator() as client:
-        client.release("web1", QuarantineRequest(reason="it was the demo"))
+        client.release("web1", QuarantineRequest(reason="it was the demo"), TENANT)
     cast.pool.wait_for_hosts()
     works = cast.page("web1").count("hello from") == 3
     cast.tell(f"in quarantine web1 had {len(reached)} ways in or out; after release it works: {works}")
@@ -56,8 +56,8 @@ def quarantine_holds(cast: Cast) -> QuarantineHolds:
 def words_found(cast: Cast) -> WordsFound:
     """Ask why one packet of the attacker was refused, what ``app`` lived through, and whether the ledger is whole."""
     with cast.operator() as client:
-        explanation = client.explain("attacker", "db", "TCP", 5432)
-        history = tuple(entry.text for entry in client.history("app"))
+        explanation = client.explain("attacker", "db", "TCP", 5432, TENANT)
+        history = tuple(entry.text for entry in client.history("app", TENANT))
     texts = [explanation.text, *(side.text for path in explanation.paths for side in path.sides)]
     for text in texts:
         cast.tell(text)

@@ -17,6 +17,8 @@ from buckler.lab.story.probing import Meeting, expected_meetings, probe_meetings
 from buckler.ledger.entry import Entry
 
 Progress = Callable[[str], None]
+TENANT = "shop"
+"""Whose the example's VMs are."""
 
 
 class Cast:
@@ -47,7 +49,7 @@ class Cast:
     def expected(self) -> frozenset[Meeting]:
         """What must succeed now, according to ``buckler reach``."""
         with self.operator() as client:
-            return expected_meetings(client.reach(), self.guests)
+            return expected_meetings(client.reach(TENANT), self.guests)
 
     def probed(self) -> frozenset[Meeting]:
         """What really succeeds now."""

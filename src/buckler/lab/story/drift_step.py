@@ -29,11 +29,12 @@ def drift_repaired(cast: Cast) -> DriftRepaired:
     watches = [watch(cast.centre, name, "drift", [victim.ipv4, victim.ipv6]) for name in OBSERVERS]
     inward = watch(cast.centre, VM, "inward", [OUTSIDE_IPV4, OUTSIDE_IPV6])
     attack = hammer(cast.centre, VM, "drift", targets)
-    with cast.centre.hammer_outside(f"udp/{victim.ipv4}/53", f"tcp/{victim.ipv4}/22"):
-        time.sleep(0.5)
-        filter_back = _detach_filters(cast)
-        guard_back = _delete_guard(cast)
-        time.sleep(0.5)
+    outside = cast.centre.start_outside("hammer", "drift", "5", "0", f"udp/{victim.ipv4}/53", f"tcp/{victim.ipv4}/22")
+    time.sleep(0.5)
+    filter_back = _detach_filters(cast)
+    guard_back = _delete_guard(cast)
+    time.sleep(0.5)
+    outside.stop()
     sent, leaked = int(attack.stop()["sent"]), sum(arrived(job.stop()) for job in watches)
     leaked_to_vm = arrived(inward.stop())
     wait_until("both repairs are in the ledger", lambda: _repairs(cast) >= recorded + 2)

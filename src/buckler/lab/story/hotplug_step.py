@@ -9,7 +9,7 @@ import msgspec
 
 from buckler.lab.domain import interface_xml
 from buckler.lab.host import virsh
-from buckler.lab.story.cast import Cast, wait_until
+from buckler.lab.story.cast import TENANT, Cast, wait_until
 from buckler.lab.story.figures import HotplugClosed
 from buckler.lab.story.probing import Job, arrived, hammer, is_reached, scan, watch
 from buckler.model.operatorapi import SourceFile
@@ -72,7 +72,7 @@ def _send_for_a_while(cast: Cast) -> Job:
 def _register(cast: Cast) -> dict[str, Any]:
     """Write the card into web2's document; return the document as it was."""
     with cast.operator() as client:
-        before = client.document("VM", "default", VM).document
+        before = client.document("VM", TENANT, VM).document
     card = {**before["spec"]["interfaces"][0], "mac": MAC, "addresses": [IPV4, IPV6]}
     interfaces = [*before["spec"]["interfaces"], card]
     cast.pool.apply(_file({**before, "spec": {**before["spec"], "interfaces": interfaces}}))

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+from buckler.lab.datacentre import OutsideJob
 from buckler.lab.machine import LabFailed
-from buckler.lab.story.cast import Cast, differences, wait_until
+from buckler.lab.plan import OUTSIDE_IPV4, OUTSIDE_IPV6
+from buckler.lab.story.cast import TENANT, Cast, differences, wait_until
 from buckler.lab.story.figures import AgentKilled, ControllerAway, MigrationShielded
-from buckler.lab.story.probing import arrived, hammer, hold, is_reached, scan, watch
+from buckler.lab.story.probing import Job, arrived, hammer, hold, is_reached, scan, watch
 from buckler.model.agentapi import TaskState
 from buckler.model.operatorapi import MigrateRequest
 
 
 def migration_shielded(cast: Cast) -> MigrationShielded:
-    """Move ``app`` away and back while the attacker sends it, and it sends the attacker, what is forbidden."""
+    """Move ``app`` away and back under forbidden probes both ways, every 5 ms each.
+
+    What the outside sends, only the shield that moves refuses: nothing else stands in its way.
+    """
     app, attacker = cast.guest("app"), cast.guest("attacker")
     at_app = [f"tcp/{app.ipv4}/8080", f"udp/{app.ipv6}/53", f"icmp/{app.ipv4}", f"tcp/{app.ipv6}/22"]
-    at_attacker = [f"tcp/{attacker.ipv4}/22", f"udp/{attacker.ipv6}/53", f"icmp/{attacker.ipv4}"]
-    hammers = [
-        hammer(cast.centre, "attacker", "forbidden", at_app),
-        hammer(cast.centre, "app", "forbidden", at_attacker),
+    at_outside = [
+        f"udp/{OUTSIDE_IPV4}/53",
+        f"icmp/{OUTSIDE_IPV6}",
+        f"tcp/{attacker.ipv4}/22",
+        f"udp/{attacker.ipv6}/53",
     ]
-    watches = [
-        watch(cast.centre, "app", "arrivals", [attacker.ipv4, attacker.ipv6]),
+    hammers: list[Job | OutsideJob] = [
+        cast.centre.start_outside("hammer", "forbidden", "5", "0", *at_app),
+        hammer(cast.centre, "attacker", "forbidden", at_app),
+        hammer(cast.centre, "app", "forbidden", at_outside),
+    ]
+    watches: list[Job | OutsideJob] = [
+        cast.centre.start_outside("watch", "arrivals", "0", app.ipv4, app.ipv6),
         watch(cast.centre, "attacker", "arrivals", [app.ipv4, app.ipv6]),
+        watch(cast.centre, "app", "arrivals", [attacker.ipv4, attacker.ipv6, OUTSIDE_IPV4, OUTSIDE_IPV6]),
     ]
     home = cast.centre.host_of("app")
     away = next(host.name for host in cast.centre.plan.hosts if host.name != home)
     seconds = [migrate_by_task(cast, "app", away), cast.centre.migrate("app", home)]
-    wait_until("the shop answers again", lambda: bool(cast.page("web1")))
+    wait_until("the shop answers again", lambda: cast.page("web1").count("hello from") == 3)
     sent = [job.stop() for job in hammers]
     seen = [job.stop() for job in watches]
     result = MigrationShielded(
@@ -43,7 +55,7 @@ def migration_shielded(cast: Cast) -> MigrationShielded:
 def migrate_by_task(cast: Cast, vm: str, host: str) -> float:
     """Let the controller ask the VM's host to move it; return the seconds it took."""
     with cast.operator() as client:
-        task = client.migrate(vm, MigrateRequest(host=host))
+        task = client.migrate(vm, MigrateRequest(host=host), TENANT)
 
         def is_over() -> bool:
             found = client.task(task.id)
