@@ -10,9 +10,11 @@ import time
 
 import click
 
+from buckler.agent.settings import BadSettings
 from buckler.cli.session import EXIT_REFUSED, EXIT_UNFINISHED, Failed, problem_lines
 from buckler.client.operator import OperatorClient, OperatorFailed
 from buckler.model.operatorapi import SOCKET, JoinTokenRequest
+from buckler.ports.state import StateFailed
 from buckler.up import machine
 from buckler.up.plan import Facts, Hook, Step, plan, refuse
 from buckler.up.supervise import Child, supervise
@@ -41,7 +43,10 @@ def up(dry_run: bool) -> None:
 
     Exit codes: 0 ended in order, 1 refused, 4 something did not start in time.
     """
-    facts = machine.observe()
+    try:
+        facts = machine.observe()
+    except (BadSettings, StateFailed) as error:
+        raise Failed(f"this host cannot be looked at: {error}") from error
     steps = plan(facts)
     refusals = refuse(facts)
     if dry_run:
@@ -65,10 +70,17 @@ def _bring_up(facts: Facts, steps: tuple[Step, ...]) -> None:
         click.echo("\n".join(next_lines(facts)))
         if children:
             supervise(children, click.echo)
+    except (BadSettings, OSError) as error:
+        _stop(children)
+        raise Failed(str(error)) from error
     except BaseException:
-        for child in reversed(children.values()):
-            child.stop()
+        _stop(children)
         raise
+
+
+def _stop(children: dict[str, Child]) -> None:
+    for child in reversed(children.values()):
+        child.stop()
 
 
 def _take(step: Step, children: dict[str, Child]) -> None:
