@@ -86,6 +86,14 @@ def start_libvirtd(pid: int) -> None:
         time.sleep(0.05)
 
 
+def restart_libvirtd(pid: int) -> None:
+    """Stop libvirt's daemon, whose guests live on, and start it again."""
+    run(
+        *inside(pid, "/bin/sh", "-c", "p=$(cat /run/libvirtd.pid); kill $p; while [ -d /proc/$p ]; do sleep 0.02; done")
+    )
+    start_libvirtd(pid)
+
+
 def virsh(pid: int, *arguments: str, timeout: float = 60) -> str:
     """Run virsh in a host. Raises LabFailed with libvirt's words."""
     return run(*inside(pid, "virsh", "-q", "-c", CONNECTION, *arguments), timeout=timeout)

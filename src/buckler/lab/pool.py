@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -12,14 +11,13 @@ import yaml
 
 from buckler.client.operator import OperatorClient, OperatorFailed
 from buckler.lab.datacentre import DataCentre, Progress, start_guests
-from buckler.lab.host import start_service
+from buckler.lab.host import restart_libvirtd, start_service
 from buckler.lab.machine import LabFailed
 from buckler.lab.plan import BRIDGE, CONTROLLER, CONTROLLER_ADDRESS, OUTSIDE_PORT, TUNNEL, UPLINK, HostPlan
 from buckler.lab.shop import FOLDER
 from buckler.model.operatorapi import SOCKET, ApplyRequest, ApplyResult, JoinTokenRequest, SourceFile
 
 BUCKLER = (sys.executable, "-m", "buckler")
-HOOK = Path(__file__).parents[1] / "agent/hook.py"
 PATIENCE = 40.0
 CONTROLLER_YAML = f"""\
 pool: lab
@@ -58,16 +56,10 @@ class Pool:
         """Make a host a member with a token of its own, install the hook and start the agent."""
         with self.operator() as client:
             token = client.create_join_token(JoinTokenRequest(host=host.name))
-        root = self.centre.root(host.name)
-        hook = root / "etc/libvirt/hooks/qemu"
-        shutil.copyfile(HOOK, hook)
-        hook.chmod(0o755)
         self._configure_agent(host)
-        self.centre.run_on(
-            host.name,
-            *(*BUCKLER, "agent", "join", "--url", token.url, "--token", token.token, "--name", host.name),
-            *("--fabric", UPLINK, "--migrate-uri", f"qemu+tcp://{host.address}/system"),
-        )
+        join = ("agent", "join", "--controller", token.url, token.token)
+        self.centre.run_on(host.name, *BUCKLER, *join)
+        restart_libvirtd(self.centre.pid(host.name))  # it looks for hooks only when it starts
         self.start_agent(host.name)
 
     def _configure_agent(self, host: HostPlan) -> None:
@@ -134,7 +126,18 @@ class Pool:
             except OperatorFailed as failed:
                 last = str(failed)
             time.sleep(0.1)
-        raise LabFailed(f"not within {PATIENCE:g} s: {what}. {last}")
+        raise LabFailed(f"not within {PATIENCE:g} s: {what}. {last}\n{self._logs()}")
+
+    def _logs(self) -> str:
+        """Return the last words of every service, for who has to find out why."""
+        machines = [self.centre.plan.controller, *self.centre.plan.hosts]
+        logs = {
+            f"{machine.name}: {log.name}": log.read_text(errors="replace").splitlines()[-8:]
+            for machine in machines
+            for log in (self.centre.root(machine.name) / "var/log" / name for name in ("controller.log", "agent.log"))
+            if log.exists()
+        }
+        return "\n".join(f"--- {name}\n" + "\n".join(lines) for name, lines in logs.items())
 
 
 def shop_files(folder: Path = FOLDER) -> tuple[SourceFile, ...]:
