@@ -9,7 +9,9 @@ from buckler.cli.lazy import Door, LazyGroup
 SECTIONS = {
     "Change the pool": {
         "apply": Door("buckler.cli.apply:apply", "Create or replace documents from files, all or nothing."),
-        "diff": Door("buckler.cli.apply:diff", "Show what apply would change. Exit code 0: nothing, 1: something."),
+        "diff": Door(
+            "buckler.cli.apply:diff", "Show what apply would change: exit code 0 for nothing, 1 for something."
+        ),
         "delete": Door("buckler.cli.document:delete", "Delete documents by kind and name, or those of files."),
         "label": Door("buckler.cli.document:label", "Set or remove labels: they are what policies select."),
         "migrate": Door("buckler.cli.migration:migrate", "Move a running VM to another host, shield first."),
@@ -52,7 +54,12 @@ Exit codes: 0 done · 1 refused, or a difference found · 2 wrong usage · 3 no 
 """
 
 
-@click.group(cls=LazyGroup, sections=SECTIONS, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    sections=SECTIONS,
+    help=HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="buckler", prog_name="buckler")
 @click.option("--socket", envvar="BUCKLER_SOCKET", metavar="PATH", help="Unix socket of the controller's operator API.")
 @click.pass_context

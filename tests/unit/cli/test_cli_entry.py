@@ -78,3 +78,12 @@ def test_a_room_that_is_missing_is_told_in_one_line() -> None:
     result = CliRunner().invoke(group, ["gone"])
     assert result.exit_code == 1
     assert "cannot be loaded here" in result.output
+
+
+def test_commands_are_completed_without_importing_them() -> None:
+    from buckler.cli.lazy import Door, LazyGroup
+
+    group = LazyGroup("x", sections={"S": {"gone": Door("buckler.nowhere:gone", "Gone."), "go": Door("x:y", "Go.")}})
+    offered = group.shell_complete(click.Context(group), "go")
+    assert [(item.value, item.help) for item in offered] == [("go", "Go."), ("gone", "Gone.")]
+    assert [item.value for item in group.shell_complete(click.Context(group), "--he")] == ["--help"]
