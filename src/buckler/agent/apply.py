@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 import msgspec
 
@@ -19,27 +18,45 @@ from buckler.ports.shield import AddressBook, Ports, Shield, ShieldFailed
 OnStep = Callable[[str], None]
 
 
-class Dataplane(Shield, AddressBook, Ports, Protocol):
-    """One object holds the programs, the address book and the ports of a kernel."""
+def _nothing_known() -> frozenset[int]:
+    return frozenset()
+
+
+def _nothing_altered() -> frozenset[Digest]:
+    return frozenset()
+
+
+def _nothing_to_prune() -> int:
+    return 0
 
 
 class Kernel(msgspec.Struct, frozen=True):
-    """The drivers that together are this host's kernel."""
+    """The drivers that together are this host's kernel.
 
-    shield: Dataplane
+    ``known`` gives the indexes of which the shield holds anything at all, be their interfaces gone; ``altered`` the
+    programs whose maps are not what their digests name any more; ``prune`` frees connections whose time is up.
+    """
+
+    shield: Shield
+    book: AddressBook
+    ports: Ports
     guard: Guard
     links: Links
+    known: Callable[[], frozenset[int]] = _nothing_known
+    altered: Callable[[], frozenset[Digest]] = _nothing_altered
+    prune: Callable[[], int] = _nothing_to_prune
 
 
 def observe(kernel: Kernel, links: Mapping[int, Link]) -> Observed:
     """Read everything back. Raises ShieldFailed, GuardFailed."""
-    shield = kernel.shield
+    taps = kernel.shield.taps()
     return Observed(
-        taps=shield.taps(),
-        programs=shield.programs(),
-        addresses=shield.addresses(),
-        macs=shield.macs(),
-        bridge_ports=shield.bridge_ports(),
+        taps=taps,
+        leftovers=kernel.known() - taps.keys(),
+        programs=kernel.shield.programs(),
+        addresses=kernel.book.addresses(),
+        macs=kernel.book.macs(),
+        bridge_ports=kernel.ports.bridge_ports(),
         guard=kernel.guard.observe(),
         learning={link.ifindex: link.learning for link in links.values() if link.bridge},
     )
@@ -85,31 +102,31 @@ def _take(
         case steps.PutProgram(digest):
             shield.put_program(digest, _program(digest, programs))
         case steps.PutAddresses(entries):
-            shield.put_addresses(entries)
+            kernel.book.put_addresses(entries)
         case steps.PutMacs(entries):
-            shield.put_macs(entries)
+            kernel.book.put_macs(entries)
         case steps.PutBridgePort(port):
-            shield.put_bridge_port(port)
+            kernel.ports.put_bridge_port(port)
         case steps.PutTap(tap):
             shield.put_tap(tap)
         case steps.Rejudge():
             shield.rejudge()
         case _:
-            _delete(step, shield)
+            _delete(step, kernel)
 
 
-def _delete(step: steps.Step, shield: Dataplane) -> None:
+def _delete(step: steps.Step, kernel: Kernel) -> None:
     match step:
         case steps.DeleteTap(ifindex):
-            shield.delete_tap(ifindex)
+            kernel.shield.delete_tap(ifindex)
         case steps.DeleteBridgePort(ifindex):
-            shield.delete_bridge_port(ifindex)
+            kernel.ports.delete_bridge_port(ifindex)
         case steps.DeleteMacs(keys):
-            shield.delete_macs(keys)
+            kernel.book.delete_macs(keys)
         case steps.DeleteAddresses(keys):
-            shield.delete_addresses(keys)
+            kernel.book.delete_addresses(keys)
         case steps.DeleteProgram(digest):
-            shield.delete_program(digest)
+            kernel.shield.delete_program(digest)
 
 
 def _program(digest: Digest, programs: Mapping[Digest, Program]) -> Program:
@@ -121,7 +138,7 @@ def _program(digest: Digest, programs: Mapping[Digest, Program]) -> Program:
 
 def _proven(state: GuardState, kernel: Kernel, desired: Desired, *, is_sound: bool) -> GuardState:
     """Leave out every port whose shield does not read back as desired; after any failure open nothing new."""
-    taps, ports = kernel.shield.taps(), kernel.shield.bridge_ports()
+    taps, ports = kernel.shield.taps(), kernel.ports.bridge_ports()
     proven = {index for index, tap in taps.items() if _is_desired(tap, desired)}
     proven |= {index for index, port in ports.items() if desired.bridge_ports.get(index) == port}
     if not is_sound:

@@ -29,9 +29,13 @@ class Resident(msgspec.Struct, frozen=True):
 
 
 class Observed(msgspec.Struct, frozen=True):
-    """Read back from the kernel. ``guard`` is None when it is missing or altered."""
+    """Read back from the kernel. ``guard`` is None when it is missing or altered.
+
+    ``leftovers`` are indexes of which the shield still holds something although it does not stand there any more.
+    """
 
     taps: Mapping[int, Tap] = {}
+    leftovers: frozenset[int] = frozenset()
     programs: frozenset[Digest] = frozenset()
     addresses: Mapping[AddressKey, Address] = {}
     macs: Mapping[MacKey, VmNumber] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import msgspec
+import structlog
 
 from buckler.agent.adopt import keep_unknown
 from buckler.agent.apply import Kernel, OnStep, apply, observe, step_name
@@ -18,6 +19,7 @@ from buckler.ports.guard import GuardFailed
 from buckler.ports.links import LinksFailed
 from buckler.ports.shield import ShieldFailed
 
+_log = structlog.get_logger()
 _ROUNDS = 3
 
 
@@ -55,6 +57,15 @@ class Engine:
             self._settled = None
             outcome = Outcome(Desired(), Revision(0), frozenset(), (f"cannot read the kernel back: {error}",))
         return msgspec.structs.replace(outcome, seconds=time.monotonic() - began)
+
+    def sweep(self) -> None:
+        """Throw out programs that are not what their digests name: the next pass closes, refills and tells it."""
+        try:
+            for digest in sorted(self._kernel.altered()):
+                self._kernel.shield.delete_program(digest)
+            self._kernel.prune()
+        except ShieldFailed as error:
+            _log.warning("the sweep failed", error=str(error))
 
     def _reconcile(self, belief: Belief) -> Outcome:
         problems: tuple[str, ...] = ()

@@ -151,7 +151,7 @@ def _changing(observed: Observed, desired: Desired) -> Iterator[Step]:
 
 
 def _deleting(observed: Observed, desired: Desired, addresses: frozenset[AddressKey]) -> Iterator[Step]:
-    for index in sorted(set(observed.taps) - set(desired.taps)):
+    for index in sorted((set(observed.taps) | observed.leftovers) - set(desired.taps)):
         yield DeleteTap(index)
     for index in sorted(set(observed.bridge_ports) - set(desired.bridge_ports)):
         yield DeleteBridgePort(index)

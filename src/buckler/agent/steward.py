@@ -75,6 +75,11 @@ class Steward:
         if self._outcome != before:
             self._parts.changed()
 
+    def sweep(self) -> None:
+        """A pass that also proves contents and frees what is over, though nobody told of a change."""
+        self._parts.engine.sweep()
+        self.tidy()
+
     def take_belief(self, belief: Belief) -> None:
         """A newer manifest, or newer keys."""
         self._belief = belief

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
@@ -19,8 +20,9 @@ _URGENT, _ORDINARY = 0, 1
 class Worker:
     """Urgent jobs (a hook waits) go first; asking for a pass many times gives one pass."""
 
-    def __init__(self, tidy: Callable[[], None], sweep_seconds: float) -> None:
+    def __init__(self, tidy: Callable[[], None], sweep: Callable[[], None], sweep_seconds: float) -> None:
         self._tidy = tidy
+        self._sweep = sweep
         self._sweep_seconds = sweep_seconds
         self._jobs: queue.PriorityQueue[tuple[int, int, Callable[[], None]]] = queue.PriorityQueue()
         self._count = itertools.count()
@@ -71,11 +73,13 @@ class Worker:
             self._tidy()
 
     def _run(self) -> None:
+        due = time.monotonic() + self._sweep_seconds
         while not self._is_over.is_set():
             try:
-                _, _, job = self._jobs.get(timeout=self._sweep_seconds)
+                _, _, job = self._jobs.get(timeout=max(due - time.monotonic(), 0.001))
             except queue.Empty:
-                job = self._tidy
+                job = self._sweep
+                due = time.monotonic() + self._sweep_seconds
             try:
                 job()
             except Exception:

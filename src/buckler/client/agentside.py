@@ -75,7 +75,7 @@ class ControllerClient:
 
     def watch(self, since: Revision, is_over: Callable[[], bool]) -> Iterator[StreamMessage]:
         """Yield what the stream says until it ends, which it does with the token: call again with the newest revision."""
-        timeout = httpx.Timeout(_TIMEOUT, read=_HEARTBEAT_TIMEOUT)
+        timeout = httpx.Timeout(10.0, connect=5.0, read=_HEARTBEAT_TIMEOUT)
         with (
             _translated(),
             self._http.stream(

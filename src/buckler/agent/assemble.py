@@ -1,0 +1,211 @@
+"""Puts an agent together from its drivers, and starts and stops its threads in order. Decides nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from buckler.agent.apply import Kernel
+from buckler.agent.belief import Belief, believe, issuer_keys, read_issuers, read_manifest
+from buckler.agent.chores import Chores
+from buckler.agent.chronicle import Chronicle
+from buckler.agent.doorman import Answer, Doorman, Request
+from buckler.agent.engine import Engine
+from buckler.agent.memory import Memory
+from buckler.agent.outbox import Outbox
+from buckler.agent.recorder import Recorder
+from buckler.agent.report import acknowledgement_of, observation_of
+from buckler.agent.residents import Residents
+from buckler.agent.sensing import Sensing
+from buckler.agent.settings import AgentSettings
+from buckler.agent.steward import Parts, Steward
+from buckler.agent.tasks import Tasks
+from buckler.agent.uplink import Downlink, Uplink
+from buckler.agent.watcher import Heard, Watcher
+from buckler.agent.worker import Worker
+from buckler.client.agentside import ControllerClient
+from buckler.model.event import EventKind
+from buckler.model.ids import Revision
+from buckler.model.shield import GuardState
+from buckler.ports.hypervisor import Hypervisor
+from buckler.ports.state import Membership, State
+from buckler.ports.telemetry import Telemetry
+from buckler.trust.statement import Untrusted
+
+_log = structlog.get_logger()
+
+
+class NotJoined(Exception):
+    """The host belongs to no pool yet."""
+
+
+class Drivers(msgspec.Struct, frozen=True):
+    """The world, as doors. ``reasons`` names the kernel's reason numbers."""
+
+    state: State
+    hypervisor: Hypervisor
+    kernel: Kernel
+    telemetry: Telemetry
+    reasons: Mapping[int, str] = {}
+
+
+def load_belief(state: State, membership: Membership) -> Belief:
+    """What the disk holds, verified anew. A document that does not verify counts as absent: closed."""
+    belief = Belief(pool=membership.pool, host=membership.host, keys={})
+    try:
+        issuers = read_issuers(state.document("issuers"), membership.root_key, membership.pool)
+        belief = msgspec.structs.replace(belief, keys=issuer_keys(issuers))
+        if statement := state.document("manifest"):
+            belief = believe(belief, read_manifest(statement, belief), state.objects())
+    except Untrusted as error:
+        _log.warning("the state on disk is not believed", error=str(error))
+    return belief
+
+
+class Agent:
+    """All parts of one host's agent."""
+
+    def __init__(
+        self, settings: AgentSettings, drivers: Drivers, on_step: Callable[[str], None] = lambda _name: None
+    ) -> None:
+        membership = drivers.state.membership()
+        if membership is None:
+            raise NotJoined("this host has not joined a pool: buckler agent join TOKEN")
+        self._settings, self._drivers, self._on_step = settings, drivers, on_step
+        self._outbox = Outbox()
+        self._recorder = Recorder(drivers.state, membership.host, self._outbox.wake)
+        belief = load_belief(drivers.state, membership)
+        self._worker = Worker(lambda: self._steward.tidy(), lambda: self._steward.sweep(), settings.sweep_seconds)
+        self._watcher = Watcher(drivers.hypervisor, self._heard())
+        self._chores = Chores(drivers.hypervisor, self._recorder, self._watcher.poke)
+        self._steward = self._make_steward(belief)
+        self._doorman = Doorman(Path(settings.socket), self._answer)
+        self._sensing = Sensing(
+            drivers.telemetry,
+            lambda: self._steward.names,
+            drivers.reasons,
+            membership.host_name or membership.host,
+            self._outbox.put_flows,
+        )
+        self._tasks = Tasks(drivers.hypervisor, drivers.state, self._outbox.put_report)
+        self._clients = self._make_clients(membership)
+        self._uplink = Uplink(self._clients, drivers.state, self._outbox)
+        self._downlink = Downlink(
+            self._clients, drivers.state, belief, self._believed, self._tasks.take, membership.root_key
+        )
+        self._stop_links: Callable[[], None] = lambda: None
+        self._started_at = time.time()
+
+    @property
+    def steward(self) -> Steward:
+        return self._steward
+
+    def start(self) -> None:
+        """The guard first, then the shields that an earlier agent left, then whoever asks. Raises GuardFailed, ShieldFailed."""
+        self._on_step("start")
+        self._close_unguarded()
+        self._drivers.kernel.shield.open()
+        self._on_step("opened")
+        self._recorder.record(EventKind.AGENT_STARTED, revision=self._steward.belief.revision)
+        self._steward.tidy()
+        self._worker.start()
+        self._stop_links = self._drivers.kernel.links.watch(self._worker.want_pass)
+        self._doorman.start()
+        self._watcher.start()
+        self._downlink.start()
+        self._uplink.start()
+        self._sensing.start()
+        self._on_step("started")
+
+    def stop(self) -> None:
+        """Leave the kernel as it is: shields go on without an agent."""
+        self._doorman.stop()
+        self._stop_links()
+        self._watcher.stop()
+        self._sensing.stop()
+        self._chores.stop()
+        self._downlink.stop()
+        self._worker.stop()
+        self._recorder.record(EventKind.AGENT_STOPPED)
+        self._uplink.stop()
+        for client in self._clients:
+            client.close()
+
+    def _close_unguarded(self) -> None:
+        guard = self._drivers.kernel.guard
+        if guard.observe() is None:
+            bridges = self._settings.roles.bridges | {segment.bridge for segment in self._steward.belief.segments}
+            guard.apply(GuardState(bridges=frozenset(bridges), ports=frozenset(), fabric=self._settings.fabric))
+
+    def _make_steward(self, belief: Belief) -> Steward:
+        residents = Residents()
+        kernel = self._drivers.kernel
+        return Steward(
+            Parts(
+                engine=Engine(kernel, self._settings.roles, residents, self._on_step),
+                residents=residents,
+                chronicle=Chronicle(self._recorder),
+                memory=Memory(self._drivers.state, self._recorder),
+                chores=self._chores,
+                on_step=self._on_step,
+                changed=self._publish,
+            ),
+            belief,
+        )
+
+    def _make_clients(self, membership: Membership) -> tuple[ControllerClient, ...]:
+        key = Ed25519PrivateKey.from_private_bytes(self._drivers.state.host_key())
+        urls = self._settings.controllers or membership.controllers
+        return tuple(ControllerClient(url, membership.host, key, membership.ca_certificate) for url in urls)
+
+    def _heard(self) -> Heard:
+        def post(job: Callable[[Steward], None]) -> None:
+            self._worker.post(lambda: job(self._steward))
+
+        return Heard(
+            event=lambda event: post(lambda steward: steward.take_event(event)),
+            snapshot=lambda snapshot: post(lambda steward: steward.take_snapshot(snapshot)),
+            lost=lambda: post(lambda steward: steward.lose_sight()),
+            found=lambda snapshot: post(lambda steward: steward.take_sight(snapshot)),
+        )
+
+    def _believed(self, belief: Belief) -> None:
+        self._worker.post(lambda: self._steward.take_belief(belief))
+
+    def _publish(self) -> None:
+        outcome, now = self._steward.outcome, time.time()
+        enforced = Revision(outcome.enforced)
+        observation = observation_of(outcome, self._steward.residents, now, enforced)
+        self._outbox.put_state(acknowledgement_of(outcome, now), observation)
+
+    def _answer(self, request: Request) -> Answer:
+        if request.operation == "status":
+            return Answer(allowed=True, detail=self._status())
+        try:
+            return self._worker.ask(lambda: self._steward.take_hook(request), max(request.seconds - 0.2, 0.1))
+        except TimeoutError:
+            return Answer(allowed=False, reason="the agent is busy: the shield was not ready in time")
+        except Exception as error:
+            _log.exception("a hook was refused")
+            return Answer(allowed=False, reason=f"the agent failed: {error}")
+
+    def _status(self) -> dict[str, Any]:
+        steward, outcome = self._steward, self._steward.outcome
+        return {
+            "pool": steward.belief.pool,
+            "host": steward.belief.host,
+            "wanted": steward.belief.revision,
+            "enforced": outcome.enforced,
+            "stage": "" if steward.belief.manifest is None else steward.belief.manifest.stage.value,
+            "taps": sorted(outcome.desired.devices.get(index, str(index)) for index in outcome.admitted),
+            "problems": list(outcome.problems),
+            "pass_seconds": round(outcome.seconds, 4),
+            "events_waiting": len(self._drivers.state.pending(1000)),
+            "running_since": self._started_at,
+        }

@@ -1,0 +1,42 @@
+"""The real doors of a host: libvirt, the shield's programs, the guard, rtnetlink, one file of state. Decides nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from buckler.agent.apply import Kernel
+from buckler.agent.assemble import Drivers
+from buckler.agent.settings import AgentSettings
+from buckler.drivers.ebpf import layout
+from buckler.drivers.ebpf.address_book import EbpfAddressBook
+from buckler.drivers.ebpf.bridge_ports import EbpfPorts
+from buckler.drivers.ebpf.kernel import Kernel as EbpfKernel
+from buckler.drivers.ebpf.reasons import Reason
+from buckler.drivers.ebpf.shield import EbpfShield
+from buckler.drivers.ebpf.telemetry import EbpfTelemetry
+from buckler.drivers.libvirt.hypervisor import LibvirtHypervisor
+from buckler.drivers.netlink.links import NetlinkLinks
+from buckler.drivers.nftables.guard import NftablesGuard
+from buckler.drivers.state.sqlite import SqliteState
+
+
+def real_drivers(settings: AgentSettings) -> Drivers:
+    """Open what can be opened before anything is changed. Raises StateFailed."""
+    loaded = EbpfKernel(Path(settings.pins))
+    shield = EbpfShield(loaded)
+    return Drivers(
+        state=SqliteState(Path(settings.state)),
+        hypervisor=LibvirtHypervisor(settings.libvirt),
+        kernel=Kernel(
+            shield=shield,
+            book=EbpfAddressBook(loaded),
+            ports=EbpfPorts(loaded),
+            guard=NftablesGuard(),
+            links=NetlinkLinks(),
+            known=lambda: frozenset(layout.U32.unpack(key)[0] for key in loaded["tap_index"].keys()),
+            altered=shield.altered_programs,
+            prune=shield.prune,
+        ),
+        telemetry=EbpfTelemetry(loaded),
+        reasons={reason.value: reason.name.lower().replace("_", "-") for reason in Reason},
+    )

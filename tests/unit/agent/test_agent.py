@@ -1,0 +1,276 @@
+"""The whole agent on in-memory drivers: what the hook is answered, and what the kernel then holds."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from buckler.agent.apply import Kernel
+from buckler.agent.assemble import Agent, Drivers
+from buckler.agent.doorman import Answer, Request, ask
+from buckler.agent.settings import AgentSettings
+from buckler.drivers.inmemory.guard import InMemoryGuard
+from buckler.drivers.inmemory.hypervisor import InMemoryHypervisor
+from buckler.drivers.inmemory.links import InMemoryLinks
+from buckler.drivers.inmemory.shield import InMemoryShield
+from buckler.drivers.inmemory.state import InMemoryState
+from buckler.model.event import EventKind
+from buckler.ports.links import Link
+from poolkit import Pool, card, domain, program
+from privatehost import wait_until
+
+
+class World:
+    """One host whose kernel and hypervisor outlive its agents."""
+
+    def __init__(self, folder: Path) -> None:
+        self.pool = Pool(vms=2)
+        self.state = InMemoryState()
+        self.pool.join(self.state)
+        self.shield, self.guard = InMemoryShield(), InMemoryGuard()
+        self.links, self.hypervisor = InMemoryLinks(("10.99.0.1", "127.0.0.1")), InMemoryHypervisor()
+        self.links.add(Link(2, "br0", "bridge", "02:00:00:00:00:01", "", up=True))
+        self.links.add(Link(3, "vx100", "vxlan", "02:00:00:00:00:02", "br0", up=True))
+        self.socket = folder / "agent.sock"
+        self.settings = AgentSettings(tunnel=("vx100",), fabric="ul0", socket=str(self.socket), sweep_seconds=0.5)
+        self.agent = self.boot()
+
+    def boot(self) -> Agent:
+        kernel = Kernel(self.shield, self.shield, self.shield, self.guard, self.links)
+        agent = Agent(self.settings, Drivers(self.state, self.hypervisor, kernel, self.shield))
+        agent.start()
+        wait_until(lambda: agent.steward.residents.is_complete, 5)
+        return agent
+
+    def hook(self, operation: str, xml: str) -> Answer:
+        return ask(self.socket, Request(operation, xml=xml))
+
+    def plug_tap(self, index: int, name: str, mac: str, bridge: str = "br0") -> None:
+        self.links.add(Link(index, name, "tun", "fe" + mac[2:], bridge, up=True))
+
+    def start(self, number: int, passport: str | None = "own") -> Answer:
+        """As libvirt does it: prepare, the tap, the hook, QEMU."""
+        mac = Pool.mac(number)
+        shown = self.pool.passport(number) if passport == "own" else passport
+        xml = domain(number, shown, card(mac, f"vnet{number}"))
+        answer = self.hook("prepare", xml)
+        if answer.allowed:
+            self.plug_tap(10 + number, f"vnet{number}", mac)
+            answer = self.hook("start", xml)
+        if answer.allowed:
+            self.hypervisor.start(xml)
+        return answer
+
+    def is_open(self, index: int) -> bool:
+        state = self.guard.observe()
+        return state is not None and (index, "br0") in state.ports and index in self.shield.taps()
+
+    def kinds(self) -> list[EventKind]:
+        return [event.kind for event in self.state.pending(1000)]
+
+    def events(self, kind: EventKind) -> list[dict[str, object]]:
+        return [event.detail for event in self.state.pending(1000) if event.kind is kind]
+
+    def settle(self) -> None:
+        self.agent._worker.ask(lambda: None, 5)
+        time.sleep(0.05)
+        self.agent._worker.ask(self.agent.steward.tidy, 5)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.agent.stop()
+
+
+def test_a_registered_vm_is_shielded_and_admitted_before_the_hook_answers(world: World):
+    xml = domain(1, world.pool.passport(1), card(Pool.mac(1), "vnet1"))
+    world.plug_tap(11, "vnet1", Pool.mac(1))
+    assert not world.is_open(11)
+    assert world.hook("start", xml) == Answer(allowed=True)
+    assert world.is_open(11)
+    tap = world.shield.taps()[11]
+    assert (tap.vm, tap.addresses) == (1, ("10.50.0.11", "fe80::5054:ff:fe00:1"))
+
+
+def test_the_guard_closes_the_bridge_before_any_vm_is_here(world: World):
+    state = world.guard.observe()
+    assert (state.bridges, state.ports, state.members) == ({"br0"}, {(3, "br0")}, {"10.99.0.2"})
+
+
+def test_a_rogue_starts_stays_closed_and_is_reported(world: World):
+    xml = domain(77, None, card("52:54:00:00:00:77", "vnet77"))
+    world.plug_tap(87, "vnet77", "52:54:00:00:00:77")
+    assert world.hook("start", xml).allowed
+    world.hypervisor.start(xml)
+    world.settle()
+    assert not world.is_open(87)
+    assert world.links.links()[87].learning is False
+    assert EventKind.DOMAIN_ROGUE in world.kinds()
+
+
+def test_a_twin_is_refused_with_the_reason(world: World):
+    answer = world.start(2, passport=world.pool.passport(1))
+    assert not answer.allowed
+    assert "passport was issued to" in answer.reason
+    assert world.shield.taps() == {}
+
+
+def test_when_the_tap_is_not_there_the_start_is_refused(world: World):
+    answer = world.hook("start", domain(1, world.pool.passport(1), card(Pool.mac(1), "vnet1")))
+    assert not answer.allowed
+    assert "shield" in answer.reason
+
+
+def test_a_reused_name_with_another_vms_mac_stays_closed(world: World):
+    world.start(1)
+    world.links.remove(11)
+    world.plug_tap(30, "vnet1", Pool.mac(2))
+    world.settle()
+    assert not world.is_open(30)
+    assert 11 not in world.shield.taps()
+
+
+@pytest.mark.parametrize("operation", ["reconnect", "started", "stopped", "release", "attach", "nonsense"])
+def test_what_must_not_refuse_does_not(world: World, operation: str):
+    assert world.hook(operation, "this is no XML").allowed
+
+
+@pytest.mark.parametrize("operation", ["prepare", "start", "restore", "migrate"])
+def test_xml_that_cannot_be_read_is_refused(world: World, operation: str):
+    assert not world.hook(operation, "this is no XML").allowed
+
+
+def test_a_stopped_vm_leaves_nothing_behind(world: World):
+    empty = (dict(world.shield.taps()), world.shield.programs(), world.shield.addresses(), world.guard.observe())
+    world.start(1)
+    world.hypervisor.stop(Pool.uuid(1))
+    world.hook("stopped", domain(1, None))
+    world.links.remove(11)
+    world.settle()
+    assert (
+        dict(world.shield.taps()),
+        world.shield.programs(),
+        world.shield.addresses(),
+        world.guard.observe(),
+    ) == empty
+
+
+def test_a_late_stop_of_the_source_takes_nothing_from_the_vm_that_came_back(world: World):
+    world.start(1)
+    xml = domain(1, world.pool.passport(1), card(Pool.mac(1), "vnet9"))
+    world.plug_tap(19, "vnet9", Pool.mac(1))
+    assert world.hook("start", xml).allowed
+    world.links.remove(11)
+    world.hypervisor.start(xml)
+    world.settle()
+    assert world.is_open(19)
+    assert world.shield.macs()
+
+
+def test_the_agent_killed_and_started_again_adopts_and_never_closes(world: World):
+    world.start(1)
+    world.hypervisor.go_away()
+    world.agent.stop()
+    closed = []
+    apply = world.guard.apply
+    world.guard.apply = lambda state: (closed.append(state) if (11, "br0") not in state.ports else None, apply(state))[
+        1
+    ]
+    kernel = Kernel(world.shield, world.shield, world.shield, world.guard, world.links)
+    world.agent = Agent(world.settings, Drivers(world.state, world.hypervisor, kernel, world.shield))
+    world.agent.start()
+    assert world.is_open(11)
+    assert world.agent.steward.outcome.enforced == 0  # nothing is acknowledged before libvirt was asked
+    world.hypervisor.come_back()
+    wait_until(lambda: world.agent.steward.outcome.enforced == 1, 5)
+    assert closed == []
+    assert len(world.events(EventKind.GAP)) == 1
+
+
+def test_drift_is_put_back_and_told_once(world: World):
+    world.start(1)
+    world.settle()
+    before = world.guard.observe()
+    world.guard.remove()
+    world.shield.delete_tap(11)
+    wait_until(lambda: world.guard.observe() == before and 11 in world.shield.taps(), 2)
+    wait_until(lambda: EventKind.DRIFT_REPAIRED in world.kinds(), 2)
+    world.settle()
+    told = world.events(EventKind.DRIFT_REPAIRED)
+    assert len(told) == 1
+    assert "put-tap vnet1" in told[0]["differed"]
+
+
+def test_libvirt_away_changes_nothing_and_is_one_gap(world: World):
+    world.start(1)
+    world.settle()
+    world.hypervisor.go_away()
+    time.sleep(0.2)
+    assert world.is_open(11)
+    world.hypervisor.come_back()
+    wait_until(lambda: EventKind.GAP in world.kinds(), 5)
+    world.settle()
+    assert len(world.events(EventKind.GAP)) == 1
+    assert world.is_open(11)
+
+
+def test_a_foreign_card_is_unplugged_and_the_vms_own_stays_open(world: World):
+    world.start(1)
+    world.settle()
+    world.plug_tap(40, "vnet40", "52:54:00:00:00:40")
+    world.hypervisor.plug_interface(Pool.uuid(1), card("52:54:00:00:00:40", "vnet40"))
+    wait_until(lambda: EventKind.INTERFACE_DETACHED in world.kinds(), 1)
+    assert world.events(EventKind.INTERFACE_DETACHED)[0]["exposure_seconds"] < 1
+    assert not world.is_open(40)
+    assert world.is_open(11)
+
+
+def test_a_registered_card_plugged_in_is_admitted(world: World):
+    second = world.pool.endpoint(1, program(80), mac="52:54:00:00:00:99", address="10.50.0.99")
+    world.pool.endpoints += (second,)
+    world.agent.stop()
+    world.pool.join(world.state)
+    world.agent = world.boot()
+    world.start(1)
+    world.plug_tap(41, "vnet41", second.mac)
+    world.hypervisor.plug_interface(Pool.uuid(1), card(second.mac, "vnet41"))
+    wait_until(lambda: world.is_open(41), 1)
+
+
+def test_adoption_writes_the_passport_and_opens_the_tap(world: World):
+    assert world.start(1, passport=None).allowed
+    assert not world.is_open(11)
+    belief = world.agent.steward.belief
+    adopting = msgspec.structs.replace(belief.manifest, adoptions={world.pool.endpoints[0].vm: world.pool.passport(1)})
+    world.agent._believed(msgspec.structs.replace(belief, manifest=adopting))
+    wait_until(lambda: world.is_open(11), 2)
+
+
+def test_a_changed_program_is_swapped_rejudged_and_the_old_one_freed(world: World):
+    world.start(1)
+    old, generation = world.shield.taps()[11].program, world.shield.generation
+    world.pool.set_programs(program(80, 443), program(80))
+    world.agent.stop()
+    world.pool.join(world.state)
+    world.agent = world.boot()
+    wait_until(lambda: world.shield.taps()[11].program != old, 2)
+    assert world.shield.generation > generation
+    assert old not in world.shield.programs() or old == world.shield.taps()[11].program
+    assert world.is_open(11)
+
+
+def test_a_manifest_on_disk_that_was_tampered_with_opens_nothing(world: World):
+    world.agent.stop()
+    statement = world.state.document("manifest")
+    world.state.put_document("manifest", statement[:-8] + "AAAAAAAA")
+    world.agent = world.boot()
+    assert world.start(1).allowed
+    assert not world.is_open(11)
