@@ -121,9 +121,9 @@ def judge(pool: Pool, documents: Iterable[Document], packet: Packet) -> Judgemen
 def find_end(pool: Pool, documents: Iterable[Document], network: str, address: str) -> End:
     """Find whose address it is, seen from within ``network``."""
     parsed = ipaddress.ip_address(address)
-    for host in pool.hosts:
-        if host.state is not HostState.REVOKED and parsed in {ipaddress.ip_address(each) for each in host.addresses}:
-            return End(PeerKind.INFRA, address)
+    served = {ipaddress.ip_address(gateway) for each in pool.networks for gateway in each.gateway}
+    if parsed in _host_addresses(pool) - served:
+        return End(PeerKind.INFRA, address)
     if parsed.is_multicast or address == "255.255.255.255" or _is_broadcast(pool, network, address):
         return End(PeerKind.GROUP, address)
     for station in stations(pool, with_names=names_are_selected(documents)):
@@ -339,6 +339,11 @@ def _inside(address: str, cidr: str) -> bool:
 def _is_broadcast(pool: Pool, network: str, address: str) -> bool:
     cidrs = [ipaddress.ip_network(cidr) for each in pool.networks if each.name == network for cidr in each.cidrs]
     return any(cidr.version == 4 and cidr.prefixlen < 31 and str(cidr.broadcast_address) == address for cidr in cidrs)
+
+
+def _host_addresses(pool: Pool) -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    hosts = [host for host in pool.hosts if host.state is not HostState.REVOKED]
+    return {ipaddress.ip_address(each) for host in hosts for each in (*host.addresses, host.fabric) if each}
 
 
 def _lets_pass(end: EndJudgement) -> bool:

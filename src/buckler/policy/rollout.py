@@ -148,12 +148,21 @@ def _closed_segment(olds: Sequence[Segment], segment: Segment, endpoints: tuple[
 def _flipped_segment(closed: Segment, segment: Segment, held: frozenset[str]) -> Segment:
     """Give addresses their new meaning, those that must wait none (INFRA: dropped)."""
     now = {each.mac: each.identity for each in segment.endpoints}
-    cidrs = {each.cidr: each.identity for each in segment.cidr_identities} | dict.fromkeys(held, IDENTITY_INFRA)
+    owned = {
+        host_prefix(each): each for each in (*closed.identities, *closed.gateway, *segment.identities, *segment.gateway)
+    }
+    cidrs = {each.cidr: each.identity for each in segment.cidr_identities}
+    identities = dict(segment.identities)
+    for prefix in held:
+        if prefix in owned:
+            identities[owned[prefix]] = IDENTITY_INFRA
+        else:
+            cidrs[prefix] = IDENTITY_INFRA
     return msgspec.structs.replace(
         closed,
         gateway=tuple(each for each in segment.gateway if host_prefix(each) not in held),
         endpoints=tuple(msgspec.structs.replace(each, identity=now[each.mac]) for each in closed.endpoints),
-        identities={a: number for a, number in segment.identities.items() if host_prefix(a) not in held},
+        identities=identities,
         cidr_identities=tuple(CidrIdentity(prefix, cidrs[prefix]) for prefix in sorted(cidrs)),
     )
 

@@ -69,8 +69,9 @@ class Change(msgspec.Struct, frozen=True):
 
 
 def plan_changes(layers: Sequence[Layer]) -> tuple[Change, ...]:
-    """Put adds and changes in dependency order, then removals in reverse order: nothing is ever used before it
-    is there, or gone while it is used.
+    """Put adds and changes in dependency order, then removals in reverse.
+
+    So nothing is used before it is there, or gone while it is used.
     """
     deltas = [(layer.name, diff(layer.desired, layer.actual)) for layer in layers]
     changes: list[Change] = []

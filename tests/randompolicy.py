@@ -1,0 +1,221 @@
+"""Random pools, policies and packets, from a seeded generator or from Hypothesis (then they shrink)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+from hypothesis import strategies as st
+
+from buckler.model.label import LABEL_NAME, Expression, Operator, Selector
+from buckler.policy.language import (
+    Action,
+    Document,
+    EgressRule,
+    FlowSpec,
+    IngressRule,
+    InterfaceSpec,
+    Kind,
+    NetworkSpec,
+    Peer,
+    PolicyMode,
+    PolicySpec,
+    Port,
+    Tier,
+    VmSpec,
+)
+from buckler.policy.packet import Packet
+
+T = TypeVar("T")
+
+KEYS = ("app", "tier")
+VALUES = ("a", "b", "c")
+PORT_NUMBERS = (0, 1, 22, 79, 80, 81, 443, 1024, 5432, 8080, 65534, 65535)
+ICMP_TYPES = (0, 3, 8, 128, 129)
+CIDRS = (
+    "203.0.113.0/24",
+    "203.0.113.128/25",
+    "203.0.113.7/32",
+    "0.0.0.0/0",
+    "2001:db8::/32",
+    "2001:db8:1::/48",
+    "::/0",
+)
+OUTSIDE = ("203.0.113.7", "203.0.113.9", "203.0.113.200", "198.51.100.1", "2001:db8:1::1", "2001:db8:2::1", "fd99::1")
+GATEWAYS = ("10.9.0.1", "fd09::1")
+HOSTS = ("192.0.2.1", "2001:db8:ffff::1")
+PROTOCOLS = (6, 17, 132, 1, 58, 47)
+
+
+class Chooser(Protocol):
+    def number(self, low: int, high: int) -> int: ...
+
+
+class Seeded:
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def number(self, low: int, high: int) -> int:
+        return self._random.randint(low, high)
+
+
+class Drawn:
+    def __init__(self, draw: Any) -> None:
+        self._draw = draw
+
+    def number(self, low: int, high: int) -> int:
+        return int(self._draw(st.integers(low, high)))
+
+
+def pick(choose: Chooser, items: Sequence[T]) -> T:
+    return items[choose.number(0, len(items) - 1)]
+
+
+def flag(choose: Chooser, one_in: int = 2) -> bool:
+    return choose.number(0, one_in - 1) == one_in - 1
+
+
+def several(choose: Chooser, low: int, high: int, make: Any) -> tuple[Any, ...]:
+    return tuple(make(choose) for _ in range(choose.number(low, high)))
+
+
+def vm(index: int, labels: dict[str, str], network: str = "net") -> Document:
+    spec = VmSpec(
+        uuid=f"50500000-0000-4000-8000-0000000000{index:02x}",
+        interfaces=(
+            InterfaceSpec(
+                mac=f"52:54:00:09:00:{index:02x}",
+                network=network,
+                addresses=(f"10.9.0.{index + 10}", f"fd09::{index + 10:x}"),
+            ),
+        ),
+    )
+    return Document(Kind.VM, f"vm{index}", spec, "default", labels)
+
+
+def network() -> Document:
+    spec = NetworkSpec(bridge="br0", cidrs=("10.9.0.0/24", "fd09::/64"), gateway=GATEWAYS)
+    return Document(Kind.NETWORK, "net", spec)
+
+
+def labels(choose: Chooser) -> dict[str, str]:
+    return {key: pick(choose, VALUES) for key in KEYS if flag(choose)}
+
+
+def selector(choose: Chooser) -> Selector:
+    kind = choose.number(0, 5)
+    if kind == 0:
+        return Selector()
+    if kind <= 3:
+        return Selector(match_labels={pick(choose, KEYS): pick(choose, VALUES)})
+    operator = pick(choose, tuple(Operator))
+    values = several(choose, 1, 2, lambda c: pick(c, VALUES)) if operator in {Operator.IN, Operator.NOT_IN} else ()
+    return Selector(match_expressions=(Expression(pick(choose, KEYS), operator, values),))
+
+
+def named_selector(choose: Chooser) -> Selector:
+    return Selector(match_labels={LABEL_NAME: f"vm{choose.number(0, 3)}"}) if flag(choose, 12) else selector(choose)
+
+
+def cidr_peer(choose: Chooser) -> Peer:
+    inside = {"203.0.113.0/24": ("203.0.113.128/25", "203.0.113.7/32"), "0.0.0.0/0": ("203.0.113.0/24",)}
+    inside |= {"2001:db8::/32": ("2001:db8:1::/48",), "::/0": ("2001:db8::/32",)}
+    cidr = pick(choose, CIDRS)
+    return Peer(cidr=cidr, excluded=inside.get(cidr, ())[:1] if flag(choose, 3) else ())
+
+
+def peer(choose: Chooser) -> Peer:
+    kind = choose.number(0, 9)
+    if kind <= 3:
+        return Peer(vm=named_selector(choose))
+    if kind <= 5:
+        return cidr_peer(choose)
+    return (Peer(world=True), Peer(host=True), Peer(group=True), Peer(any=True))[kind - 6]
+
+
+def port(choose: Chooser) -> Port:
+    kind = choose.number(0, 5)
+    if kind == 0:
+        return Port(protocol=pick(choose, ("any", "TCP", "UDP", "SCTP", "ICMP", "ICMPv6")))
+    if kind <= 3:
+        low, high = sorted((pick(choose, PORT_NUMBERS), pick(choose, PORT_NUMBERS)))
+        return Port(protocol=pick(choose, ("TCP", "UDP", "SCTP")), port=low, end_port=high if flag(choose) else None)
+    code = choose.number(0, 1) if flag(choose) else None
+    return Port(protocol=pick(choose, ("ICMP", "ICMPv6")), type=pick(choose, ICMP_TYPES), code=code)
+
+
+def action(choose: Chooser, tier: Tier) -> Action:
+    return pick(
+        choose,
+        (Action.DENY, Action.PASS) if tier is Tier.PLATFORM else (Action.ALLOW, Action.DENY, Action.PASS, Action.ALLOW),
+    )
+
+
+def policy(choose: Chooser, index: int) -> Document:
+    tier = pick(choose, tuple(Tier))
+    rules = [
+        {
+            "name": f"r{number}",
+            "action": action(choose, tier),
+            "overridable": flag(choose, 4),
+            "peers": several(choose, 0, 2, peer),
+            "ports": several(choose, 0, 2, port),
+        }
+        for number in range(choose.number(1, 4))
+    ]
+    cut = choose.number(0, len(rules))
+    head = _head(choose, tier)
+    spec = PolicySpec(
+        **head,
+        subject=named_selector(choose),
+        ingress=tuple(IngressRule(**rule) for rule in rules[:cut]),
+        egress=tuple(EgressRule(**rule) for rule in rules[cut:]),
+    )
+    return Document(Kind.POLICY, f"p{index}", spec)
+
+
+def flow(choose: Chooser, index: int) -> Document:
+    tier = pick(choose, tuple(Tier))
+    spec = FlowSpec(
+        **_head(choose, tier),
+        sources=several(choose, 1, 2, peer),
+        destinations=several(choose, 1, 2, peer),
+        action=action(choose, tier),
+        overridable=flag(choose, 4),
+        ports=several(choose, 0, 2, port),
+    )
+    return Document(Kind.FLOW, f"f{index}", spec)
+
+
+def _head(choose: Chooser, tier: Tier) -> dict[str, Any]:
+    words = {"description": "d", "owner": "o", "reason": "r", "review": "2030-01-01"}
+    mode = PolicyMode.OBSERVE if flag(choose, 6) else PolicyMode.ENFORCE
+    return {**words, "tier": tier, "order": choose.number(0, 2), "mode": mode}
+
+
+def policies(choose: Chooser, high: int = 6) -> tuple[Document, ...]:
+    count = choose.number(0, high)
+    return tuple(policy(choose, i) if choose.number(0, 2) else flow(choose, i) for i in range(count))
+
+
+def world(choose: Chooser, vms: int = 4) -> tuple[Document, ...]:
+    """One network with VMs and policies."""
+    return (network(), *(vm(index, labels(choose)) for index in range(choose.number(1, vms))), *policies(choose))
+
+
+def packet(choose: Chooser, documents: Sequence[Document]) -> Packet:
+    """A packet from or to some VM, both ends of one family."""
+    version = choose.number(0, 1)
+    mine = [each.spec.interfaces[0].addresses[version] for each in documents if isinstance(each.spec, VmSpec)]
+    others = mine + [each for each in (*OUTSIDE, *GATEWAYS, *HOSTS) if (":" in each) == bool(version)]
+    one, other = pick(choose, mine), pick(choose, others)
+    source, destination = (one, other) if flag(choose) else (other, one)
+    protocol = pick(choose, PROTOCOLS)
+    return Packet("net", source, destination, protocol, number_for(choose, protocol))
+
+
+def number_for(choose: Chooser, protocol: int) -> int:
+    if protocol in {6, 17, 132}:
+        return pick(choose, PORT_NUMBERS)
+    return (pick(choose, ICMP_TYPES) << 8) | choose.number(0, 2) if protocol in {1, 58} else 0

@@ -1,0 +1,211 @@
+"""The change order: whatever mix of stages hosts are in, nothing passes that neither old nor new allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.policyworld import Store
+from tests.randompolicy import (
+    OUTSIDE,
+    Chooser,
+    Drawn,
+    Seeded,
+    flag,
+    labels,
+    network,
+    number_for,
+    pick,
+    policies,
+    vm,
+)
+
+from buckler.model.bundle import Endpoint, Segment, Stage
+from buckler.model.ids import IDENTITY_INFRA
+from buckler.model.program import Direction, Verdict
+from buckler.policy.bundle import Bundle, build_bundle
+from buckler.policy.closing import address_map
+from buckler.policy.language import Document
+from buckler.policy.lookup import look_up
+from buckler.policy.prefix import host_prefix
+from buckler.policy.rollout import RolloutStage, plan_rollout
+
+QUICK = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+
+View = tuple[Bundle, Bundle]
+"""On one host: where programs and endpoints come from, and where addresses' meaning comes from."""
+
+
+class Question(msgspec.Struct, frozen=True):
+    """One packet. ``sender`` and ``receiver`` are MACs of VMs; empty: outside."""
+
+    source: str
+    destination: str
+    sender: str
+    receiver: str
+    protocol: int
+    port: int
+
+
+def segment_of(bundle: Bundle) -> Segment | None:
+    return bundle.segments[0] if bundle.segments else None
+
+
+def endpoint_of(bundle: Bundle, mac: str) -> Endpoint | None:
+    segment = segment_of(bundle)
+    return next((each for each in segment.endpoints if each.mac == mac), None) if segment else None
+
+
+def end_allows(view: View, question: Question, direction: Direction) -> bool:
+    """Judge at one end as the kernel does."""
+    programs, addresses = view
+    egress = direction is Direction.EGRESS
+    mac = question.sender if egress else question.receiver
+    own, other = question.source, question.destination
+    if not egress:
+        own, other = other, own
+    endpoint, segment = endpoint_of(programs, mac), segment_of(addresses)
+    if endpoint is None or segment is None or own not in endpoint.addresses:
+        return False
+    peer = address_map(segment).identity(host_prefix(other))
+    if peer == IDENTITY_INFRA:
+        return False
+    entry = look_up(programs.programs[endpoint.program], peer, direction, question.protocol, question.port)
+    return entry is not None and entry.verdict == Verdict.ALLOW
+
+
+def passes(at_sender: View, at_receiver: View, question: Question) -> bool:
+    if question.sender and not end_allows(at_sender, question, Direction.EGRESS):
+        return False
+    return not question.receiver or end_allows(at_receiver, question, Direction.INGRESS)
+
+
+def asked(choose: Chooser, bundles: Sequence[Bundle]) -> Question:
+    owners: dict[str, set[str]] = {}
+    for bundle in bundles:
+        for segment in bundle.segments:
+            for endpoint in segment.endpoints:
+                for address in endpoint.addresses[:2]:
+                    owners.setdefault(address, set()).add(endpoint.mac)
+    version = choose.number(0, 1)
+    family = [each for each in (*sorted(owners), *OUTSIDE) if (":" in each) == bool(version)]
+    source, destination = pick(choose, family), pick(choose, family)
+    sender = pick(choose, ("", *sorted(owners.get(source, ()))))
+    receiver = pick(choose, (*sorted(owners.get(destination, ())), ""))
+    protocol = pick(choose, (6, 17, 1, 58))
+    return Question(source, destination, sender, receiver, protocol, number_for(choose, protocol))
+
+
+def declared(choose: Chooser) -> tuple[tuple[Document, ...], tuple[str, ...]]:
+    vms = [vm(index, labels(choose)) for index in range(5) if not flag(choose, 4)]
+    if vms and flag(choose, 4):
+        vms[-1] = moved_address(vms[-1])
+    quarantined = tuple(each.name for each in vms if flag(choose, 5))
+    return (network(), *vms, *policies(choose, 4)), quarantined
+
+
+def moved_address(document: Document) -> Document:
+    """Give a VM an address that another VM may have in another state."""
+    card = document.spec.interfaces[0]
+    spec = msgspec.structs.replace(
+        document.spec, interfaces=(msgspec.structs.replace(card, addresses=("10.9.0.99", "fd09::99")),)
+    )
+    return msgspec.structs.replace(document, spec=spec)
+
+
+def built(store: Store, choose: Chooser) -> Bundle:
+    documents, quarantined = declared(choose)
+    pool = store.pool(documents, quarantined)
+    return build_bundle(pool, documents, store.allocate(pool, documents))
+
+
+def steps(states: Sequence[Bundle], *, any_order: bool) -> list[View]:
+    """Every view a host can have while it goes from state to state: programs first, or in any order."""
+    views: list[View] = []
+    for one, other in zip(states, states[1:], strict=False):
+        views += [(one, one), (other, one), (other, other)]
+        if any_order:
+            views.append((one, other))
+    return views or [(states[0], states[0])]
+
+
+def phases(start: Sequence[Bundle], plan: Sequence[RolloutStage]) -> list[list[Bundle]]:
+    """Split states into runs that may be mixed across hosts."""
+    runs = [list(start)]
+    for stage in plan:
+        if stage.waits_for_all:
+            runs.append([runs[-1][-1]])
+        runs[-1].append(stage.bundle)
+    return runs
+
+
+@QUICK
+@given(st.data())
+def test_no_packet_passes_that_neither_old_nor_new_allows(data):
+    choose = Drawn(data.draw)
+    store = Store()
+    old, new = built(store, choose), built(store, choose)
+    plan = plan_rollout([old], new)
+    assert (plan[-1].bundle if plan else old).digest() == new.digest()
+    for run in phases([old], plan):
+        views = steps(run, any_order=True)
+        for _ in range(20):
+            question = asked(choose, (old, new))
+            if passes(pick(choose, views), pick(choose, views), question):
+                assert passes((old, old), (old, old), question) or passes((new, new), (new, new), question)
+
+
+@QUICK
+@given(st.data())
+def test_a_newer_change_in_the_middle_of_one_is_as_safe(data):
+    choose = Drawn(data.draw)
+    store = Store()
+    first, second, third = (built(store, choose) for _ in range(3))
+    runs = phases([first], plan_rollout([first], second))
+    run = pick(choose, runs)
+    in_force = run[: choose.number(1, len(run))]
+    stable = first if run is runs[0] else second
+    plan = plan_rollout(in_force, third)
+    late = phases(in_force, plan)
+    for index, states in enumerate(late):
+        views = jumps(in_force, states) if index == 0 else steps(states, any_order=True)
+        for _ in range(20):
+            question = asked(choose, (first, second, third))
+            if passes(pick(choose, views), pick(choose, views), question):
+                assert passes((stable, stable), (stable, stable), question) or passes(
+                    (third, third), (third, third), question
+                )
+
+
+def jumps(in_force: Sequence[Bundle], states: Sequence[Bundle]) -> list[View]:
+    """A host may go from any state in force to the newer plan's first, and on from there."""
+    views = steps(in_force, any_order=True)
+    rest = states[len(in_force) :]
+    for one in in_force if rest else ():
+        views += steps([one, *rest], any_order=False)
+    return views
+
+
+def test_nothing_to_do_is_no_stage():
+    bundle = built(Store(), Seeded(3))
+    assert plan_rollout([bundle], bundle) == ()
+
+
+def test_the_first_state_is_published_at_once():
+    bundle = built(Store(), Seeded(3))
+    assert [each.stage for each in plan_rollout([], bundle)] == [Stage.OPEN]
+
+
+@QUICK
+@given(st.data())
+def test_change_and_revert_leaves_nothing(data):
+    choose = Drawn(data.draw)
+    store = Store()
+    old, new = built(store, choose), built(store, choose)
+    for one, other in ((old, new), (new, old)):
+        plan = plan_rollout([one], other)
+        if plan:
+            assert plan[-1].bundle.objects() == other.objects()
+            assert plan_rollout([one, *(each.bundle for each in plan)][-1:], other) == ()
