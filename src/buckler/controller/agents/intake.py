@@ -1,0 +1,121 @@
+"""What agents report: acknowledgements, events, observations, flows, task results. Believes a host for itself only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from litestar import post, put
+from litestar.handlers import BaseRouteHandler
+
+from buckler.controller.agents.callers import AnyRequest, caller_of
+from buckler.controller.observed import note_observation
+from buckler.controller.parts import Parts
+from buckler.controller.problems import Refused
+from buckler.model.agentapi import (
+    Acknowledgement,
+    EventBatch,
+    EventsStored,
+    FlowBatch,
+    Observation,
+    TaskReport,
+    TaskState,
+)
+from buckler.model.event import Event, EventKind
+from buckler.model.ids import HostId
+from buckler.ports.roster import TaskRecord
+from buckler.ports.store import Unit
+
+_BATCH = 5000
+_FROM_HOSTS = (
+    *("domain.", "interface.", "address.", "gate.", "migration.", "agent."),
+    *(EventKind.REVISION_ENFORCED.value, EventKind.DRIFT_REPAIRED.value, EventKind.GAP.value),
+)
+_ENDED = frozenset({TaskState.DONE, TaskState.FAILED})
+
+
+def intake_routes(parts: Parts) -> list[BaseRouteHandler]:
+    """Everything that a host tells."""
+
+    @post("/agent/v1/ack", status_code=204, sync_to_thread=True)
+    def ack(request: AnyRequest, data: Acknowledgement) -> None:
+        host = caller_of(parts, request).host.id
+        with parts.store.write() as unit:
+            published = unit.manifests.latest(host)
+            if data.revision > (published.revision if published else 0):
+                raise Refused(409, "no such revision was published for this host")
+            unit.acks.put(host, data)
+        parts.work.ring()
+        parts.news.ring()
+
+    @post("/agent/v1/events", status_code=200, sync_to_thread=True)
+    def events(request: AnyRequest, data: EventBatch) -> EventsStored:
+        host = caller_of(parts, request).host.id
+        with parts.store.write() as unit:
+            through = store_events(parts, unit, host, data.events)
+        return EventsStored(through=through)
+
+    @put("/agent/v1/observed", status_code=204, sync_to_thread=True)
+    def observed(request: AnyRequest, data: Observation) -> None:
+        host = caller_of(parts, request).host
+        with parts.store.write() as unit:
+            wakes = note_observation(parts, unit, host, data)
+        if wakes:
+            parts.work.ring()
+
+    @post("/agent/v1/flows", status_code=204, sync_to_thread=True)
+    def flows(request: AnyRequest, data: FlowBatch) -> None:
+        host = caller_of(parts, request).host
+        if len(data.flows) > _BATCH:
+            raise Refused(413, "too many flows in one batch")
+        with parts.store.write() as unit:
+            flows_of_host = [msgspec.structs.replace(flow, host=host.name) for flow in data.flows]
+            unit.flows.put(flows_of_host, data.shed)
+
+    @post("/agent/v1/tasks", status_code=204, sync_to_thread=True)
+    def tasks(request: AnyRequest, data: TaskReport) -> None:
+        host = caller_of(parts, request).host.id
+        with parts.store.write() as unit:
+            record = unit.tasks.get(data.id)
+            if record is None or record.task.host != host:
+                raise Refused(404, "no such task of this host")
+            if record.state not in _ENDED:
+                _note_report(parts, unit, record, data)
+        parts.work.ring()
+
+    return [ack, events, observed, flows, tasks]
+
+
+def store_events(parts: Parts, unit: Unit, host: HostId, events: tuple[Event, ...]) -> int:
+    """Append those events that are new, in order; return the highest stored sequence. Raises Refused."""
+    through = unit.intakes.through(host)
+    if len(events) > _BATCH:
+        raise Refused(413, "too many events in one batch")
+    tenants: dict[str, str] = {vm.id: vm.tenant for vm in unit.vms.ever()}
+    for event in events:
+        if event.sequence <= through:
+            continue
+        if event.sequence != through + 1:
+            raise Refused(409, f"event {through + 1} is missing", through=through)
+        if not event.kind.value.startswith(_FROM_HOSTS):
+            raise Refused(403, f"{event.kind.value} is not a host's to tell", through=through)
+        parts.record(unit, _from_host(event, host, tenants))
+        through = event.sequence
+    unit.intakes.advance(host, through)
+    return through
+
+
+def _from_host(event: Event, host: HostId, tenants: Mapping[str, str]) -> Event:
+    """Put in what the controller knows better than the host that tells: who tells it, and whose VM it is."""
+    tenant = tenants.get(event.vm, "")
+    return msgspec.structs.replace(event, host=host, tenant=tenant)
+
+
+def _note_report(parts: Parts, unit: Unit, record: TaskRecord, report: TaskReport) -> None:
+    now = parts.clock()
+    changed = {"state": report.state, "message": report.message[:1000], "updated_at": now}
+    unit.tasks.put(msgspec.structs.replace(record, **changed))
+    if report.state in _ENDED:
+        detail = {"task": record.task.id, "state": report.state.value, "message": report.message[:1000]}
+        event = Event(EventKind.TASK_ENDED, now, host=record.task.host, vm=record.task.vm, detail=detail)
+        parts.record(unit, event)

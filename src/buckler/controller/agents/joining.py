@@ -1,0 +1,173 @@
+"""How a host becomes a member and proves that it is one: ca, join, nonce, token."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import secrets
+
+from litestar import get, post
+from litestar.handlers import BaseRouteHandler
+
+from buckler.controller.agents.callers import NONCE, SESSION, AnyRequest, failure, refuse_throttled
+from buckler.controller.parts import Parts
+from buckler.controller.problems import Refused
+from buckler.controller.tokens import JoinText, Sealed, parse_join, seal, secret_digest, unseal
+from buckler.model.agentapi import (
+    CaCertificate,
+    JoinRequest,
+    JoinResponse,
+    NonceRequest,
+    NonceResponse,
+    TokenRequest,
+    TokenResponse,
+)
+from buckler.model.event import Event, EventKind
+from buckler.model.ids import HostId
+from buckler.model.pool import Host, HostState
+from buckler.ports.roster import HostRecord, JoinTokenRecord
+from buckler.ports.store import Unit
+from buckler.trust.statement import Kind, Untrusted, key_from_text, key_id, key_text, verify
+
+_NONCE_LIFETIME = 60.0
+_NAME_LENGTH = 63
+_ADDRESSES = 64
+
+
+def joining_routes(parts: Parts) -> list[BaseRouteHandler]:
+    """The four routes that need no session token."""
+
+    @get("/agent/v1/ca", sync_to_thread=False)
+    def ca() -> CaCertificate:
+        return CaCertificate(certificate=parts.keys.ca_pem)
+
+    @post("/agent/v1/join", status_code=200, sync_to_thread=True)
+    def join(request: AnyRequest, data: JoinRequest) -> JoinResponse:
+        refuse_throttled(parts, request)
+        text = parse_join(data.token)
+        if text is None or text.ca_digest != parts.keys.ca_digest:
+            raise failure(parts, request, 401, "the join token is not valid")
+        problems = check_join(data)
+        if problems:
+            raise Refused(400, "the host's description cannot be used", "; ".join(problems))
+        with parts.store.write() as unit:
+            host, is_new = _admit(parts, unit, text, data)
+            issuers = unit.keys.issuers()[-1].statement
+        if host is None:
+            raise failure(parts, request, 401, "the join token is not valid")
+        if is_new:
+            parts.work.ring()
+        return JoinResponse(
+            pool=parts.settings.pool,
+            host=host,
+            root_key=key_text(parts.keys.root.public_key()),
+            issuers=issuers,
+            ca_certificate=parts.keys.ca_pem,
+        )
+
+    @post("/agent/v1/nonce", status_code=200, sync_to_thread=False)
+    def nonce(request: AnyRequest, data: NonceRequest) -> NonceResponse:
+        # Given to whoever asks, known host or not: it tells nothing and costs nothing to keep.
+        refuse_throttled(parts, request)
+        content = Sealed(NONCE, HostId(data.host[:64]), parts.clock() + _NONCE_LIFETIME, secrets.token_urlsafe(16))
+        return NonceResponse(nonce=seal(content, parts.keys.session))
+
+    @post("/agent/v1/token", status_code=200, sync_to_thread=True)
+    def token(request: AnyRequest, data: TokenRequest) -> TokenResponse:
+        refuse_throttled(parts, request)
+        record = _prove(parts, data)
+        if record is None:
+            raise failure(parts, request, 401, "the statement does not prove the host")
+        if record.host.state is HostState.REVOKED:
+            raise Refused(403, "this host was revoked")
+        lifetime = parts.settings.token_lifetime
+        content = Sealed(SESSION, record.host.id, parts.clock() + lifetime, secrets.token_urlsafe(16))
+        parts.presence.hear(record.host.id, parts.clock())
+        return TokenResponse(token=seal(content, parts.keys.session), expires_in=lifetime)
+
+    return [ca, join, nonce, token]
+
+
+def check_join(request: JoinRequest) -> tuple[str, ...]:
+    """Say everything that is wrong with a host's description of itself."""
+    problems = []
+    letters = set("abcdefghijklmnopqrstuvwxyz0123456789.-")
+    name = request.name
+    if not name or len(name) > _NAME_LENGTH or not set(name.lower()) <= letters or name.startswith((".", "-")):
+        problems.append("name: not a host name")
+    try:
+        key_from_text(request.public_key)
+    except Untrusted as error:
+        problems.append(f"public_key: {error}")
+    if len(request.addresses) > _ADDRESSES or len(request.migrate_uri) > 256:
+        problems.append("addresses, migrate_uri: too many or too long")
+    for place, address in (
+        ("fabric", request.fabric),
+        *(("addresses", each) for each in request.addresses[:_ADDRESSES]),
+    ):
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            problems.append(f"{place}: {address[:64]!r} is no IP address")
+    return tuple(problems)
+
+
+def _admit(parts: Parts, unit: Unit, text: JoinText, request: JoinRequest) -> tuple[HostId | None, bool]:
+    """Use the token and make the host a member, or say who it is already. Raises Refused for a taken name or key."""
+    token = unit.join_tokens.get(text.id)
+    now = parts.clock()
+    if token is None or not hmac.compare_digest(token.digest, secret_digest(text.secret)) or now >= token.expires_at:
+        return None, False
+    if token.host_name and token.host_name != request.name:
+        return None, False
+    if token.used_at:
+        return _repeated(unit, token, request), False
+    for other in unit.hosts.all():
+        if other.host.public_key == request.public_key:
+            raise Refused(409, "a host with this key has joined before")
+        if other.host.name == request.name and other.host.state is not HostState.REVOKED:
+            raise Refused(409, "a host of this name is a member", "revoke it first, or join by another name")
+    host = Host(
+        id=HostId(parts.new_id()),
+        name=request.name,
+        public_key=request.public_key,
+        fabric=request.fabric,
+        addresses=tuple(dict.fromkeys((request.fabric, *request.addresses))),
+        migrate_uri=request.migrate_uri,
+    )
+    unit.hosts.put(HostRecord(host=host, joined_at=now, seen_at=now))
+    unit.join_tokens.put(_used(token, host.id, now))
+    detail = {"name": host.name, "fabric": host.fabric, "token": token.id}
+    parts.record(unit, Event(EventKind.HOST_JOINED, now, host=host.id, actor=token.created_by, detail=detail))
+    return host.id, True
+
+
+def _repeated(unit: Unit, token: JoinTokenRecord, request: JoinRequest) -> HostId | None:
+    """Answer the same host again: the answer to its first request may have been lost. Nobody else has its key."""
+    record = unit.hosts.get(HostId(token.used_by))
+    if record is None or record.host.state is HostState.REVOKED:
+        return None
+    is_same = (record.host.public_key, record.host.name) == (request.public_key, request.name)
+    return record.host.id if is_same else None
+
+
+def _used(token: JoinTokenRecord, host: HostId, at: float) -> JoinTokenRecord:
+    return JoinTokenRecord(token.id, token.digest, token.host_name, token.expires_at, token.created_by, at, host)
+
+
+def _prove(parts: Parts, request: TokenRequest) -> HostRecord | None:
+    """Return the host that signed a fresh nonce of ours; None when anything does not fit."""
+    with parts.store.read() as unit:
+        record = unit.hosts.get(request.host)
+    if record is None:
+        return None
+    key = key_from_text(record.host.public_key)
+    try:
+        nonce = verify(Kind.NONCE, request.statement, {key_id(key): key}).decode("ascii")
+    except (Untrusted, UnicodeDecodeError):
+        return None
+    content = unseal(nonce, NONCE, parts.keys.session, parts.clock())
+    if content is None or content.host != request.host:
+        return None
+    with parts.store.write() as unit:
+        return record if unit.nonces.use(content.unique, content.expires_at, parts.clock()) else None

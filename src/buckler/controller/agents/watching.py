@@ -1,0 +1,90 @@
+"""The stream of news to one host, and the objects that its manifests name. Owns no news."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+from litestar import get
+from litestar.handlers import BaseRouteHandler
+from litestar.params import Parameter
+from litestar.response import Stream
+
+from buckler.controller.agents.callers import AnyRequest, caller_of, session_of
+from buckler.controller.parts import Parts
+from buckler.controller.problems import Refused
+from buckler.controller.tokens import Sealed
+from buckler.model.agentapi import ObjectEnvelope, ObjectName, StreamMessage
+from buckler.model.canonical import canonical_bytes
+from buckler.model.ids import Digest, HostId, Revision
+from buckler.model.pool import HostState
+from buckler.trust.statement import Kind, sign
+
+_HEARTBEAT = 3.0
+
+
+class _Told(msgspec.Struct):
+    """What one stream has told its host."""
+
+    revision: Revision
+    issuers: int = 0
+    tasks: frozenset[str] = frozenset()
+
+
+def watching_routes(parts: Parts) -> list[BaseRouteHandler]:
+    """The stream and the objects."""
+
+    @get("/agent/v1/watch", sync_to_thread=True)
+    def watch(request: AnyRequest, since: int = Parameter(query="since", ge=0, le=2**62, default=0)) -> Stream:
+        session = session_of(parts, request)
+        caller_of(parts, request)
+        return Stream(_lines(parts, session, Revision(since)), media_type="application/x-ndjson")
+
+    @get("/agent/v1/objects/{digest:str}", sync_to_thread=True)
+    def show_object(request: AnyRequest, digest: str) -> ObjectEnvelope:
+        caller_of(parts, request)
+        with parts.store.read() as unit:
+            found = unit.objects.get(Digest(digest))
+        if found is None:
+            raise Refused(404, "no such object")
+        # Signed on the way out: what is stored outlives the issuing key that was in use when it was made.
+        name = canonical_bytes(ObjectName(kind=found.kind, digest=Digest(digest)))
+        return ObjectEnvelope(found.kind, found.content, sign(Kind.OBJECT, name, parts.keys.issuing))
+
+    return [watch, show_object]
+
+
+async def _lines(parts: Parts, session: Sealed, since: Revision) -> AsyncIterator[bytes]:
+    told = _Told(revision=since)
+    with parts.presence.stream(session.host, parts.clock()):
+        while (left := session.expires_at - parts.clock()) > 0:
+            count = parts.news.count
+            messages = await asyncio.to_thread(_news, parts, session.host, told)
+            if messages is None:
+                return
+            for message in messages or [StreamMessage()]:
+                yield msgspec.json.encode(message) + b"\n"
+            parts.presence.hear(session.host, parts.clock())
+            await parts.news.wait(count, min(_HEARTBEAT, left))
+
+
+def _news(parts: Parts, host: HostId, told: _Told) -> list[StreamMessage] | None:
+    """Return what the host has not been told yet, issuers first; None when it is no member any more."""
+    messages = []
+    with parts.store.read() as unit:
+        record = unit.hosts.get(host)
+        if record is None or record.host.state is HostState.REVOKED:
+            return None
+        issuers = unit.keys.issuers()[-1]
+        manifest = unit.manifests.latest(host)
+        tasks = unit.tasks.open_for(host, parts.clock())
+    if issuers.version > told.issuers:
+        messages.append(StreamMessage(issuers=issuers.statement))
+        told.issuers = issuers.version
+    if manifest is not None and manifest.revision > told.revision:
+        messages.append(StreamMessage(manifest=manifest.statement))
+        told.revision = manifest.revision
+    messages += [StreamMessage(task=task.statement) for task in tasks if task.task.id not in told.tasks]
+    told.tasks = frozenset(task.task.id for task in tasks)
+    return messages

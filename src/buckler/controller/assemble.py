@@ -1,0 +1,93 @@
+"""Puts a controller together from its settings: the one place where its parts meet."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import signal
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+from litestar import Litestar
+from litestar.openapi import OpenAPIConfig
+
+from buckler.controller.agents.intake import intake_routes
+from buckler.controller.agents.joining import joining_routes
+from buckler.controller.agents.watching import watching_routes
+from buckler.controller.engine import Engine
+from buckler.controller.files import make_folder
+from buckler.controller.keys import open_keys
+from buckler.controller.operators import operator_routes
+from buckler.controller.parts import Parts
+from buckler.controller.passports import name_issuing_key
+from buckler.controller.problems import HANDLERS
+from buckler.controller.serve import agents_listener, open_operator_socket, operators_listener, serve_all, stop_serving
+from buckler.controller.settings import Settings
+from buckler.controller.watchman import keep_watch
+from buckler.drivers.store.database import open_database
+from buckler.model.event import Event, EventKind
+from buckler.trust.statement import key_text
+
+VERSION = version("buckler")
+_log = structlog.get_logger("buckler.controller")
+_AGENT_BODY = 4 * 1024 * 1024
+_OPERATOR_BODY = 32 * 1024 * 1024
+
+
+def open_parts(settings: Settings) -> Parts:
+    """Open keys and store, make what was never made, and record the start."""
+    state = Path(settings.state_dir)
+    make_folder(state)
+    keys = open_keys(state / "keys", settings, dt.datetime.now(dt.UTC))
+    store = open_database(settings.database_url(), flow_ring=settings.flow_ring)
+    parts = Parts(settings=settings, keys=keys, store=store, clock=time.time)
+    with store.write() as unit:
+        now = parts.clock()
+        if name_issuing_key(parts, unit):
+            detail = {"key": key_text(keys.issuing.public_key())}
+            parts.record(unit, Event(EventKind.KEY_ROTATED, now, actor="controller", detail=detail))
+        parts.record(unit, Event(EventKind.CONTROLLER_STARTED, now, actor="controller", detail={"version": VERSION}))
+    return parts
+
+
+def agents_app(parts: Parts) -> Litestar:
+    """The application behind TLS."""
+    routes = [*joining_routes(parts), *watching_routes(parts), *intake_routes(parts)]
+    return Litestar(routes, exception_handlers=HANDLERS, request_max_body_size=_AGENT_BODY, openapi_config=None)
+
+
+def operators_app(parts: Parts) -> Litestar:
+    """The application behind the unix socket."""
+    description = OpenAPIConfig(title="Buckler", version=VERSION, path="/openapi", create_examples=False)
+    return Litestar(
+        operator_routes(parts),
+        exception_handlers=HANDLERS,
+        request_max_body_size=_OPERATOR_BODY,
+        openapi_config=description,
+    )
+
+
+async def run(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    parts = await asyncio.to_thread(open_parts, settings)
+    loop = asyncio.get_running_loop()
+    parts.news.bind(loop)
+    parts.work.bind(loop)
+    agents = agents_listener(agents_app(parts), settings, Path(settings.state_dir) / "keys")
+    operators = operators_listener(operators_app(parts))
+    socket = open_operator_socket(Path(settings.socket))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop_serving, agents, operators)
+    tasks = [asyncio.create_task(Engine(parts).keep_publishing()), asyncio.create_task(keep_watch(parts))]
+    _log.info("controller started", socket=settings.socket, agents=f"{settings.listen_address}:{settings.listen_port}")
+    try:
+        await serve_all((agents, None), (operators, [socket]))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        Path(settings.socket).unlink(missing_ok=True)
+        parts.store.close()
+        _log.info("controller stopped")

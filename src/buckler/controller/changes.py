@@ -1,0 +1,154 @@
+"""From what a person sent to a committed change: read, check everything at once, store, or only say what would be."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from buckler.controller.parts import Parts
+from buckler.controller.pool_state import load_documents
+from buckler.controller.problems import Refused
+from buckler.controller.registry import Author, Edit, plan_edits, store_edits
+from buckler.controller.simulate import reach_changes
+from buckler.model.operatorapi import (
+    ApplyResult,
+    Change,
+    DiffResult,
+    DocumentDiff,
+    Issue,
+    Reference,
+    SourceFile,
+)
+from buckler.policy.crosscheck import check_documents, merge_documents
+from buckler.policy.documents import read_documents
+from buckler.policy.language import Document, Kind, document_from_dict, document_to_dict, origin_to_dict
+from buckler.policy.problem import Problem, Severity
+from buckler.policy.source import Source
+from buckler.ports.records import StoredDocument
+
+Pairs = dict[str, tuple[StoredDocument, Document]]
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """A change: files as text, documents already read (``etags``: what they must still be), deletions."""
+
+    files: tuple[SourceFile, ...] = ()
+    documents: tuple[Document, ...] = ()
+    delete: tuple[Reference, ...] = ()
+    etags: dict[str, str] = {}
+    dry_run: bool = False
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """A checked change. ``before`` and ``after`` are all documents of the pool."""
+
+    edits: tuple[Edit, ...]
+    before: tuple[Document, ...]
+    after: tuple[Document, ...]
+    warnings: tuple[Issue, ...]
+
+
+def etag_of(stored: StoredDocument) -> str:
+    """A document's etag (RFC 9110, 8.8.3)."""
+    return f'"{stored.generation}"'
+
+
+def check_etag(stored: StoredDocument, wanted: str) -> None:
+    """Refuse unless the document is still the one that the caller saw. Raises Refused."""
+    if wanted not in {"", "*"} and wanted.strip('"') != str(stored.generation):
+        raise Refused(412, "the document was changed meanwhile", f"it is now {etag_of(stored)}, not {wanted}")
+
+
+async def apply_documents(parts: Parts, wanted: Wanted, author: Author) -> ApplyResult:
+    """Check and store a change, and wake the engine. Raises Refused with every problem."""
+    result = await asyncio.to_thread(store_change, parts, wanted, author)
+    if result.revision:
+        parts.work.ring()
+    return result
+
+
+def store_change(parts: Parts, wanted: Wanted, author: Author) -> ApplyResult:
+    """``apply_documents`` without the waking, for the thread that it runs in."""
+    read = _read(wanted)
+    if wanted.dry_run:
+        with parts.store.read() as unit:
+            plan, revision = plan_change(load_documents(unit), read, wanted), 0
+    else:
+        with parts.store.write() as unit:
+            plan = plan_change(load_documents(unit), read, wanted)
+            revision = store_edits(parts, unit, plan.edits, author)
+    changes = tuple(_change(edit) for edit in plan.edits)
+    return ApplyResult(revision=revision, changes=changes, warnings=plan.warnings, dry_run=wanted.dry_run)
+
+
+def diff_documents(parts: Parts, wanted: Wanted) -> DiffResult:
+    """Say what a change would do, to documents and to who may reach whom. Raises Refused."""
+    read = _read(wanted)
+    with parts.store.read() as unit:
+        plan = plan_change(load_documents(unit), read, wanted)
+        reach = reach_changes(unit, plan.before, plan.after)
+    documents = tuple(
+        DocumentDiff(
+            kind=edit.document.kind.value,
+            tenant=edit.document.tenant,
+            name=edit.document.name,
+            action=edit.action,
+            before=document_to_dict(edit.before) if edit.before else None,
+            after=document_to_dict(edit.after) if edit.after else None,
+        )
+        for edit in plan.edits
+    )
+    return DiffResult(documents=documents, reach=reach, warnings=plan.warnings)
+
+
+def plan_change(present: Pairs, read: tuple[tuple[Document, ...], tuple[Problem, ...]], wanted: Wanted) -> Planned:
+    """Check a change against the pool as it is. Raises Refused with every problem at once."""
+    applied, problems = read
+    for key, etag in wanted.etags.items():
+        if key in present:
+            check_etag(present[key][0], etag)
+        else:
+            raise Refused(412, "the document was deleted meanwhile", key)
+    deleted = [_deleted(present, reference) for reference in wanted.delete]
+    before = tuple(document for _, document in present.values())
+    after = merge_documents(before, applied, deleted)
+    found = [*problems, *check_documents(after, applied)]
+    errors = [problem for problem in found if problem.severity is Severity.ERROR]
+    if errors:
+        count = "one problem" if len(errors) == 1 else f"{len(errors)} problems"
+        raise Refused(422, f"nothing was applied: {count}", issues=tuple(_issue(problem) for problem in errors))
+    edits = plan_edits({document.key: document for document in before}, applied, deleted)
+    return Planned(edits, before, after, tuple(_issue(problem) for problem in found))
+
+
+def _read(wanted: Wanted) -> tuple[tuple[Document, ...], tuple[Problem, ...]]:
+    reading = read_documents([Source(name=file.name, text=file.text) for file in wanted.files])
+    # What code made is read through the same checks as what people wrote.
+    texts = [
+        Source(document.key, msgspec.json.encode(document_to_dict(document)).decode()) for document in wanted.documents
+    ]
+    made = read_documents(texts)
+    origins = {document.key: document for document in wanted.documents}
+    documents = tuple(
+        document_from_dict(document_to_dict(document), origin_to_dict(origins[document.key]))
+        for document in made.documents
+    )
+    return (*reading.documents, *documents), (*reading.problems, *made.problems)
+
+
+def _deleted(present: Pairs, reference: Reference) -> str:
+    kinds = {kind.value.lower(): kind.value for kind in Kind}
+    key = f"{kinds.get(reference.kind.lower(), reference.kind)}/{reference.tenant}/{reference.name}"
+    if key not in present:
+        raise Refused(404, "no such document", f"{reference.kind} {reference.name!r} in tenant {reference.tenant!r}")
+    check_etag(present[key][0], reference.etag)
+    return key
+
+
+def _change(edit: Edit) -> Change:
+    return Change(edit.document.kind.value, edit.document.tenant, edit.document.name, edit.action)
+
+
+def _issue(problem: Problem) -> Issue:
+    return Issue(problem.message, problem.file, problem.line, problem.path, problem.hint)

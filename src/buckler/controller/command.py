@@ -1,0 +1,81 @@
+"""``buckler controller``: run a controller, rotate its issuing key. Owns the words of the command line only."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+import click
+import structlog
+
+from buckler.controller.assemble import run as run_controller
+from buckler.controller.files import make_folder
+from buckler.controller.keys import KeysFailed, rotate_issuing
+from buckler.controller.settings import Settings, SettingsError, read_settings
+from buckler.ports.store import StoreFailed
+
+CONFIG = Path("/etc/buckler/controller.yaml")
+
+
+@click.group()
+def controller() -> None:
+    """Run and look after a controller."""
+
+
+@controller.command()
+@click.option("--config", type=click.Path(path_type=Path), help=f"Settings in YAML (default: {CONFIG} if it is there).")
+@click.option("--state-dir", help="Keys and, by default, the database.")
+@click.option("--database", help="URL of the store: sqlite:///PATH or postgresql://….")
+@click.option("--socket", "socket_path", help="Unix socket of the operator API.")
+@click.option("--listen-address", help="Where agents connect.")
+@click.option("--listen-port", type=int, help="The port that agents connect to.")
+@click.option("--name", "names", multiple=True, help="Host name or address that agents reach this controller by.")
+def run(
+    config: Path | None,
+    state_dir: str | None,
+    database: str | None,
+    socket_path: str | None,
+    listen_address: str | None,
+    listen_port: int | None,
+    names: tuple[str, ...],
+) -> None:
+    """Run until SIGTERM."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    settings = _settings(
+        config,
+        state_dir=state_dir,
+        database=database,
+        socket=socket_path,
+        listen_address=listen_address,
+        listen_port=listen_port,
+        names=names or None,
+    )
+    try:
+        asyncio.run(run_controller(settings))
+    except (KeysFailed, StoreFailed, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@controller.command("rotate-key")
+@click.option("--config", type=click.Path(path_type=Path), help=f"Settings in YAML (default: {CONFIG} if it is there).")
+@click.option("--state-dir", help="Keys and, by default, the database.")
+def rotate_key(config: Path | None, state_dir: str | None) -> None:
+    """Make a new issuing key. The controller must be stopped; its next start has the pool root name the key."""
+    settings = _settings(config, state_dir=state_dir)
+    folder = Path(settings.state_dir) / "keys"
+    if not (folder / "root.pem").exists():
+        raise click.ClickException(f"{folder} holds no keys")
+    make_folder(folder)
+    rotate_issuing(folder)
+    click.echo("made a new issuing key; start the controller to have the pool root name it")
+
+
+def _settings(config: Path | None, **overrides: object) -> Settings:
+    path = config or (CONFIG if CONFIG.exists() else None)
+    try:
+        return read_settings(path, **overrides)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,171 @@
+"""The pool engine: turns what is declared into signed manifests, stage by stage. Stateless but for the store."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import structlog
+
+from buckler.controller.manifests import adoptions_for, members, rest_of
+from buckler.controller.numbering import allocate_numbers
+from buckler.controller.observed import sights
+from buckler.controller.parts import Parts
+from buckler.controller.pool_state import State, load_state
+from buckler.controller.rollout_state import (
+    PlannedStage,
+    Rollout,
+    load_bundle,
+    read_rollout,
+    store_bundle,
+    write_rollout,
+)
+from buckler.controller.stepping import completed, is_complete, moved, next_index
+from buckler.model.bundle import Manifest
+from buckler.model.canonical import canonical_bytes
+from buckler.model.ids import HostId, Revision
+from buckler.model.pool import Host
+from buckler.policy.bundle import Bundle, build_bundle, build_manifest
+from buckler.policy.rollout import awaited_hosts, plan_rollout
+from buckler.ports.publication import PublishedManifest
+from buckler.ports.store import StoreFailed, Unit
+from buckler.trust.statement import Kind, sign
+
+_log = structlog.get_logger("buckler.controller")
+_POLL = 2.0
+_RETRY = 1.0
+
+
+class Engine:
+    """Keeps nothing but a bundle that it need not build twice."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._built: tuple[Revision, Bundle] | None = None
+
+    async def keep_publishing(self) -> None:
+        """Publish whenever something changed, for ever; what fails is tried again and opens nothing meanwhile."""
+        parts = self._parts
+        while True:
+            count, patience = parts.work.count, _POLL
+            try:
+                if await asyncio.to_thread(self.step):
+                    parts.news.ring()
+                    continue
+            except Exception as error:
+                _log.error("publishing failed", exc_info=not isinstance(error, StoreFailed), error=str(error))
+                patience = _RETRY
+            await parts.work.wait(count, patience)
+
+    def step(self) -> bool:
+        """Take one step in one transaction. Say whether anything was done."""
+        with self._parts.store.write() as unit:
+            state = load_state(unit)
+            before = read_rollout(unit)
+            rollout = self._replanned(unit, state, before)
+            rollout = self._published(unit, state, rollout)
+            awaited = tuple(HostId(host) for host in awaited_hosts(state.hosts))
+            if not rollout.is_done and is_complete(rollout, awaited, unit.acks.all()):
+                rollout = completed(rollout)
+            if rollout != before:
+                write_rollout(unit, rollout)
+            return rollout != before
+
+    def _target(self, unit: Unit, state: State, source: Revision) -> Bundle:
+        if self._built is None or self._built[0] != source:
+            numbers = allocate_numbers(unit, state.pool, state.documents)
+            self._built = source, build_bundle(state.pool, state.documents, numbers)
+        return self._built[1]
+
+    def _replanned(self, unit: Unit, state: State, before: Rollout) -> Rollout:
+        """Take in what was declared since: a new plan if it bears on packets, else the old one."""
+        source = unit.revisions.current()
+        if source == before.source and before.target:
+            return before
+        target = self._target(unit, state, source)
+        name = target.digest()
+        if name == before.target:
+            return self._renamed(before, target, source)
+        in_force = [load_bundle(unit, each) for each in before.in_force]
+        stages = tuple(
+            PlannedStage(each.stage, store_bundle(unit, each.bundle), each.waits_for_all)
+            for each in plan_rollout(in_force, target)
+        )
+        if not stages:
+            return msgspec.structs.replace(before, source=source, target=name)
+        return Rollout(source=source, target=name, stages=stages, in_force=before.in_force, is_done=False)
+
+    def _renamed(self, before: Rollout, target: Bundle, source: Revision) -> Rollout:
+        """Packets see no difference; rules may have new names."""
+        if not before.stages:
+            return msgspec.structs.replace(before, source=source)
+        last = before.stages[-1]
+        named = msgspec.structs.replace(last.bundle, rules=target.rules)
+        stages = (*before.stages[:-1], msgspec.structs.replace(last, bundle=named))
+        return msgspec.structs.replace(before, source=source, stages=stages)
+
+    def _published(self, unit: Unit, state: State, rollout: Rollout) -> Rollout:
+        """Tell each host the stage that it may take now, if it was not told already."""
+        hosts = members(state)
+        if not rollout.stages:
+            return rollout
+        seen, acks = sights(unit), unit.acks.all()
+        awaited = tuple(HostId(host) for host in awaited_hosts(state.hosts))
+        positions = {host.id: rollout.positions[host.id] for host in hosts if host.id in rollout.positions}
+        due = []
+        for host in hosts:
+            adoptions = adoptions_for(self._parts, state, seen, host)
+            index, rest = next_index(rollout, host.id, awaited, acks), rest_of(state, host, adoptions)
+            position = positions.get(host.id)
+            if position is None or position.index != index or position.rest != rest:
+                due.append((host, index, rest, adoptions))
+        if not due:
+            return rollout
+        revision = unit.revisions.allocate("publish", "controller", self._parts.clock())
+        in_force = list(rollout.in_force)
+        for host, index, rest, adoptions in due:
+            stage = rollout.stages[index]
+            self._publish(unit, state, host, stage, revision, adoptions)
+            positions[host.id] = moved(positions.get(host.id), index, revision, rest)
+            in_force = [*(each for each in in_force if each != stage.bundle), stage.bundle]
+        return msgspec.structs.replace(
+            rollout,
+            positions=positions,
+            in_force=tuple(in_force),
+            source=self._through(rollout, revision),
+        )
+
+    def _through(self, rollout: Rollout, revision: Revision) -> Revision:
+        """Our own revision declares nothing: what was built for the one before is built for it too."""
+        if self._built is not None and self._built[0] == rollout.source:
+            self._built = revision, self._built[1]
+        return revision
+
+    def _publish(
+        self,
+        unit: Unit,
+        state: State,
+        host: Host,
+        stage: PlannedStage,
+        revision: Revision,
+        adoptions: dict[str, str],
+    ) -> None:
+        manifest = self._manifest(state, host, stage, revision, adoptions)
+        statement = sign(Kind.MANIFEST, canonical_bytes(manifest), self._parts.keys.issuing)
+        unit.manifests.put(PublishedManifest(host.id, revision, stage.stage.value, statement, manifest.issued_at))
+
+    def _manifest(
+        self, state: State, host: Host, stage: PlannedStage, revision: Revision, adoptions: dict[str, str]
+    ) -> Manifest:
+        named = build_manifest(
+            Bundle(rules=stage.bundle.rules),
+            pool=self._parts.settings.pool,
+            host=host,
+            hosts=state.hosts,
+            revision=revision,
+            stage=stage.stage,
+            issued_at=self._parts.clock(),
+            adoptions=adoptions,
+        )
+        segments, programs = tuple(sorted(stage.bundle.segments)), tuple(sorted(stage.bundle.programs))
+        return msgspec.structs.replace(named, segments=segments, programs=programs)

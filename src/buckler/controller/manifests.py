@@ -1,0 +1,38 @@
+"""Who gets a passport written by which host, and a signed manifest per host. Owns no stage and no object."""
+
+from __future__ import annotations
+
+from buckler.controller.observed import PASSPORT, Sight, is_active
+from buckler.controller.parts import Parts
+from buckler.controller.passports import passport_of
+from buckler.controller.pool_state import State
+from buckler.model.canonical import canonical_bytes, digest_of
+from buckler.model.pool import Host, HostState
+from buckler.policy.bundle import build_members
+
+
+def adoptions_for(parts: Parts, state: State, seen: dict[str, tuple[Sight, ...]], host: Host) -> dict[str, str]:
+    """Passports that this host is to write: for VMs that never showed one.
+
+    A domain is given its VM's passport only where it is seen, so that a second domain with its uuid gets none; one that
+    nobody has seen yet may appear anywhere.
+    """
+    adoptions: dict[str, str] = {}
+    for each in state.registered:
+        if each.attributes.get(PASSPORT):
+            continue
+        at = [sight for sight in seen.get(each.vm.uuid, ()) if sight.host.state is not HostState.REVOKED]
+        best = [sight for sight in at if is_active(sight.domain)] or at
+        if not best or best[0].host.id == host.id:
+            adoptions[each.vm.id] = passport_of(parts, each.vm)
+    return adoptions
+
+
+def rest_of(state: State, host: Host, adoptions: dict[str, str]) -> str:
+    """Name what a host's manifest says beside its objects, so that a change of it is published."""
+    return digest_of(canonical_bytes([host.state.value, build_members(state.hosts), sorted(adoptions)]))
+
+
+def members(state: State) -> tuple[Host, ...]:
+    """Hosts that are told anything at all."""
+    return tuple(host for host in state.hosts if host.state is not HostState.REVOKED)

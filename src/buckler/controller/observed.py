@@ -1,0 +1,97 @@
+"""What a host reports of its domains, laid beside what is registered. A host is believed for itself only."""
+
+from __future__ import annotations
+
+import msgspec
+
+from buckler.controller.parts import Parts
+from buckler.controller.passports import is_passport_of, trusted_issuers
+from buckler.controller.pool_state import attributes_now, document_of, merge_attributes
+from buckler.model.agentapi import Observation, ObservedDomain
+from buckler.model.domain import DomainState
+from buckler.model.ids import VmId
+from buckler.model.pool import Host
+from buckler.policy.language import Kind, VmSpec
+from buckler.ports.store import Unit
+from buckler.trust.statement import KeySet
+
+HOST = "host"
+STATE = "state"
+PASSPORT = "passport"
+
+_INACTIVE = frozenset({DomainState.SHUTOFF.value, DomainState.CRASHED.value})
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """A domain as one host sees it."""
+
+    host: Host
+    domain: ObservedDomain
+    at: float
+
+
+def note_observation(parts: Parts, unit: Unit, host: Host, observation: Observation) -> bool:
+    """Store a host's report and what it changes of VMs; say whether adoptions may have changed."""
+    before = unit.observations.all().get(host.id)
+    unit.observations.put(host.id, observation)
+    uuids = _vms_by_uuid(unit)
+    keys = trusted_issuers(parts, unit)
+    for domain in observation.domains:
+        vm = uuids.get(domain.uuid)
+        if vm is not None:
+            _note_domain(parts, unit, host, vm, domain, keys)
+    _note_absent(parts, unit, host, uuids, observation)
+    return before is None or _passports(before) != _passports(observation)
+
+
+def sights(unit: Unit) -> dict[str, tuple[Sight, ...]]:
+    """All observed domains by uuid; those that run come first."""
+    hosts = {record.host.id: record.host for record in unit.hosts.all()}
+    found: dict[str, list[Sight]] = {}
+    for host, observation in unit.observations.all().items():
+        for domain in observation.domains:
+            if host in hosts:
+                found.setdefault(domain.uuid, []).append(Sight(hosts[host], domain, observation.at))
+    return {uuid: tuple(sorted(each, key=_order)) for uuid, each in found.items()}
+
+
+def is_active(domain: ObservedDomain) -> bool:
+    """Say whether the domain occupies its host now."""
+    return domain.state not in _INACTIVE
+
+
+def _order(sight: Sight) -> tuple[bool, float]:
+    return not is_active(sight.domain), -sight.at
+
+
+def _note_domain(parts: Parts, unit: Unit, host: Host, vm: VmId, domain: ObservedDomain, keys: KeySet) -> None:
+    now = attributes_now(unit, vm)
+    if not is_active(domain) and now.get(HOST, host.name) != host.name:
+        return
+    changes = {HOST: host.name, STATE: domain.state}
+    if domain.passport and is_passport_of(domain.passport, vm, domain.uuid, keys):
+        changes[PASSPORT] = "valid"
+    merge_attributes(unit, vm, changes, parts.clock())
+
+
+def _note_absent(parts: Parts, unit: Unit, host: Host, uuids: dict[str, VmId], observation: Observation) -> None:
+    """A VM that its host no longer has is nowhere until another host reports it."""
+    present = {domain.uuid for domain in observation.domains}
+    for uuid, vm in uuids.items():
+        if uuid not in present and attributes_now(unit, vm).get(HOST) == host.name:
+            merge_attributes(unit, vm, {HOST: "", STATE: ""}, parts.clock())
+
+
+def _vms_by_uuid(unit: Unit) -> dict[str, VmId]:
+    records = {(vm.tenant, vm.name): vm.id for vm in unit.vms.all()}
+    found = {}
+    for stored in unit.documents.all():
+        if stored.key.kind == Kind.VM.value:
+            spec = document_of(stored).spec
+            if isinstance(spec, VmSpec):
+                found[spec.uuid] = records[stored.key.tenant, stored.key.name]
+    return found
+
+
+def _passports(observation: Observation) -> frozenset[tuple[str, str]]:
+    return frozenset((domain.uuid, domain.passport) for domain in observation.domains)

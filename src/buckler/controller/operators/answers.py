@@ -1,0 +1,156 @@
+"""Answers about the pool: explain, reach, flows, tasks, status, unprotected, rogues, ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+from litestar import get
+from litestar.handlers import BaseRouteHandler
+from litestar.params import Parameter
+from litestar.response import Stream
+
+from buckler.controller.numbering import lend_numbers, read_numbers
+from buckler.controller.operators.views import list_rogues, task_view
+from buckler.controller.parts import Parts
+from buckler.controller.pool_state import load_state
+from buckler.controller.problems import Refused
+from buckler.model.operatorapi import (
+    PREFIX,
+    Explanation,
+    FlowItem,
+    LedgerKeys,
+    LedgerPage,
+    Reach,
+    Rogue,
+    TaskView,
+)
+from buckler.policy.explain import UnknownEnd, explain
+from buckler.policy.reach import WORLD, reach_pairs, vm_names
+from buckler.ports.journal import FlowQuery, StoredFlow
+from buckler.ports.store import Unit
+from buckler.trust.statement import key_text
+
+_PAGE = 10_000
+_FOLLOW_PERIOD = 0.5
+_HEARTBEATS = 10
+
+
+def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
+    """Everything that only reads."""
+
+    @get(PREFIX + "/explain", sync_to_thread=True)
+    def explain_path(
+        to: str,
+        origin: str = Parameter(query="from"),
+        protocol: str = "TCP",
+        port: int = Parameter(query="port", ge=0, le=65535, default=0),
+        tenant: str = "",
+    ) -> Explanation:
+        with parts.store.read() as unit:
+            state = load_state(unit)
+        known = {vm.name for vm in state.pool.vms if vm.tenant == tenant}
+        names = [f"{tenant}/{each}" if each in known else each for each in (origin, to)]
+        try:
+            found = explain(state.pool, state.documents, names[0], names[1], protocol, port)
+        except UnknownEnd as error:
+            raise Refused(404, "no such end", str(error)) from error
+        return msgspec.structs.replace(found, origin=origin, to=to)
+
+    @get(PREFIX + "/reach", sync_to_thread=True)
+    def reach(tenant: str = "") -> Reach:
+        with parts.store.read() as unit:
+            state, revision = load_state(unit), unit.revisions.current()
+            numbers = lend_numbers(read_numbers(unit), state.pool, state.documents)
+        names = vm_names(state.pool)
+        mine = tuple(sorted(names[vm.id] for vm in state.pool.vms if tenant in {"", vm.tenant}))
+        pairs = reach_pairs(state.pool, state.documents, numbers, tenant=tenant)
+        return Reach(revision=revision, vms=(*mine, WORLD) if WORLD not in mine else mine, pairs=pairs)
+
+    @get(PREFIX + "/flows", sync_to_thread=False)
+    def flows(
+        verdict: str = "",
+        origin: str = Parameter(query="from", default=""),
+        to: str = "",
+        after: int = Parameter(query="after", ge=0, default=0),
+        limit: int = Parameter(query="limit", ge=0, default=0),
+        follow: bool = False,
+    ) -> Stream:
+        query = FlowQuery(verdict, origin, to, after, min(limit or 100, _PAGE))
+        lines = _followed(parts, query) if follow else _found(parts, query)
+        return Stream(lines, media_type="application/x-ndjson" if follow else "application/json")
+
+    @get(PREFIX + "/tasks", sync_to_thread=True)
+    def list_tasks() -> list[TaskView]:
+        with parts.store.read() as unit:
+            return list(_tasks(unit).values())
+
+    @get(PREFIX + "/tasks/{task:str}", sync_to_thread=True)
+    def show_task(task: str) -> TaskView:
+        with parts.store.read() as unit:
+            found = _tasks(unit).get(task)
+        if found is None:
+            raise Refused(404, "no such task")
+        return found
+
+    @get(PREFIX + "/rogues", sync_to_thread=True)
+    def rogues() -> list[Rogue]:
+        with parts.store.read() as unit:
+            return list(list_rogues(unit, load_state(unit)))
+
+    @get(PREFIX + "/ledger/entries", sync_to_thread=True)
+    def ledger_entries(
+        after: int = Parameter(query="after", ge=0, default=0),
+        limit: int = Parameter(query="limit", ge=0, default=0),
+    ) -> LedgerPage:
+        with parts.store.read() as unit:
+            entries = unit.ledger.statements(after, min(limit or 1000, _PAGE))
+            return LedgerPage(first=after + 1, size=unit.ledger.head().sequence, entries=entries)
+
+    @get(PREFIX + "/ledger/keys", sync_to_thread=True)
+    def ledger_keys() -> LedgerKeys:
+        with parts.store.read() as unit:
+            return LedgerKeys(
+                pool=parts.settings.pool,
+                root_key=key_text(parts.keys.root.public_key()),
+                issuers=tuple(record.statement for record in unit.keys.issuers()),
+                hosts={record.host.id: record.host.public_key for record in unit.hosts.all()},
+            )
+
+    return [explain_path, reach, flows, list_tasks, show_task, rogues, ledger_entries, ledger_keys]
+
+
+def _tasks(unit: Unit) -> dict[str, TaskView]:
+    names = {record.host.id: record.host.name for record in unit.hosts.all()}
+    return {record.task.id: task_view(record, names) for record in unit.tasks.all()}
+
+
+async def _found(parts: Parts, query: FlowQuery) -> AsyncIterator[bytes]:
+    yield msgspec.json.encode([_item(each) for each in await asyncio.to_thread(_find, parts, query)])
+
+
+async def _followed(parts: Parts, query: FlowQuery) -> AsyncIterator[bytes]:
+    quiet = 0
+    while True:
+        found = await asyncio.to_thread(_find, parts, query)
+        for each in found:
+            yield msgspec.json.encode(_item(each)) + b"\n"
+        if found:
+            query = FlowQuery(query.verdict, query.origin, query.to, found[-1].cursor, _PAGE)
+        elif query.after == 0:
+            query = FlowQuery(query.verdict, query.origin, query.to, 0, _PAGE)
+        quiet = 0 if found else quiet + 1
+        if quiet == _HEARTBEATS:
+            yield b"\n"
+            quiet = 0
+        await asyncio.sleep(_FOLLOW_PERIOD)
+
+
+def _find(parts: Parts, query: FlowQuery) -> tuple[StoredFlow, ...]:
+    with parts.store.read() as unit:
+        return unit.flows.find(query)
+
+
+def _item(stored: StoredFlow) -> FlowItem:
+    return FlowItem(cursor=stored.cursor, flow=stored.flow, shed=stored.shed)

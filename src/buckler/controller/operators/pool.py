@@ -1,0 +1,83 @@
+"""The pool as a whole: status, who is unprotected, metrics."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from litestar import Response, get
+from litestar.handlers import BaseRouteHandler
+
+from buckler.controller.metrics import render_metrics
+from buckler.controller.observed import HOST, STATE, is_active, sights
+from buckler.controller.operators.views import host_view, list_rogues
+from buckler.controller.parts import Parts
+from buckler.controller.pool_state import State, load_state
+from buckler.controller.rollout_state import read_rollout
+from buckler.controller.waiting import who_waits
+from buckler.model.operatorapi import PREFIX, PoolStatus, Rollout, Unprotected
+from buckler.model.pool import ShieldMode
+from buckler.policy.language import Kind
+from buckler.ports.store import Unit
+
+
+def pool_routes(parts: Parts) -> list[BaseRouteHandler]:
+    """Status and what belongs to it."""
+
+    @get(PREFIX + "/status", sync_to_thread=True)
+    def status() -> PoolStatus:
+        with parts.store.read() as unit:
+            return pool_status(parts, unit)
+
+    @get(PREFIX + "/unprotected", sync_to_thread=True)
+    def unprotected() -> list[Unprotected]:
+        with parts.store.read() as unit:
+            return list_unprotected(unit, load_state(unit))
+
+    @get(PREFIX + "/metrics", sync_to_thread=True)
+    def metrics() -> Response[bytes]:
+        with parts.store.read() as unit:
+            text = render_metrics(pool_status(parts, unit))
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return [status, unprotected, metrics]
+
+
+def pool_status(parts: Parts, unit: Unit) -> PoolStatus:
+    """Tell how the pool is."""
+    state, rollout = load_state(unit), read_rollout(unit)
+    waiting = who_waits(parts, unit)
+    under_way = None
+    if waiting or not rollout.is_done:
+        under_way = Rollout(revision=rollout.source, stage=rollout.current_stage().value, waiting=waiting)
+    return PoolStatus(
+        pool=parts.settings.pool,
+        revision=unit.revisions.current(),
+        version=version("buckler"),
+        at=parts.clock(),
+        hosts=tuple(host_view(parts, unit, record, state) for record in unit.hosts.all()),
+        rollout=under_way,
+        vms=len(state.registered),
+        policies=sum(document.kind in {Kind.POLICY, Kind.FLOW} for document in state.documents),
+        rogues=len(list_rogues(unit, state)),
+        unprotected=len(list_unprotected(unit, state)),
+        ledger_entries=unit.ledger.head().sequence,
+    )
+
+
+def list_unprotected(unit: Unit, state: State) -> list[Unprotected]:
+    """VMs that only observe, and those that run with an interface that is not admitted (which is closed)."""
+    seen, found = sights(unit), []
+    for each in state.registered:
+        vm, host = each.vm, each.attributes.get(HOST, "")
+        if vm.mode is ShieldMode.OBSERVE:
+            found.append(Unprotected(vm.name, vm.tenant, host, "its shield observes: what policy denies passes"))
+        if not each.attributes.get(STATE):
+            continue
+        for sight in seen.get(vm.uuid, ()):
+            if sight.host.name != host or not is_active(sight.domain):
+                continue
+            for card in sight.domain.interfaces:
+                if not card.admitted:
+                    reason = f"interface {card.mac} is closed: {card.reason or 'not admitted yet'}"
+                    found.append(Unprotected(vm.name, vm.tenant, host, reason))
+    return found

@@ -1,0 +1,164 @@
+"""Rows as the API shows them. Reads what it is given; decides nothing."""
+
+from __future__ import annotations
+
+import msgspec
+
+from buckler.controller.changes import etag_of
+from buckler.controller.numbering import read_numbers
+from buckler.controller.observed import HOST, PASSPORT, STATE, Sight, is_active, sights
+from buckler.controller.parts import Parts
+from buckler.controller.pool_state import QUARANTINE, Registered, State, load_state
+from buckler.model.agentapi import Acknowledgement, ObservedInterface
+from buckler.model.ids import HostId
+from buckler.model.operatorapi import HostView, InterfaceView, PolicyName, Rogue, TaskView, VmView
+from buckler.model.pool import HostState
+from buckler.policy.language import Document, VmSpec
+from buckler.policy.pool import Station, identity_key, names_are_selected, stations
+from buckler.policy.rules import Rule, list_rules
+from buckler.ports.roster import HostRecord, TaskRecord
+from buckler.ports.store import Unit
+
+
+class Scene(msgspec.Struct, frozen=True):
+    """What several views are made from, read once."""
+
+    state: State
+    stations: tuple[Station, ...]
+    rules: tuple[Rule, ...]
+    seen: dict[str, tuple[Sight, ...]]
+    identities: dict[str, int]
+    documents: dict[str, Document]
+
+
+def load_scene(unit: Unit) -> Scene:
+    """Read everything that VM views need."""
+    state = load_state(unit)
+    return Scene(
+        state=state,
+        stations=stations(state.pool, with_names=names_are_selected(state.documents)),
+        rules=list_rules(state.documents),
+        seen=sights(unit),
+        identities=dict(read_numbers(unit).identities),
+        documents={document.key: document for document in state.documents},
+    )
+
+
+def vm_view(scene: Scene, each: Registered) -> VmView:
+    """Show one VM."""
+    key = f"VM/{each.vm.tenant}/{each.vm.name}"
+    spec = scene.documents[key].spec
+    seen = scene.seen.get(each.vm.uuid, ())
+    mine = tuple(station for station in scene.stations if station.vm.id == each.vm.id)
+    return VmView(
+        id=each.vm.id,
+        number=each.vm.number,
+        name=each.vm.name,
+        tenant=each.vm.tenant,
+        uuid=each.vm.uuid,
+        labels=dict(scene.documents[key].labels),
+        mode=each.vm.mode,
+        quarantined=QUARANTINE in each.attributes,
+        host=each.attributes.get(HOST, ""),
+        state=each.attributes.get(STATE, "unknown"),
+        has_passport=PASSPORT in each.attributes,
+        interfaces=tuple(_interface(scene, each, card.mac, mine, seen) for card in each.vm.interfaces),
+        policies=_policies(scene, mine),
+        owner=spec.owner if isinstance(spec, VmSpec) else "",
+        purpose=spec.purpose if isinstance(spec, VmSpec) else "",
+        etag=etag_of(scene.state.stored[key]),
+    )
+
+
+def host_view(parts: Parts, unit: Unit, record: HostRecord, state: State) -> HostView:
+    """Show one host."""
+    host = record.host
+    ack = unit.acks.all().get(host.id, Acknowledgement(0, 0))  # type: ignore[arg-type]  # no revision yet
+    manifest = unit.manifests.latest(host.id)
+    observation = unit.observations.all().get(host.id)
+    known = {each.vm.uuid for each in state.registered}
+    rogues = [domain for domain in observation.domains if domain.uuid not in known] if observation else []
+    problems = (*ack.problems, *(observation.problems if observation else ()))
+    return HostView(
+        id=host.id,
+        name=host.name,
+        state=host.state,
+        fabric=host.fabric,
+        addresses=host.addresses,
+        migrate_uri=host.migrate_uri,
+        connected=parts.presence.is_connected(host.id),
+        seen_at=record.seen_at,
+        wanted=manifest.revision if manifest and host.state is not HostState.REVOKED else 0,
+        enforced=ack.revision,
+        stage=manifest.stage if manifest else "",
+        vms=tuple(sorted(each.vm.name for each in state.registered if each.attributes.get(HOST) == host.name)),
+        rogues=len(rogues),
+        problems=tuple(dict.fromkeys(problems)),
+    )
+
+
+def task_view(record: TaskRecord, names: dict[HostId, str]) -> TaskView:
+    """Show one task."""
+    return TaskView(
+        id=record.task.id,
+        kind=record.task.kind.value,
+        vm=record.vm_name,
+        source=names.get(record.task.host, record.task.host),
+        destination=names.get(record.task.destination, record.task.destination),
+        state=record.state,
+        message=record.message,
+        created_at=record.created_at,
+        updated_at=record.updated_at,
+    )
+
+
+def list_rogues(unit: Unit, state: State) -> tuple[Rogue, ...]:
+    """Every observed domain that nobody registered."""
+    known = {each.vm.uuid for each in state.registered}
+    found = []
+    for uuid, seen in sorted(sights(unit).items()):
+        if uuid in known:
+            continue
+        for sight in seen:
+            if sight.host.state is not HostState.REVOKED:
+                cards = sight.domain.interfaces
+                macs, bridges = tuple(card.mac for card in cards), tuple(card.bridge for card in cards if card.bridge)
+                rogue = Rogue(uuid, sight.domain.name, sight.host.name, sight.domain.state, macs, bridges, sight.at)
+                found.append(rogue)
+    return tuple(found)
+
+
+def _interface(
+    scene: Scene, each: Registered, mac: str, mine: tuple[Station, ...], seen: tuple[Sight, ...]
+) -> InterfaceView:
+    card = next(card for card in each.vm.interfaces if card.mac == mac)
+    station = next((station for station in mine if station.interface.mac == mac), None)
+    observed = _observed(each, mac, seen)
+    return InterfaceView(
+        mac=mac,
+        network=card.network,
+        addresses=station.addresses if station else card.addresses,
+        labels=dict(station.labels) if station else dict(card.labels),
+        identity=scene.identities.get(identity_key(station.labels), 0) if station else 0,
+        device=observed.device if observed else "",
+        bridge=observed.bridge if observed else "",
+        admitted=observed.admitted if observed else False,
+        reason=observed.reason if observed else "",
+    )
+
+
+def _observed(each: Registered, mac: str, seen: tuple[Sight, ...]) -> ObservedInterface | None:
+    for sight in seen:
+        if sight.host.name == each.attributes.get(HOST) and is_active(sight.domain):
+            return next((card for card in sight.domain.interfaces if card.mac.lower() == mac.lower()), None)
+    return None
+
+
+def _policies(scene: Scene, mine: tuple[Station, ...]) -> tuple[PolicyName, ...]:
+    names: dict[str, PolicyName] = {}
+    for rule in scene.rules:
+        if any(rule.subject.matches(station.labels) for station in mine):
+            kind, tenant, _ = rule.document.split("/", 2)
+            if not rule.policy.startswith("buckler:"):
+                names.setdefault(rule.document, PolicyName(kind, rule.policy, tenant, rule.tier.value))
+    return tuple(names.values())

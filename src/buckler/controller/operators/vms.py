@@ -1,0 +1,121 @@
+"""VMs over the API: look, adopt, quarantine, release, migrate, history."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from litestar import get, post
+from litestar.handlers import BaseRouteHandler
+
+from buckler.controller.adopting import document_of_rogue
+from buckler.controller.changes import Wanted, apply_documents
+from buckler.controller.moving import order_move
+from buckler.controller.observed import HOST
+from buckler.controller.operators.callers import AnyRequest, actor_of, find_host, find_vm
+from buckler.controller.operators.selecting import parse_selector
+from buckler.controller.operators.views import load_scene, task_view, vm_view
+from buckler.controller.parts import Parts
+from buckler.controller.passports import claims_of, passport_of
+from buckler.controller.pool_state import QUARANTINE, load_state, merge_attributes
+from buckler.controller.problems import Refused
+from buckler.controller.reading import history_of
+from buckler.controller.registry import Author
+from buckler.model.event import Event, EventKind
+from buckler.model.operatorapi import (
+    PREFIX,
+    AdoptRequest,
+    HistoryEntry,
+    MigrateRequest,
+    PassportView,
+    QuarantineRequest,
+    TaskView,
+    VmView,
+)
+
+_ONE = PREFIX + "/vms/{name:str}"
+
+
+def vm_routes(parts: Parts) -> list[BaseRouteHandler]:
+    """Everything about VMs."""
+
+    @get(PREFIX + "/vms", sync_to_thread=True)
+    def list_vms(tenant: str = "", selector: str = "") -> list[VmView]:
+        chosen = parse_selector(selector)
+        with parts.store.read() as unit:
+            scene = load_scene(unit)
+        found = [each for each in scene.state.registered if each.vm.tenant in {tenant or each.vm.tenant}]
+        return [vm_view(scene, each) for each in found if chosen.matches(each.vm.labels)]
+
+    @get(_ONE, sync_to_thread=True)
+    def show_vm(name: str, tenant: str = "") -> VmView:
+        return _view(parts, name, tenant)
+
+    @get(_ONE + "/passport", sync_to_thread=True)
+    def show_passport(name: str, tenant: str = "") -> PassportView:
+        with parts.store.read() as unit:
+            vm = find_vm(load_state(unit), name, tenant).vm
+        return PassportView(passport_of(parts, vm), msgspec.to_builtins(claims_of(parts, vm)))
+
+    @get(_ONE + "/history", sync_to_thread=True)
+    def history(name: str, tenant: str = "", limit: int = 0) -> list[HistoryEntry]:
+        with parts.store.read() as unit:
+            return history_of(parts, unit, name, tenant, limit)
+
+    @post(PREFIX + "/vms/adopt", status_code=200)
+    async def adopt(request: AnyRequest, data: AdoptRequest) -> VmView:
+        with parts.store.read() as unit:
+            document = document_of_rogue(unit, data)
+        wanted = Wanted(documents=(document,), dry_run=data.dry_run)
+        await apply_documents(parts, wanted, Author(actor_of(request), "adopted", EventKind.VM_ADOPTED))
+        if data.dry_run:
+            return VmView("", 0, data.name, data.tenant, data.uuid, data.labels, data.mode)
+        return await asyncio.to_thread(_view, parts, data.name, data.tenant)
+
+    @post(_ONE + "/quarantine", status_code=200, sync_to_thread=True)
+    def quarantine(request: AnyRequest, name: str, data: QuarantineRequest, tenant: str = "") -> VmView:
+        if not data.reason.strip():
+            raise Refused(400, "a quarantine needs a reason")
+        return set_quarantine(parts, (name, tenant), data, actor_of(request), on=True)
+
+    @post(_ONE + "/release", status_code=200, sync_to_thread=True)
+    def release(request: AnyRequest, name: str, data: QuarantineRequest, tenant: str = "") -> VmView:
+        return set_quarantine(parts, (name, tenant), data, actor_of(request), on=False)
+
+    @post(_ONE + "/migrate", status_code=200, sync_to_thread=True)
+    def migrate(request: AnyRequest, name: str, data: MigrateRequest, tenant: str = "") -> TaskView:
+        with parts.store.write() as unit:
+            vm = find_vm(load_state(unit), name, tenant)
+            if not vm.attributes.get(HOST):
+                raise Refused(409, f"{name} cannot move", "no host reports it")
+            source, destination = find_host(unit, vm.attributes[HOST]).host, find_host(unit, data.host).host
+            record = order_move(parts, unit, vm, source, destination, actor_of(request), dry_run=data.dry_run)
+            names = {each.host.id: each.host.name for each in unit.hosts.all()}
+        parts.news.ring()
+        return task_view(record, names)
+
+    return [list_vms, show_vm, show_passport, history, adopt, quarantine, release, migrate]
+
+
+def set_quarantine(parts: Parts, vm: tuple[str, str], request: QuarantineRequest, actor: str, *, on: bool) -> VmView:
+    """Put a VM into quarantine or take it out, with the reason in the ledger. Twice is once."""
+    name, tenant = vm
+    with parts.store.read() if request.dry_run else parts.store.write() as unit:
+        found = find_vm(load_state(unit), name, tenant)
+        if on is not (QUARANTINE in found.attributes) and not request.dry_run:
+            now = parts.clock()
+            merge_attributes(unit, found.vm.id, {QUARANTINE: request.reason.strip() if on else ""}, now)
+            unit.revisions.allocate("quarantine" if on else "release", actor, now)
+            kind = EventKind.VM_QUARANTINED if on else EventKind.VM_RELEASED
+            event = Event(kind, now, vm=found.vm.id, tenant=found.vm.tenant, actor=actor, cause=request.reason)
+            parts.record(unit, event)
+    if request.dry_run:
+        return msgspec.structs.replace(_view(parts, name, tenant), quarantined=on)
+    parts.work.ring()
+    return _view(parts, found.vm.id, "")
+
+
+def _view(parts: Parts, name: str, tenant: str) -> VmView:
+    with parts.store.read() as unit:
+        scene = load_scene(unit)
+    return vm_view(scene, find_vm(scene.state, name, tenant))

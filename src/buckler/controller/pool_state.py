@@ -1,0 +1,129 @@
+"""The store's rows as the values that policy works on. Reads only; owns no decision."""
+
+from __future__ import annotations
+
+import msgspec
+
+from buckler.model.ids import VmId, VmNumber, Zone
+from buckler.model.pool import Host, HostState, Network, Vm
+from buckler.policy.language import Document, Kind, VmSpec, document_from_dict, document_to_dict, origin_to_dict
+from buckler.policy.pool import Pool, network_from_document, vm_from_document
+from buckler.ports.records import DocumentKey, NumberSpace, StoredDocument, VmRecord
+from buckler.ports.store import Unit
+
+QUARANTINE = "quarantine"
+"""The VM attribute that holds the reason of a quarantine in force."""
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """A VM as registered: identity, pool value, and what is true of it now by attribute name."""
+
+    record: VmRecord
+    vm: Vm
+    attributes: dict[str, str]
+
+
+class State(msgspec.Struct, frozen=True):
+    """One snapshot of what is declared."""
+
+    stored: dict[str, StoredDocument]
+    documents: tuple[Document, ...]
+    registered: tuple[Registered, ...]
+    pool: Pool
+    hosts: tuple[Host, ...]
+    """All that ever joined, the revoked ones too."""
+
+    def by_uuid(self, uuid: str) -> Registered | None:
+        """Find a VM by libvirt's uuid."""
+        return next((each for each in self.registered if each.vm.uuid == uuid), None)
+
+
+def key_of(document: Document) -> DocumentKey:
+    """Name a document as the store does."""
+    return DocumentKey(document.kind.value, document.tenant, document.name)
+
+
+def content_of(document: Document) -> str:
+    """Write a document for the store, its origin beside it."""
+    content = {"document": document_to_dict(document), "origin": origin_to_dict(document)}
+    return msgspec.json.encode(content).decode()
+
+
+def document_of(stored: StoredDocument) -> Document:
+    """Read what ``content_of`` wrote."""
+    content = msgspec.json.decode(stored.content)
+    return document_from_dict(content["document"], content["origin"])
+
+
+def load_documents(unit: Unit) -> dict[str, tuple[StoredDocument, Document]]:
+    """All documents in force by their policy key."""
+    pairs = [(stored, document_of(stored)) for stored in unit.documents.all()]
+    return {document.key: (stored, document) for stored, document in pairs}
+
+
+def load_state(unit: Unit) -> State:
+    """Read everything that resolving and compiling need."""
+    pairs = load_documents(unit)
+    documents = tuple(document for _, document in pairs.values())
+    registered = _registered(unit, documents)
+    zones = unit.numbers.table(NumberSpace.ZONE)
+    networks: list[Network] = []
+    for document in documents:
+        if document.kind is Kind.NETWORK:
+            networks.append(network_from_document(document, Zone(zones[zone_name(document)])))
+    hosts = tuple(record.host for record in unit.hosts.all())
+    return State(
+        stored={key: stored for key, (stored, _) in pairs.items()},
+        documents=documents,
+        registered=registered,
+        pool=Pool(networks=tuple(networks), vms=tuple(each.vm for each in registered), hosts=members_among(unit)),
+        hosts=hosts,
+    )
+
+
+def members_among(unit: Unit) -> tuple[Host, ...]:
+    """Hosts that are not revoked."""
+    hosts = (record.host for record in unit.hosts.all())
+    return tuple(host for host in hosts if host.state is not HostState.REVOKED)
+
+
+def zone_name(network: Document) -> str:
+    """Name a zone: a network that another tenant makes under an old name is another zone."""
+    return f"{network.tenant}/{network.name}"
+
+
+def attributes_now(unit: Unit, vm: VmId) -> dict[str, str]:
+    """What is true of a VM now."""
+    return {item.name: item.value for item in unit.vms.attributes(vm) if not item.valid_to}
+
+
+def merge_attributes(unit: Unit, vm: VmId, changes: dict[str, str], at: float) -> bool:
+    """Make ``changes`` true of a VM, empty ones untrue; say whether anything changed."""
+    now = attributes_now(unit, vm)
+    after = {name: value for name, value in {**now, **changes}.items() if value}
+    if after != now:
+        unit.vms.set_attributes(vm, after, at)
+    return after != now
+
+
+def attributes_of(document: Document) -> dict[str, str]:
+    """What a VM's document says, as attributes with validity."""
+    if not isinstance(document.spec, VmSpec):
+        return {}
+    macs = ",".join(card.mac for card in document.spec.interfaces)
+    labels = msgspec.json.encode(document.labels, order="sorted").decode() if document.labels else ""
+    return {"uuid": document.spec.uuid, "macs": macs, "labels": labels, "mode": document.spec.mode.value}
+
+
+def _registered(unit: Unit, documents: tuple[Document, ...]) -> tuple[Registered, ...]:
+    records = {(vm.tenant, vm.name): vm for vm in unit.vms.all()}
+    found = []
+    for document in documents:
+        if document.kind is not Kind.VM:
+            continue
+        record = records[document.tenant, document.name]
+        attributes = attributes_now(unit, record.id)
+        quarantined = QUARANTINE in attributes
+        vm = vm_from_document(document, record.id, VmNumber(record.number), quarantined=quarantined)
+        found.append(Registered(record=record, vm=vm, attributes=attributes))
+    return tuple(found)

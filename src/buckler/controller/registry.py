@@ -1,0 +1,141 @@
+"""Changes of documents, and of the VMs and zones that they declare, in one transaction. Decides nothing about policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from buckler.controller.parts import Parts
+from buckler.controller.pool_state import attributes_of, content_of, key_of, merge_attributes, zone_name
+from buckler.model.canonical import canonical_bytes, digest_of
+from buckler.model.event import Event, EventKind
+from buckler.model.ids import Revision, VmId, VmNumber
+from buckler.model.operatorapi import Action
+from buckler.policy.language import Document, Kind, document_to_dict, origin_to_dict
+from buckler.ports.records import NumberSpace, StoredDocument, VmRecord
+from buckler.ports.store import StoreFailed, Unit
+
+
+class Edit(msgspec.Struct, frozen=True):
+    """What becomes of one document. ``after`` None: it is deleted; ``before`` None: it is new."""
+
+    before: Document | None
+    after: Document | None
+    action: Action
+
+    @property
+    def document(self) -> Document:
+        """The one that names it."""
+        found = self.after or self.before
+        if found is None:
+            raise ValueError("an edit of nothing")
+        return found
+
+    @property
+    def needs_storing(self) -> bool:
+        """Whether anything is different, be it only the line that it was written on."""
+        return self.action is not Action.UNCHANGED or _origin(self.before) != _origin(self.after)
+
+
+class Author(msgspec.Struct, frozen=True):
+    """Who changes, and why. ``kind`` replaces the event of a VM's change (adoption, labelling)."""
+
+    actor: str
+    cause: str = ""
+    kind: EventKind | None = None
+
+
+def plan_edits(present: dict[str, Document], applied: Sequence[Document], deleted: Sequence[str]) -> tuple[Edit, ...]:
+    """Say what applying and deleting would change."""
+    edits = []
+    for document in applied:
+        before = present.get(document.key)
+        if before is None:
+            action = Action.CREATED
+        else:
+            same = document_to_dict(before) == document_to_dict(document)
+            action = Action.UNCHANGED if same else Action.CONFIGURED
+        edits.append(Edit(before, document, action))
+    edits += [Edit(present[key], None, Action.DELETED) for key in deleted if key in present]
+    return tuple(edits)
+
+
+def store_edits(parts: Parts, unit: Unit, edits: Sequence[Edit], author: Author) -> Revision:
+    """Write the edits under a new revision; 0 when there is nothing to write."""
+    needed = [edit for edit in edits if edit.needs_storing]
+    if not needed:
+        return Revision(0)
+    now = parts.clock()
+    revision = unit.revisions.allocate(author.cause or "apply", author.actor, now)
+    for edit in needed:
+        _store(parts, unit, edit, author, revision)
+    return revision
+
+
+def _store(parts: Parts, unit: Unit, edit: Edit, author: Author, revision: Revision) -> None:
+    now, key = parts.clock(), key_of(edit.document)
+    if edit.after is None:
+        unit.documents.delete(key, now)
+    else:
+        after = edit.after
+        unit.documents.put(StoredDocument(key, content_of(after), revision, after.file, after.line, now), now)
+    vm = ""
+    if edit.document.kind is Kind.VM:
+        vm = _store_vm(parts, unit, edit)
+    elif edit.document.kind is Kind.NETWORK and edit.after is not None:
+        _number_zone(unit, edit.after)
+    if edit.action is not Action.UNCHANGED:
+        parts.record(unit, _event(edit, author, revision, now, vm))
+
+
+def _store_vm(parts: Parts, unit: Unit, edit: Edit) -> VmId:
+    document, now = edit.document, parts.clock()
+    found = [vm for vm in unit.vms.all() if (vm.tenant, vm.name) == (document.tenant, document.name)]
+    if found:
+        record = found[0]
+    elif edit.after is not None:
+        vm = VmId(parts.new_id())
+        number = max(unit.numbers.table(NumberSpace.VM).values(), default=0) + 1
+        unit.numbers.add(NumberSpace.VM, {vm: number})
+        record = VmRecord(vm, VmNumber(number), document.tenant, document.name, now)
+        unit.vms.put(record)
+    else:
+        raise StoreFailed(f"{document.key} has no VM")
+    if edit.after is None:
+        unit.vms.set_attributes(record.id, {}, now)
+        unit.vms.put(msgspec.structs.replace(record, deleted_at=now))
+    else:
+        blank = {"uuid": "", "macs": "", "labels": "", "mode": ""}
+        merge_attributes(unit, record.id, blank | attributes_of(edit.after), now)
+    return record.id
+
+
+def _number_zone(unit: Unit, network: Document) -> None:
+    zones = unit.numbers.table(NumberSpace.ZONE)
+    if zone_name(network) not in zones:
+        unit.numbers.add(NumberSpace.ZONE, {zone_name(network): max(zones.values(), default=0) + 1})
+
+
+def _event(edit: Edit, author: Author, revision: Revision, at: float, vm: str) -> Event:
+    document = edit.document
+    detail = {"kind": document.kind.value, "name": document.name, "action": edit.action.value, "revision": revision}
+    if edit.after is not None:
+        detail["digest"] = digest_of(canonical_bytes(document_to_dict(edit.after)))
+        detail |= {"file": edit.after.file} if edit.after.file else {}
+    kind = author.kind if author.kind and vm else _kind(edit)
+    return Event(kind, at, vm=vm, tenant=document.tenant, actor=author.actor, cause=author.cause, detail=detail)
+
+
+def _kind(edit: Edit) -> EventKind:
+    match edit.document.kind:
+        case Kind.NETWORK:
+            return EventKind.NETWORK_CHANGED
+        case Kind.VM:
+            kinds = {Action.CREATED: EventKind.VM_REGISTERED, Action.DELETED: EventKind.VM_DELETED}
+            return kinds.get(edit.action, EventKind.VM_CHANGED)
+    return EventKind.POLICY_CHANGED
+
+
+def _origin(document: Document | None) -> object:
+    return origin_to_dict(document) if document is not None else None

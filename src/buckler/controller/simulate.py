@@ -1,0 +1,59 @@
+"""What a change that is not made would do to the matrix. Allocates nothing."""
+
+from __future__ import annotations
+
+from buckler.controller.numbering import lend_numbers, read_numbers
+from buckler.controller.pool_state import QUARANTINE, attributes_now, members_among
+from buckler.model.ids import VmId, VmNumber, Zone
+from buckler.model.operatorapi import PortRange, ReachChange
+from buckler.model.pool import Network, Vm
+from buckler.policy.language import Document, Kind
+from buckler.policy.pool import Pool, network_from_document, vm_from_document
+from buckler.policy.reach import reach_pairs
+from buckler.ports.store import Unit
+
+Pair = tuple[str, str]
+
+
+def reach_changes(unit: Unit, before: tuple[Document, ...], after: tuple[Document, ...]) -> tuple[ReachChange, ...]:
+    """Compare the matrices of two sets of documents."""
+    old, new = _matrix(unit, before), _matrix(unit, after)
+    return tuple(
+        ReachChange(pair[0], pair[1], old.get(pair, ()), new.get(pair, ()))
+        for pair in sorted(old.keys() | new.keys())
+        if old.get(pair, ()) != new.get(pair, ())
+    )
+
+
+def imagined_pool(unit: Unit, documents: tuple[Document, ...]) -> Pool:
+    """The pool as it would be with these documents; what is not registered yet gets names in place of ids."""
+    records = {(vm.tenant, vm.name): vm for vm in unit.vms.all()}
+    networks: list[Network] = []
+    vms: list[Vm] = []
+    for document in documents:
+        if document.kind is Kind.NETWORK:
+            networks.append(network_from_document(document, Zone(len(networks) + 1)))
+        if document.kind is Kind.VM:
+            record = records.get((document.tenant, document.name))
+            vm = record.id if record else VmId(document.key)
+            quarantined = record is not None and QUARANTINE in attributes_now(unit, record.id)
+            vms.append(vm_from_document(document, vm, VmNumber(len(vms) + 1), quarantined=quarantined))
+    return Pool(networks=tuple(networks), vms=tuple(vms), hosts=members_among(unit))
+
+
+def words_of(ranges: tuple[PortRange, ...]) -> tuple[str, ...]:
+    """Write ranges as people read them: ``TCP 443``, ``UDP 1000-2000``, ``ICMP``."""
+    return tuple(_words(each) for each in ranges)
+
+
+def _matrix(unit: Unit, documents: tuple[Document, ...]) -> dict[Pair, tuple[str, ...]]:
+    pool = imagined_pool(unit, documents)
+    numbers = lend_numbers(read_numbers(unit), pool, documents)
+    return {(pair.origin, pair.to): words_of(pair.allowed) for pair in reach_pairs(pool, documents, numbers)}
+
+
+def _words(each: PortRange) -> str:
+    if (each.port, each.end_port) == (0, 65535):
+        return each.protocol
+    ports = str(each.port) if each.port == each.end_port else f"{each.port}-{each.end_port}"
+    return f"{each.protocol} {ports}"
