@@ -1,0 +1,1 @@
+"""The guard in nftables behind ports/guard. Decides nothing about policy."""
