@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import msgspec
+
 from buckler.drivers.ebpf import layout, libbpf
 from buckler.drivers.ebpf.attach import TAP_HOOKS
 from buckler.drivers.ebpf.bpffs import digest_of_pin
@@ -165,6 +167,8 @@ class EbpfShield:
             raise ShieldFailed(f"tap {tap.ifindex}: program {tap.program} was not put before")
         addresses = [layout.pack_address(address) for address in tap.addresses]
         current = self._indexes().get(tap.ifindex)
+        if current is not None and self._taps().get(tap.ifindex) == _normalise(tap):
+            return
         if current is not None and not self._is_same_vm(current, tap):
             self._delete_tap(tap.ifindex)
             current = None
@@ -298,6 +302,12 @@ class EbpfShield:
             return None
         finally:
             table.close()
+
+
+def _normalise(tap: Tap) -> Tap:
+    """Write a tap as it reads back."""
+    addresses = {layout.unpack_address(layout.pack_address(address)) for address in tap.addresses}
+    return msgspec.structs.replace(tap, mac=tap.mac.lower(), addresses=tuple(sorted(addresses)))
 
 
 def _digest_of_table(table: Table) -> Digest:

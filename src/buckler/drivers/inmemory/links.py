@@ -1,8 +1,7 @@
-"""ports/links.py in memory: interfaces are added and taken by the caller. Carries no frame."""
+"""ports/links in memory: interfaces that a test puts and takes."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import msgspec
@@ -11,50 +10,42 @@ from buckler.ports.links import Link, LinksFailed
 
 
 class InMemoryLinks:
-    """Every change is told to whoever watches."""
+    """Tells watchers at once, in the thread that changes something."""
 
-    def __init__(self, addresses: tuple[str, ...] = ()) -> None:
-        self._links: dict[int, Link] = {}
+    def __init__(self, links: dict[int, Link] | None = None, addresses: tuple[str, ...] = ()) -> None:
+        self._links = dict(links or {})
         self._addresses = addresses
-        self._watches: list[Callable[[], None]] = []
-        self._lock = threading.RLock()
+        self._watchers: list[Callable[[], None]] = []
 
     def links(self) -> dict[int, Link]:
-        with self._lock:
-            return dict(self._links)
+        """See the port."""
+        return dict(self._links)
 
     def host_addresses(self) -> tuple[str, ...]:
+        """See the port."""
         return self._addresses
 
     def set_learning(self, ifindex: int, *, learning: bool) -> None:
-        with self._lock:
-            if ifindex not in self._links:
-                raise LinksFailed(f"no interface {ifindex}")
-            self._links[ifindex] = msgspec.structs.replace(self._links[ifindex], learning=learning)
-        self._tell()
+        """See the port."""
+        if ifindex not in self._links or not self._links[ifindex].bridge:
+            raise LinksFailed(f"interface {ifindex} is no port of a bridge")
+        self.put(msgspec.structs.replace(self._links[ifindex], learning=learning))
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
-        with self._lock:
-            self._watches.append(changed)
+        """See the port."""
+        self._watchers.append(changed)
+        return lambda: self._watchers.remove(changed)
 
-        def stop() -> None:
-            with self._lock:
-                self._watches = [watch for watch in self._watches if watch is not changed]
-
-        return stop
-
-    def add(self, link: Link) -> None:
-        """Make an interface appear, or change."""
-        with self._lock:
-            self._links[link.ifindex] = link
+    def put(self, link: Link) -> None:
+        """Make or change an interface."""
+        self._links[link.ifindex] = link
         self._tell()
 
-    def remove(self, ifindex: int) -> None:
-        """Make an interface vanish."""
-        with self._lock:
-            self._links.pop(ifindex, None)
+    def take(self, ifindex: int) -> None:
+        """Delete an interface."""
+        self._links.pop(ifindex, None)
         self._tell()
 
     def _tell(self) -> None:
-        for watch in list(self._watches):
-            watch()
+        for changed in list(self._watchers):
+            changed()

@@ -1,101 +1,122 @@
-"""ports/shield.py and ports/telemetry.py in memory: holds what a kernel would. Judges no packet."""
+"""The shield as dictionaries: ports/shield in memory, with a kernel's refusals. Judges no packets."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
-
-import msgspec
 
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.ids import Digest, VmNumber
 from buckler.model.program import Program
 from buckler.model.shield import Address, AddressKey, BridgePort, MacKey, Tap
 from buckler.ports.shield import ShieldFailed
-from buckler.ports.telemetry import PairCount, ReasonCount, Shed, ShieldEvent
 
 
 class InMemoryShield:
-    """``generation`` counts how often connections were to be judged again; ``seen`` is what ``events`` will give."""
+    """``interfaces`` are the indexes that exist; a tap whose interface is taken away reads back as gone."""
 
-    def __init__(self) -> None:
-        self._taps: dict[int, Tap] = {}
+    def __init__(self, interfaces: set[int]) -> None:
+        self.interfaces = interfaces
+        self.rejudged = 0
         self._programs: dict[Digest, Program] = {}
-        self._addresses: dict[AddressKey, Address] = {}
-        self._macs: dict[MacKey, VmNumber] = {}
-        self._ports: dict[int, BridgePort] = {}
-        self.generation = 0
-        self.seen: deque[ShieldEvent] = deque()
+        self._taps: dict[int, Tap] = {}
 
     def open(self) -> None:
-        """What is here stays."""
+        """See the port."""
 
     def taps(self) -> dict[int, Tap]:
-        return dict(self._taps)
+        """See the port."""
+        return {ifindex: tap for ifindex, tap in self._taps.items() if ifindex in self.interfaces}
 
     def put_tap(self, tap: Tap) -> None:
+        """See the port."""
         if tap.program not in self._programs:
             raise ShieldFailed(f"tap {tap.ifindex}: program {tap.program} was not put before")
-        addresses = tuple(sorted(set(tap.addresses)))
-        self._taps[tap.ifindex] = msgspec.structs.replace(tap, addresses=addresses, mac=tap.mac.lower())
+        if tap.ifindex not in self.interfaces:
+            raise ShieldFailed(f"cannot configure tap {tap.ifindex}: no such interface")
+        self._taps[tap.ifindex] = tap
 
     def delete_tap(self, ifindex: int) -> None:
+        """See the port."""
         self._taps.pop(ifindex, None)
 
     def programs(self) -> frozenset[Digest]:
+        """See the port."""
         return frozenset(self._programs)
 
     def put_program(self, digest: Digest, program: Program) -> None:
+        """See the port."""
         if digest_of(canonical_bytes(program)) != digest:
             raise ShieldFailed(f"the program is not what {digest} names")
         self._programs[digest] = program
 
     def delete_program(self, digest: Digest) -> None:
+        """See the port."""
         self._programs.pop(digest, None)
 
     def rejudge(self) -> None:
-        self.generation += 1
+        """See the port."""
+        self.rejudged += 1
+
+    def altered_programs(self) -> frozenset[Digest]:
+        """See the eBPF driver."""
+        return frozenset()
+
+    def prune(self) -> int:
+        """See the eBPF driver."""
+        return 0
+
+
+class InMemoryAddressBook:
+    """ports/shield.AddressBook."""
+
+    def __init__(self) -> None:
+        self._addresses: dict[AddressKey, Address] = {}
+        self._macs: dict[MacKey, VmNumber] = {}
 
     def addresses(self) -> dict[AddressKey, Address]:
+        """See the port."""
         return dict(self._addresses)
 
     def put_addresses(self, entries: Mapping[AddressKey, Address]) -> None:
+        """See the port."""
         self._addresses.update(entries)
 
     def delete_addresses(self, keys: frozenset[AddressKey]) -> None:
+        """See the port."""
         for key in keys:
             self._addresses.pop(key, None)
 
     def macs(self) -> dict[MacKey, VmNumber]:
+        """See the port."""
         return dict(self._macs)
 
     def put_macs(self, entries: Mapping[MacKey, VmNumber]) -> None:
+        """See the port."""
         self._macs.update(entries)
 
     def delete_macs(self, keys: frozenset[MacKey]) -> None:
+        """See the port."""
         for key in keys:
             self._macs.pop(key, None)
 
+
+class InMemoryPorts:
+    """ports/shield.Ports."""
+
+    def __init__(self, interfaces: set[int]) -> None:
+        self.interfaces = interfaces
+        self._ports: dict[int, BridgePort] = {}
+
     def bridge_ports(self) -> dict[int, BridgePort]:
-        return dict(self._ports)
+        """See the port."""
+        return {ifindex: port for ifindex, port in self._ports.items() if ifindex in self.interfaces}
 
     def put_bridge_port(self, port: BridgePort) -> None:
+        """See the port."""
+        if port.ifindex not in self.interfaces:
+            raise ShieldFailed(f"cannot configure bridge port {port.ifindex}: no such interface")
         self._ports[port.ifindex] = port
 
     def delete_bridge_port(self, ifindex: int) -> None:
+        """See the port."""
         self._ports.pop(ifindex, None)
-
-    def events(self, limit: int) -> list[ShieldEvent]:
-        return [self.seen.popleft() for _ in range(min(limit, len(self.seen)))]
-
-    def shed(self) -> Shed:
-        return Shed(0, 0)
-
-    def reasons(self, ifindex: int) -> dict[tuple[int, int], ReasonCount]:  # noqa: ARG002 - no packet was judged
-        return {}
-
-    def pairs(self) -> list[PairCount]:
-        return []
-
-    def connections(self, ifindex: int) -> tuple[int, int]:  # noqa: ARG002 - nor a connection made
-        return (0, 0)

@@ -1,0 +1,1 @@
+"""The kernel's interfaces over rtnetlink behind ports/links."""
