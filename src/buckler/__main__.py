@@ -47,7 +47,7 @@ HELP = """Shields for pools of virtual machines, outside the guest.
 Example:
   buckler apply -f examples/shop/      write down what may speak with what
   buckler reach                        see the matrix that follows
-  buckler explain web1 db1 5432        ask why one connection is refused
+  buckler explain web1 db 5432        ask why one connection is refused
 
 Exit codes: 0 done · 1 refused, or a difference found · 2 wrong usage · 3 no controller answered
 · 4 done, but not enforced or finished in time · 5 a verification failed.

@@ -45,7 +45,12 @@ def apply(context: click.Context, filenames: tuple[str, ...], dry_run: bool, wai
 def report(result: ApplyResult, output: str = "table", *, wait: float = 0) -> None:
     """Print the result of a change; ends the command when hosts are behind after ``wait`` seconds."""
     show_warnings(result.warnings)
-    show(result, output, lambda: "\n".join(result_lines(result)), lambda: map(change_name, result.changes))
+    show(
+        result,
+        output,
+        lambda: "\n".join(result_lines(result, waited=wait > 0)),
+        lambda: map(change_name, result.changes),
+    )
     if result.waiting and wait:
         raise Failed(*waiting_lines(result.waiting), exit_code=EXIT_UNFINISHED)
 
@@ -62,12 +67,12 @@ def change_name(change: Change | DocumentDiff) -> str:
     return name if change.tenant == "default" else f"{name} (tenant {change.tenant})"
 
 
-def result_lines(result: ApplyResult) -> list[str]:
-    """Write what became of each document, and the revision."""
+def result_lines(result: ApplyResult, *, waited: bool) -> list[str]:
+    """Write what became of each document, and the revision. Only who waited for the hosts speaks about them."""
     suffix = " (dry run)" if result.dry_run else ""
     lines = [f"{change_name(change)} {change.action}{suffix}" for change in result.changes]
     if result.revision and not result.dry_run:
-        where = "" if result.waiting else ", enforced by every host of the pool"
+        where = ", and no host is behind" if waited and not result.waiting else ""
         lines.append(f"revision {result.revision} committed{where}")
     return lines or ["nothing to do"]
 

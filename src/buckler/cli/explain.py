@@ -49,9 +49,9 @@ def explain(
 
     \b
     Examples:
-      buckler explain web1 db1 5432
+      buckler explain web1 db 5432
       buckler explain web1 192.0.2.7 443 -o wide
-      buckler explain web1 app1 8080 --expect allow
+      buckler explain web1 app 8080 --expect allow
 
     Exit codes: 0 explained (and as expected), 1 refused or not as expected.
     """
@@ -96,7 +96,7 @@ def _side_lines(side: Side, *, every_step: bool) -> list[str]:
     if side.mode != "enforce":
         lines.append("    the shield only observes: what is denied is recorded, and passes")
     lines += [f"    {line}" for line in side.text.splitlines()]
-    if side.policy:
+    if side.policy and side.policy not in side.text:
         lines.append(
             f"    rule {side.rule!r} of policy {side.policy!r}, tier {side.tier}{_place(side.file, side.line)}"
         )
@@ -112,6 +112,6 @@ def _step_words(step: Step) -> str:
 
 
 def _place(file: str, line: int) -> str:
-    if not file:
-        return ""
+    if not file or file.startswith("("):
+        return f" {file}".rstrip()
     return f", written in {file}:{line}" if line else f", written in {file}"

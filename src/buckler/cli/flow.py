@@ -37,7 +37,7 @@ def flows(
 
     \b
     Examples:
-      buckler flows --verdict deny --to db1
+      buckler flows --verdict deny --to db
       buckler flows --follow --from web1
     """
     wanted = (verdict or "", origin, to)

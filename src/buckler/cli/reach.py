@@ -55,13 +55,19 @@ def select(answer: Reach, origin: str, to: str) -> Reach:
 def matrix(answer: Reach) -> Table:
     """Make a row of every sender and a column of every receiver."""
     cells = {(pair.origin, pair.to): ports_words(pair.allowed) or NOTHING for pair in answer.pairs}
-    senders = list(dict.fromkeys(origin for origin, _ in cells))
-    receivers = list(dict.fromkeys(to for _, to in cells))
+    senders = _ordered(answer, (origin for origin, _ in cells))
+    receivers = _ordered(answer, (to for _, to in cells))
     rows = tuple(
         (sender, *("" if sender == receiver else cells.get((sender, receiver), "?") for receiver in receivers))
         for sender in senders
     )
     return Table(columns=("FROM \\ TO", *receivers), rows=rows, empty="no VM is registered yet")
+
+
+def _ordered(answer: Reach, found: Iterable[str]) -> list[str]:
+    """Put ends into the answer's order; those that it does not list come last."""
+    known = dict.fromkeys(found)
+    return [name for name in answer.vms if name in known] + [name for name in known if name not in answer.vms]
 
 
 def pairs_table(pairs: Iterable[ReachPair]) -> Table:

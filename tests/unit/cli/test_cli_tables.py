@@ -170,10 +170,10 @@ def test_ports_in_words() -> None:
 
 def test_the_matrix_has_senders_in_rows_and_shows_a_missing_pair_as_unknown() -> None:
     answer = Reach(7, ("a", "b"), (ReachPair("a", "b", (PortRange("TCP", 80, 80),)), ReachPair("b", "a")))
-    assert matrix(answer).columns == ("FROM \\ TO", "b", "a")
-    assert matrix(answer).rows == (("a", "TCP 80", ""), ("b", "", "·"))
+    assert matrix(answer).columns == ("FROM \\ TO", "a", "b")
+    assert matrix(answer).rows == (("a", "", "TCP 80"), ("b", "·", ""))
     torn = Reach(7, ("a", "b", "c"), (*answer.pairs, ReachPair("c", "a")))
-    assert ("c", "?", "·") in matrix(torn).rows
+    assert ("c", "·", "?") in matrix(torn).rows
     assert pairs_table(answer.pairs).rows == (("a", "b", "TCP 80"),)
     assert [(pair.origin, pair.to) for pair in select(answer, "b", "").pairs] == [("b", "a")]
 

@@ -84,7 +84,7 @@ def test_ports_are_written() -> None:
 
 
 def test_an_explanation_names_rule_tier_document_and_line_at_both_ends() -> None:
-    egress = Side("web1", "egress", "allow", "allowed by the tenant", "tenant", "web", "to-db", "shop/web.yaml", 14)
+    egress = Side("web1", "egress", "allow", "it may", "tenant", "web", "to-db", "shop/web.yaml", 14)
     step = Step("baseline", "deny-all", "everything", "deny", "decides", "base.yaml", 3)
     ingress = Side("db1", "ingress", "deny", "no rule matches: denied by default", steps=(step,))
     path = ExplainedPath("back", "web1", "db1", "deny", (egress, ingress))
@@ -150,14 +150,17 @@ def test_two_rogues_of_one_name_are_not_guessed_between() -> None:
 
 def test_results_of_a_change_say_whether_it_is_enforced() -> None:
     change = Change("Policy", "shop", "web", Action.CREATED)
-    assert result_lines(ApplyResult(7, (change,))) == [
+    assert result_lines(ApplyResult(7, (change,)), waited=True) == [
         "policy/web (tenant shop) created",
-        "revision 7 committed, enforced by every host of the pool",
+        "revision 7 committed, and no host is behind",
     ]
+    assert result_lines(ApplyResult(7, (change,)), waited=False)[-1] == "revision 7 committed"
     late = ApplyResult(7, (change,), waiting=(HostWait("h2", 7, 5, "not heard"),))
-    assert result_lines(late)[-1] == "revision 7 committed"
+    assert result_lines(late, waited=True)[-1] == "revision 7 committed"
     assert waiting_lines(late.waiting)[1] == "  h2 enforces revision 5, wanted 7 (not heard)"
-    assert result_lines(ApplyResult(0, (change,), dry_run=True)) == ["policy/web (tenant shop) created (dry run)"]
+    assert result_lines(ApplyResult(0, (change,), dry_run=True), waited=True) == [
+        "policy/web (tenant shop) created (dry run)"
+    ]
     assert change_name(Change("VM", "default", "a", Action.UNCHANGED)) == "vm/a"
 
 
