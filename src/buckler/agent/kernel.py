@@ -33,7 +33,7 @@ def real_drivers(settings: AgentSettings) -> Drivers:
             ports=EbpfPorts(loaded),
             guard=NftablesGuard(),
             links=NetlinkLinks(),
-            known=lambda: frozenset(layout.U32.unpack(key)[0] for key in loaded["tap_index"].keys()),
+            known=lambda: frozenset(layout.U32.unpack(key)[0] for key in loaded["tap_index"].each_key()),
             altered=shield.altered_programs,
             prune=shield.prune,
         ),
