@@ -30,9 +30,10 @@ listen-address: 127.0.0.1
 names: ["127.0.0.1", "localhost"]
 """
 AGENT_TEXT = """\
-# The agent's settings; `buckler up` wrote them. Name the bridge ports that are no VM's, or they stay closed:
-# outside: [eno1]      ports towards the world
-# tunnel: [vxlan100]   ports towards the pool's other hosts
+# The agent's settings; `buckler up` wrote them. Name the ports of bridges that are no VM's: others stay closed.
+outside: []                # towards the world, like [eno1]
+tunnel: []                 # towards the pool's other hosts, like [vxlan100]
+fabric-address: 127.0.0.1  # where the pool's other hosts reach this one; a pool of one machine needs no other
 """
 
 
