@@ -12,6 +12,7 @@ from pathlib import Path
 import structlog
 from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 
 from buckler.controller.agents.intake import intake_routes
 from buckler.controller.agents.joining import joining_routes
@@ -28,6 +29,7 @@ from buckler.controller.settings import Settings
 from buckler.controller.watchman import keep_watch
 from buckler.drivers.store.database import open_database
 from buckler.model.event import Event, EventKind
+from buckler.model.operatorapi import PREFIX
 from buckler.trust.statement import key_text
 
 VERSION = version("buckler")
@@ -60,7 +62,7 @@ def agents_app(parts: Parts) -> Litestar:
 
 def operators_app(parts: Parts) -> Litestar:
     """The application behind the unix socket."""
-    description = OpenAPIConfig(title="Buckler", version=VERSION, path="/openapi", create_examples=False)
+    description = OpenAPIConfig(title="Buckler", version=VERSION, path=PREFIX, render_plugins=[JsonRenderPlugin()])
     return Litestar(
         operator_routes(parts),
         exception_handlers=HANDLERS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -42,8 +43,8 @@ def run(
     names: tuple[str, ...],
 ) -> None:
     """Run until SIGTERM."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    os.umask(0o077)
+    _configure_logs()
     settings = _settings(
         config,
         state_dir=state_dir,
@@ -71,6 +72,21 @@ def rotate_key(config: Path | None, state_dir: str | None) -> None:
     make_folder(folder)
     rotate_issuing(folder)
     click.echo("made a new issuing key; start the controller to have the pool root name it")
+
+
+def _configure_logs() -> None:
+    """Plain lines on stderr. Tracebacks never show local variables: some of them are secrets."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("litestar").setLevel(logging.CRITICAL)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def _settings(config: Path | None, **overrides: object) -> Settings:

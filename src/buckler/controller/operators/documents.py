@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.handlers import BaseRouteHandler
@@ -27,7 +29,6 @@ from buckler.model.operatorapi import (
 )
 from buckler.policy.language import Document, Kind, document_to_dict
 from buckler.ports.records import StoredDocument
-from buckler.ports.store import Unit
 
 _ONE = PREFIX + "/documents/{kind:str}/{tenant:str}/{name:str}"
 
@@ -59,10 +60,9 @@ def document_routes(parts: Parts) -> list[BaseRouteHandler]:
             and chosen.matches(document.labels)
         ]
 
-    @get(_ONE, sync_to_thread=True)
-    def show_document(kind: str, tenant: str, name: str) -> Response[DocumentItem]:
-        with parts.store.read() as unit:
-            stored, document = _found(unit, Reference(kind, name, tenant))
+    @get(_ONE)
+    async def show_document(kind: str, tenant: str, name: str) -> Response[DocumentItem]:
+        stored, document = await asyncio.to_thread(_look_up, parts, Reference(kind, name, tenant))
         return Response(_item(stored, document), headers={"ETag": etag_of(stored)})
 
     @delete(_ONE, status_code=200)
@@ -79,8 +79,7 @@ def document_routes(parts: Parts) -> list[BaseRouteHandler]:
 
     @patch(_ONE + "/labels", status_code=200)
     async def label(request: AnyRequest, kind: str, tenant: str, name: str, data: LabelRequest) -> ApplyResult:
-        with parts.store.read() as unit:
-            stored, document = _found(unit, Reference(kind, name, tenant))
+        stored, document = await asyncio.to_thread(_look_up, parts, Reference(kind, name, tenant))
         check_etag(stored, request.headers.get("if-match", ""))
         changed = msgspec.structs.replace(document, labels=_relabelled(document, data))
         wanted = Wanted(documents=(changed,), etags={document.key: etag_of(stored)}, dry_run=data.dry_run)
@@ -90,10 +89,12 @@ def document_routes(parts: Parts) -> list[BaseRouteHandler]:
     return [apply, diff, list_documents, show_document, delete_document, label]
 
 
-def _found(unit: Unit, reference: Reference) -> tuple[StoredDocument, Document]:
+def _look_up(parts: Parts, reference: Reference) -> tuple[StoredDocument, Document]:
+    with parts.store.read() as unit:
+        pairs = load_documents(unit)
     kinds = {kind.value.lower(): kind.value for kind in Kind}
     kind = kinds.get(reference.kind.lower())
-    found = load_documents(unit).get(f"{kind}/{reference.tenant}/{reference.name}")
+    found = pairs.get(f"{kind}/{reference.tenant}/{reference.name}")
     if found is None:
         raise Refused(404, "no such document", f"{reference.kind} {reference.name!r} in tenant {reference.tenant!r}")
     return found

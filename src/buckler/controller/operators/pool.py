@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib.metadata import version
 
 from litestar import Response, get
@@ -25,21 +26,24 @@ def pool_routes(parts: Parts) -> list[BaseRouteHandler]:
 
     @get(PREFIX + "/status", sync_to_thread=True)
     def status() -> PoolStatus:
-        with parts.store.read() as unit:
-            return pool_status(parts, unit)
+        return _status(parts)
 
     @get(PREFIX + "/unprotected", sync_to_thread=True)
     def unprotected() -> list[Unprotected]:
         with parts.store.read() as unit:
             return list_unprotected(unit, load_state(unit))
 
-    @get(PREFIX + "/metrics", sync_to_thread=True)
-    def metrics() -> Response[bytes]:
-        with parts.store.read() as unit:
-            text = render_metrics(pool_status(parts, unit))
+    @get(PREFIX + "/metrics")
+    async def metrics() -> Response[bytes]:
+        text = render_metrics(await asyncio.to_thread(_status, parts))
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return [status, unprotected, metrics]
+
+
+def _status(parts: Parts) -> PoolStatus:
+    with parts.store.read() as unit:
+        return pool_status(parts, unit)
 
 
 def pool_status(parts: Parts, unit: Unit) -> PoolStatus:

@@ -32,6 +32,7 @@ from buckler.model.operatorapi import (
     TaskView,
     VmView,
 )
+from buckler.policy.language import Document
 
 _ONE = PREFIX + "/vms/{name:str}"
 
@@ -64,8 +65,7 @@ def vm_routes(parts: Parts) -> list[BaseRouteHandler]:
 
     @post(PREFIX + "/vms/adopt", status_code=200)
     async def adopt(request: AnyRequest, data: AdoptRequest) -> VmView:
-        with parts.store.read() as unit:
-            document = document_of_rogue(unit, data)
+        document = await asyncio.to_thread(_rogue, parts, data)
         wanted = Wanted(documents=(document,), dry_run=data.dry_run)
         await apply_documents(parts, wanted, Author(actor_of(request), "adopted", EventKind.VM_ADOPTED))
         if data.dry_run:
@@ -113,6 +113,11 @@ def set_quarantine(parts: Parts, vm: tuple[str, str], request: QuarantineRequest
         return msgspec.structs.replace(_view(parts, name, tenant), quarantined=on)
     parts.work.ring()
     return _view(parts, found.vm.id, "")
+
+
+def _rogue(parts: Parts, request: AdoptRequest) -> Document:
+    with parts.store.read() as unit:
+        return document_of_rogue(unit, request)
 
 
 def _view(parts: Parts, name: str, tenant: str) -> VmView:
