@@ -301,6 +301,23 @@ def test_names_are_completed_from_the_pool(shop: Pool) -> None:
     assert {"plain,app", "plain,attacker"} <= set(done.stdout.split()), done.stderr
 
 
+def test_a_name_in_another_tenant_is_hinted_at_and_never_guessed(shop: Pool) -> None:
+    for arguments in (
+        ("vm", "show", "app"),
+        ("vm", "quarantine", "app", "--reason", "x"),
+        ("label", "vm", "app", "a=b"),
+    ):
+        told = shop(*arguments)
+        assert told.code == 1, arguments
+        assert "hint: tenant shop has one: -n shop" in told.err
+
+
+def test_the_api_describes_and_measures_itself(shop: Pool) -> None:
+    with OperatorClient(str(shop.socket)) as client:
+        assert client.openapi()["openapi"].startswith("3.1")
+        assert "buckler" in client.metrics()
+
+
 def test_deleting_files_takes_everything_away(shop: Pool) -> None:
     assert shop("delete", "-f", str(SHOP)).code == 0
     assert shop("get", "all", "-o", "name").out == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,9 +11,12 @@ from buckler.cli.complete import complete_kind_or_name
 from buckler.cli.document import names_of
 from buckler.cli.host import host_lines
 from buckler.cli.output import as_yaml, fields, label_words, say, tenant_option
-from buckler.cli.session import operator
+from buckler.cli.session import looking_for, operator
 from buckler.model.operatorapi import DocumentItem, InterfaceView, VmView
 from buckler.model.pool import ShieldMode
+
+if TYPE_CHECKING:
+    from buckler.client.operator import OperatorClient
 
 
 @click.command()
@@ -37,12 +41,16 @@ def describe(context: click.Context, what: tuple[str, ...], tenant: str) -> None
             texts = [host_lines(client.host(name), time.time()) for name in what[1:]]
         else:
             for kind, name in names_of(what):
-                if kind == "VM":
-                    texts.append(vm_lines(client.vm(name, tenant)))
-                else:
-                    selected = client.vms() if kind in ("Policy", "Flow") else ()
-                    texts.append(document_lines(client.document(kind, tenant or "default", name), selected))
+                with looking_for(client, kind, name, tenant):
+                    texts.append(_told(client, kind, name, tenant))
     say("\n\n".join("\n".join(lines) for lines in texts))
+
+
+def _told(client: OperatorClient, kind: str, name: str, tenant: str) -> list[str]:
+    if kind == "VM":
+        return vm_lines(client.vm(name, tenant))
+    selected = client.vms() if kind in ("Policy", "Flow") else ()
+    return document_lines(client.document(kind, tenant or "default", name), selected)
 
 
 def vm_lines(view: VmView) -> list[str]:

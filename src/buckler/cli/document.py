@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,9 +19,12 @@ from buckler.cli.output import (
     show_table,
     tenant_option,
 )
-from buckler.cli.session import operator
+from buckler.cli.session import looking_for, operator
 from buckler.cli.source import files_option, read_sources, references_in
 from buckler.model.operatorapi import ApplyRequest, DocumentItem, LabelRequest, Reference
+
+if TYPE_CHECKING:
+    from buckler.client.operator import OperatorClient
 
 KINDS = {
     "vm": "VM", "vms": "VM", "network": "Network", "networks": "Network", "net": "Network",
@@ -74,7 +77,7 @@ def get(context: click.Context, what: tuple[str, ...], selector: str, tenant: st
     pairs = names_of(what)
     with operator(context) as client:
         if all(name for _, name in pairs):
-            items = [client.document(kind, tenant or "default", name) for kind, name in pairs]
+            items = [_found(client, kind, name, tenant) for kind, name in pairs]
         else:
             items = [item for kind, _ in pairs for item in client.documents(kind, tenant, selector)]
     single = len(items) == 1 and bool(pairs[0][1])
@@ -88,6 +91,11 @@ def get(context: click.Context, what: tuple[str, ...], selector: str, tenant: st
                 say("/".join((item.document["kind"].lower(), item.document["metadata"]["name"])))
         case _:
             show_table(documents_table(items), wide=output == "wide")
+
+
+def _found(client: OperatorClient, kind: str, name: str, tenant: str) -> DocumentItem:
+    with looking_for(client, kind, name, tenant):
+        return client.document(kind, tenant or "default", name)
 
 
 def list_of(items: list[DocumentItem]) -> dict[str, Any]:
@@ -199,7 +207,7 @@ def label(
     reference = references_of((kind, name), tenant)[0]
     wanted, removed = parse_labels(labels)
     request = LabelRequest(set=wanted, remove=removed, overwrite=overwrite, dry_run=dry_run)
-    with operator(context) as client:
+    with operator(context) as client, looking_for(client, reference.kind, name, tenant):
         result = client.label(reference, request)
     report(result, output)
 

@@ -9,7 +9,7 @@ import click
 
 from buckler.cli.complete import complete_host, complete_vm
 from buckler.cli.output import dry_run_option, output_option, say, show, tenant_option
-from buckler.cli.session import EXIT_UNFINISHED, Failed, operator
+from buckler.cli.session import EXIT_UNFINISHED, Failed, looking_for, operator
 from buckler.model.agentapi import TaskState
 from buckler.model.operatorapi import MigrateRequest, TaskView
 
@@ -39,7 +39,8 @@ def migrate(
     Exit codes: 0 moved, 1 refused or failed (the VM runs on where it was), 4 not finished in time.
     """
     with operator(context) as client:
-        task = client.migrate(vm, MigrateRequest(host=host, dry_run=dry_run), tenant)
+        with looking_for(client, "VM", vm, tenant):
+            task = client.migrate(vm, MigrateRequest(host=host, dry_run=dry_run), tenant)
         if dry_run:
             say(f"vm/{vm} would move from {task.source} to {task.destination} (dry run)")
             return

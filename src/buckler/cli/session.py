@@ -48,6 +48,24 @@ def operator(context: click.Context, refused: int = EXIT_REFUSED) -> Iterator[Op
             raise Failed(*problem_lines(failed.problem), exit_code=exit_code_of(failed.problem, refused)) from failed
 
 
+@contextmanager
+def looking_for(client: OperatorClient, kind: str, name: str, tenant: str) -> Iterator[None]:
+    """Within this block, a name that is not found is also looked for in other tenants: told as a hint, never guessed."""
+    from buckler.client.operator import OperatorFailed
+
+    try:
+        yield
+    except OperatorFailed as failed:
+        if failed.problem.status != 404 or tenant:
+            raise
+        items = [item.document["metadata"] for item in client.documents(kind)]
+        found = sorted({each.get("tenant", "default") for each in items if each["name"] == name})
+        if not found:
+            raise
+        hints = [f"  hint: tenant {each} has one: -n {each}" for each in found]
+        raise Failed(*problem_lines(failed.problem), *hints) from failed
+
+
 def exit_code_of(problem: Problem, refused: int = EXIT_REFUSED) -> int:
     """Tell a refusal from a controller that is away or broken (no answer, or 5xx)."""
     return EXIT_UNREACHABLE if problem.status == 0 or problem.status >= 500 else refused

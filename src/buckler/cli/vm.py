@@ -18,7 +18,7 @@ from buckler.cli.output import (
     tenant_option,
     words,
 )
-from buckler.cli.session import Failed, operator
+from buckler.cli.session import Failed, looking_for, operator
 from buckler.model.operatorapi import AdoptRequest, HistoryEntry, QuarantineRequest, Rogue, VmView
 from buckler.model.pool import Interface, ShieldMode
 
@@ -97,7 +97,7 @@ def show_vm(context: click.Context, name: str, tenant: str, output: str) -> None
     Example:
       buckler vm show web1
     """
-    with operator(context) as client:
+    with operator(context) as client, looking_for(client, "VM", name, tenant):
         view = client.vm(name, tenant)
     show(view, output, lambda: "\n".join(vm_lines(view)), lambda: (f"vm/{view.name}",))
 
@@ -197,7 +197,7 @@ def history(context: click.Context, name: str, limit: int | None, tenant: str, o
     Example:
       buckler vm history web1
     """
-    with operator(context) as client:
+    with operator(context) as client, looking_for(client, "VM", name, tenant):
         entries = client.history(name, tenant, limit or 0)
     show(entries, output, lambda: history_table(entries), lambda: ())
 
@@ -224,7 +224,7 @@ def quarantine(context: click.Context, name: str, reason: str, tenant: str, dry_
     Example:
       buckler vm quarantine web1 --reason "scans its neighbours"
     """
-    with operator(context) as client:
+    with operator(context) as client, looking_for(client, "VM", name, tenant):
         view = client.quarantine(name, QuarantineRequest(reason=reason, dry_run=dry_run), tenant)
     say(f"vm/{view.name} quarantined" + (" (dry run)" if dry_run else ""))
 
@@ -242,7 +242,7 @@ def release(context: click.Context, name: str, reason: str, tenant: str, dry_run
     Example:
       buckler vm release web1 --reason "cleaned and checked"
     """
-    with operator(context) as client:
+    with operator(context) as client, looking_for(client, "VM", name, tenant):
         view = client.release(name, QuarantineRequest(reason=reason, dry_run=dry_run), tenant)
     say(f"vm/{view.name} released" + (" (dry run)" if dry_run else ""))
 
@@ -261,6 +261,6 @@ def passport(context: click.Context, name: str, tenant: str, output: str) -> Non
     """
     from buckler.cli.output import as_yaml
 
-    with operator(context) as client:
+    with operator(context) as client, looking_for(client, "VM", name, tenant):
         view = client.passport(name, tenant)
     show(view, output, lambda: f"{as_yaml(view.claims)}\n{view.statement}", lambda: ())
