@@ -9,10 +9,20 @@
 
 #define SECOND 1000000000ULL
 
+/* Layouts that no map names in its BTF (inner maps, the ring): here so that the driver's can be checked against them. */
+struct told {
+	struct policy_key policy_key;
+	struct verdict verdict;
+	struct fragment_key fragment_key;
+	struct fragment fragment;
+	struct event event;
+};
+
 /* The key in hand and a connection being made: too big for the 512 bytes of stack that all stages share. */
 struct draft {
 	struct connection_key key;
 	struct connection connection;
+	struct told told;
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from poolkit import Pool, card, domain
-from privatehost import PrivateHost, private_host, wait_until
-
+from buckler.agent.doorman import Request, ask
 from buckler.drivers.state.sqlite import SqliteState
 from buckler.model.event import Event, EventKind
+from poolkit import Pool, card, domain
+from privatehost import PrivateHost, private_host, wait_until
 
 SETTINGS = """
 tunnel: [vx100]
@@ -95,12 +95,11 @@ class AgentHost:
         self.agent = None
 
     def status(self) -> dict:
-        done = subprocess.run(
-            self.host.command(sys.executable, "-m", "buckler", "agent", "status", "-o", "json"),
-            capture_output=True,
-            text=True,
-        )
-        return json.loads(done.stdout) if done.returncode == 0 else {}
+        """Ask the agent through its socket, from outside its namespaces."""
+        try:
+            return ask(self.host.root / "run/buckler/agent.sock", Request("status")).detail
+        except OSError:
+            return {}
 
     def define(self, number: int, passport: str | None = "own", *cards: str, extra: str = "") -> None:
         shown = self.pool.passport(number) if passport == "own" else passport

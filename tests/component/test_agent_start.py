@@ -10,10 +10,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from agenthost import AgentHost, agent_host
-from poolkit import Pool, card
-from privatehost import wait_until
 
 from buckler.model.event import EventKind
+from poolkit import Pool, card
+from privatehost import wait_until
 
 
 @pytest.fixture(scope="module")

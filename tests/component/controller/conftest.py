@@ -1,0 +1,232 @@
+"""A real controller process on the loopback with TLS and its unix socket, and test agents of the real client."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from buckler.client.agentside import ControllerAway, ControllerClient, ControllerRefused, join
+from buckler.client.operator import OperatorClient, OperatorFailed
+from buckler.model.agentapi import (
+    Acknowledgement,
+    Issuers,
+    JoinRequest,
+    JoinResponse,
+    ObjectName,
+    Observation,
+    ObservedDomain,
+    StreamMessage,
+    Task,
+    decode_object,
+)
+from buckler.model.bundle import Manifest
+from buckler.model.canonical import digest_of
+from buckler.model.ids import Digest, Revision
+from buckler.model.operatorapi import ApplyRequest, ApplyResult, JoinTokenRequest, SourceFile
+from buckler.trust.statement import KeySet, Kind, key_from_text, key_id, key_text, verify
+
+
+def wait_for(what: str, is_so: Callable[[], bool], seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if is_so():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"not within {seconds:g} s: {what}")
+
+
+class ControllerProcess:
+    """``python -m buckler controller run`` in a folder of its own; started and killed as often as a test wants."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        self.folder = folder
+        self.settings = settings
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"https://127.0.0.1:{self.port}"
+        self.socket = str(folder / "api.sock")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, **environment: str) -> None:
+        config = self.folder / "controller.yaml"
+        listen = {"listen-address": "127.0.0.1", "listen-port": self.port, "names": ["127.0.0.1"]}
+        given = {
+            "pool": "test",
+            "state-dir": str(self.folder / "state"),
+            "socket": self.socket,
+            **listen,
+            **self.settings,
+        }
+        config.write_bytes(msgspec.json.encode(given))
+        command = [sys.executable, "-m", "buckler", "controller", "run", "--config", str(config)]
+        log = (self.folder / "log").open("ab")
+        self._process = subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, **environment})
+        log.close()
+        wait_for("the controller answers", self._answers, 30)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> int:
+        assert self._process is not None
+        self._process.terminate()
+        code = self._process.wait(15)
+        self._process = None
+        return code
+
+    def wait_ended(self) -> int:
+        assert self._process is not None
+        code = self._process.wait(15)
+        self._process = None
+        return code
+
+    def operator(self) -> OperatorClient:
+        return OperatorClient(self.socket)
+
+    def apply(self, *texts: str, wait: float = 0) -> ApplyResult:
+        with self.operator() as client:
+            files = tuple(SourceFile(f"file{number}.yaml", text) for number, text in enumerate(texts))
+            return client.apply(ApplyRequest(files=files, wait=wait))
+
+    def token(self, host: str = "", lifetime: float = 60) -> str:
+        with self.operator() as client:
+            return client.create_join_token(JoinTokenRequest(host, lifetime)).token
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log()
+        try:
+            with self.operator() as client:
+                client.status()
+        except OperatorFailed:
+            return False
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+class Agent:
+    """An agent without a kernel: it takes manifests, checks every signature, and acknowledges when told to."""
+
+    def __init__(self, controller: ControllerProcess, name: str, number: int) -> None:
+        self.name = name
+        self.key = Ed25519PrivateKey.generate()
+        self.request = JoinRequest(
+            token=controller.token(name),
+            name=name,
+            public_key=key_text(self.key.public_key()),
+            fabric=f"192.0.2.{number}",
+            addresses=(f"198.51.100.{number}",),
+            migrate_uri=f"qemu+tcp://192.0.2.{number}/system",
+        )
+        self.answer: JoinResponse = join(controller.url, self.request)
+        self.client = ControllerClient(controller.url, self.answer.host, self.key, self.answer.ca_certificate)
+        self.root = key_from_text(self.answer.root_key)
+        self.issuers = self._issuers(self.answer.issuers)
+        self.manifests: list[Manifest] = []
+        self.tasks: list[Task] = []
+        self.acknowledges = True
+        self.ends: list[str] = []
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def host(self) -> str:
+        return self.answer.host
+
+    @property
+    def newest(self) -> Manifest | None:
+        return self.manifests[-1] if self.manifests else None
+
+    def start(self) -> None:
+        self._over.clear()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def tell_over(self) -> None:
+        self._over.set()
+
+    def stop(self) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join(10)
+
+    def acknowledge(self) -> None:
+        if self.newest is not None:
+            self.client.acknowledge(Acknowledgement(self.newest.revision, time.time()))
+
+    def observe(self, *domains: ObservedDomain) -> None:
+        revision = self.newest.revision if self.newest else Revision(0)
+        self.client.send_observation(Observation(time.time(), revision, domains))
+
+    def object(self, digest: Digest) -> object:
+        envelope = self.client.object(digest)
+        assert digest_of(envelope.content.encode()) == digest
+        named = msgspec.json.decode(verify(Kind.OBJECT, envelope.statement, self.issuers), type=ObjectName)
+        assert (named.kind, named.digest) == (envelope.kind, digest)
+        return decode_object(envelope)
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            since = self.newest.revision if self.newest else Revision(0)
+            try:
+                for message in self.client.watch(since, self._over.is_set):
+                    self._take(message)
+                self.ends.append("over")
+            except (ControllerAway, ControllerRefused) as error:
+                self.ends.append(str(error))
+                self._over.wait(0.1)
+
+    def _take(self, message: StreamMessage) -> None:
+        if message.issuers:
+            self.issuers = self._issuers(message.issuers)
+        if message.task:
+            self.tasks.append(msgspec.json.decode(verify(Kind.TASK, message.task, self.issuers), type=Task))
+        if message.manifest:
+            manifest = msgspec.json.decode(verify(Kind.MANIFEST, message.manifest, self.issuers), type=Manifest)
+            assert manifest.host == self.host
+            assert self.newest is None or manifest.revision > self.newest.revision
+            self.manifests.append(manifest)
+            if self.acknowledges:
+                self.acknowledge()
+
+    def _issuers(self, statement: str) -> KeySet:
+        payload = verify(Kind.ISSUERS, statement, {key_id(self.root): self.root})
+        keys = [key_from_text(text) for text in msgspec.json.decode(payload, type=Issuers).keys]
+        return {key_id(key): key for key in keys}
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> Iterator[ControllerProcess]:
+    process = ControllerProcess(tmp_path)
+    process.start()
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+def agents(controller: ControllerProcess) -> Iterator[list[Agent]]:
+    found = [Agent(controller, f"host-{letter}", number) for number, letter in enumerate("ab", 1)]
+    yield found
+    for agent in found:
+        agent.tell_over()
+    controller.kill()
+    for agent in found:
+        agent.stop()

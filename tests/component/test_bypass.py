@@ -1,0 +1,404 @@
+"""The bypass catalogue: what a hostile VM or station tries, on real taps with guard and shields in force.
+
+Each attack is tried twice. With everything in force nothing of it may arrive; with the named control taken away it must
+arrive, else the test could not fail. VM 1 attacks VM 2; the two may speak UDP and ICMP by policy, so nothing here is
+stopped merely because all is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from buckler.drivers.ebpf.attach import TAP_HOOKS
+from buckler.drivers.ebpf.reasons import FIRST_REFUSAL, Reason
+from buckler.drivers.netlink.links import NetlinkLinks
+from buckler.model.ids import IDENTITY_INFRA
+from buckler.model.program import Direction
+from buckler.model.shield import Address, AddressKey, BridgePort, GuardState, PortRole
+from tests import packets as p
+from tests.component.ground import (
+    APP, WEB, ZONE, Host, Vm, Wire, add_bridge, both_ways, open_tap, open_veth, own_bpffs, own_network,
+)
+
+ONE, TWO, THIRD = Vm(1, WEB), Vm(2, APP), Vm(3, WEB)
+STATION = ("52:54:00:00:00:77", "10.9.0.77")
+STATION6 = ("52:54:00:00:00:77", "fd00:9::77")
+INFRA4, INFRA6 = "10.9.0.250", "fd00:9::fa"
+NOBODY_MAC = "00:00:00:00:00:00"
+MARKER = p.ip_frame(ONE.v4, TWO.v4, 17, p.udp(777, 777, b"the frame that ends the wait"))
+STATION_MARKER = p.ip_frame(STATION, TWO.v4, 17, p.udp(777, 777, b"the frame that ends the wait"))
+
+
+@dataclass(frozen=True)
+class Ground:
+    host: Host
+    one: Wire
+    two: Wire
+    outside: Wire
+    tunnel: Wire
+
+
+def build_ground(host: Host) -> Ground:
+    wires = open_tap("tap1"), open_tap("tap2"), open_veth("out0"), open_veth("tun0")
+    one, two, outside, tunnel = wires
+    program = host.put_program(
+        *(entry for peer in (0, 3) for protocol in (17, 1, 58, 47) for entry in both_ways(peer, protocol, prefix=16))
+    )
+    host.admit(one.ifindex, ONE, program)
+    host.admit(two.ifindex, TWO, program)
+    host.know(THIRD)
+    infra = Address(IDENTITY_INFRA)
+    host.book.put_addresses({AddressKey(0, f"{INFRA4}/32"): infra, AddressKey(0, f"{INFRA6}/128"): infra})  # type: ignore[arg-type]
+    host.ports.put_bridge_port(BridgePort(outside.ifindex, PortRole.OUTSIDE, ZONE))
+    host.ports.put_bridge_port(BridgePort(tunnel.ifindex, PortRole.TUNNEL, ZONE))
+    host.guard.apply(GuardState(frozenset({"br0"}), frozenset((wire.ifindex, "br0") for wire in wires)))
+    return Ground(host, one, two, outside, tunnel)
+
+
+def take_down(ground: Ground) -> None:
+    for wire in (ground.one, ground.two, ground.outside, ground.tunnel):
+        wire.close()
+
+
+@pytest.fixture
+def ground(tcx_host: Host) -> Iterator[Ground]:
+    made = build_ground(tcx_host)
+    yield made
+    take_down(made)
+
+
+@pytest.fixture(scope="module", params=["closed", "open"])
+def catalogue(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ground, bool]]:
+    """One ground for the whole catalogue: first with everything in force, then with all controls taken away."""
+    with own_network(), own_bpffs(tmp_path_factory.mktemp("catalogue") / "bpffs") as pins:
+        add_bridge()
+        made = build_ground(Host(pins))
+        if request.param == "open":
+            open_everything(made)
+        yield made, request.param == "closed"
+        take_down(made)
+        made.host.close()
+
+
+def try_attack(
+    catalogue: tuple[Ground, bool], attacker: Wire, marker: bytes, frames: list[bytes], judge: tuple[Wire, Direction, Reason]
+) -> None:
+    ground, closed = catalogue
+    wire, direction, reason = judge
+    before = ground.host.reasons(wire.ifindex).get((direction, reason), 0)
+    attacker.send(*frames, marker)
+    arrived = ground.two.receive(until=marker)
+    if closed:
+        assert arrived == []
+        assert ground.host.reasons(wire.ifindex)[direction, reason] > before
+    else:
+        assert arrived == frames, "without the controls it must arrive, else this test cannot fail"
+
+
+def open_everything(ground: Ground) -> None:
+    """Take all controls away: what a bridge does by itself."""
+    ground.host.guard.remove()
+    for wire in (ground.one, ground.two):
+        for hook in TAP_HOOKS:
+            ground.host.kernel.attachments.detach(wire.ifindex, hook)
+    for wire in (ground.outside, ground.tunnel):
+        for hook in ("port_from_outside", "port_from_tunnel"):
+            ground.host.kernel.attachments.detach(wire.ifindex, hook)
+
+
+def udp4(source: tuple[str, str], destination: tuple[str, str], **header: object) -> bytes:
+    return p.ether(source[0], destination[0], 0x0800, p.ipv4(source[1], destination[1], 17, p.udp(5, 6), **header))  # type: ignore[arg-type]
+
+
+def udp6(source: tuple[str, str], destination: tuple[str, str], extension: bytes = b"", first: int = 17) -> bytes:
+    return p.ether(source[0], destination[0], 0x86DD, p.ipv6(source[1], destination[1], first, extension + p.udp(5, 6)))
+
+
+def fragments4(cuts: list[tuple[int, bytes, bool]], protocol: int = 17, identification: int = 99) -> list[bytes]:
+    return [
+        p.ether(ONE.mac, TWO.mac, 0x0800, p.ipv4(ONE.ipv4, TWO.ipv4, protocol, data, identification=identification,
+                                                fragment=offset, more=more))  # fmt: skip
+        for offset, data, more in cuts
+    ]
+
+
+def fragment6(offset: int, more: bool, data: bytes, identification: bytes = b"\0\0\0\7") -> bytes:
+    header = bytes([17, 0]) + (offset | more).to_bytes(2, "big") + identification
+    return p.ether(ONE.mac, TWO.mac, 0x86DD, p.ipv6(ONE.ipv6, TWO.ipv6, 44, header + data))
+
+
+def chain(kinds: list[int], last: int = 17) -> tuple[int, bytes]:
+    """An extension header chain of 8-byte headers: first next-header number and bytes."""
+    following = [*kinds[1:], last]
+    return kinds[0], b"".join(bytes([nxt, 0, 1, 4, 0, 0, 0, 0]) for nxt in following)
+
+
+def routed() -> bytes:
+    return udp6(ONE.v6, TWO.v6, bytes([17, 0, 0, 0, 0, 0, 0, 0]), 43)
+
+
+def quote(source: tuple[str, str], destination: tuple[str, str]) -> bytes:
+    """An ICMP error from ``source`` about a packet that ``destination`` never sent."""
+    inner = p.ipv4(destination[1], source[1], 17, p.udp(4000, 4001))
+    return p.ip_frame(source, destination, 1, p.icmp(3, 3, data=inner[:28]))
+
+
+ALL_NODES, ALL_NODES_MAC = "ff02::1", "33:33:00:00:00:01"
+BIG = p.udp(5, 6, bytes(120))
+TCP_HEAD = p.tcp(5, 6, p.SYN)
+ATTACKS_OF_VM: dict[str, tuple[list[bytes], Reason]] = {
+    "another VM's MAC": ([udp4((THIRD.mac, ONE.ipv4), TWO.v4)], Reason.SPOOFED_MAC),
+    "a free MAC": ([udp4(("52:54:00:00:00:99", ONE.ipv4), TWO.v4)], Reason.SPOOFED_MAC),
+    "another VM's IPv4 address": ([udp4((ONE.mac, THIRD.ipv4), TWO.v4)], Reason.SPOOFED_ADDRESS),
+    "another VM's IPv6 address": ([udp6((ONE.mac, THIRD.ipv6), TWO.v6)], Reason.SPOOFED_ADDRESS),
+    "another VM's link-local address": ([udp6((ONE.mac, THIRD.link_local), TWO.ll)], Reason.SPOOFED_ADDRESS),
+    "a free address": ([udp4((ONE.mac, "10.9.0.200"), TWO.v4)], Reason.SPOOFED_ADDRESS),
+    "no address": ([udp4((ONE.mac, "0.0.0.0"), TWO.v4)], Reason.SPOOFED_ADDRESS),
+    "a multicast source": ([udp4((ONE.mac, "224.0.0.9"), TWO.v4)], Reason.MARTIAN),
+    "a loopback source": ([udp4((ONE.mac, "127.0.0.1"), TWO.v4)], Reason.MARTIAN),
+    "a mapped address": ([udp6((ONE.mac, "::ffff:10.9.0.3"), TWO.v6)], Reason.MARTIAN),
+    "a mapped destination": ([udp6(ONE.v6, (TWO.mac, "::ffff:10.9.0.2"))], Reason.MARTIAN),
+    "a host's address": ([udp4(ONE.v4, (TWO.mac, INFRA4))], Reason.INFRA),
+    "a host's IPv6 address": ([udp6(ONE.v6, (TWO.mac, INFRA6))], Reason.INFRA),
+    "ARP reply for another VM": ([p.ether(ONE.mac, TWO.mac, 0x0806, p.arp(2, (ONE.mac, THIRD.ipv4), TWO.v4))], Reason.SPOOFED_ARP),
+    "gratuitous ARP for another VM": (
+        [p.ether(ONE.mac, p.BROADCAST, 0x0806, p.arp(1, (ONE.mac, THIRD.ipv4), (NOBODY_MAC, THIRD.ipv4)))], Reason.SPOOFED_ARP),
+    "ARP that names another MAC": ([p.ether(ONE.mac, TWO.mac, 0x0806, p.arp(2, (THIRD.mac, ONE.ipv4), TWO.v4))], Reason.SPOOFED_ARP),
+    "ARP probe for another's address": (
+        [p.ether(ONE.mac, p.BROADCAST, 0x0806, p.arp(1, (ONE.mac, "0.0.0.0"), (NOBODY_MAC, TWO.ipv4)))], Reason.SPOOFED_ARP),
+    "ARP for a host's address": (
+        [p.ether(ONE.mac, p.BROADCAST, 0x0806, p.arp(1, ONE.v4, (NOBODY_MAC, INFRA4)))], Reason.INFRA),
+    "RARP with another's MAC": (
+        [p.ether(ONE.mac, p.BROADCAST, 0x8035, p.arp(3, (THIRD.mac, "0.0.0.0"), (THIRD.mac, "0.0.0.0")))], Reason.SPOOFED_ARP),
+    "advertisement for another VM": (
+        [p.nd(ONE.v6, TWO.v6, 136, THIRD.ipv6, p.nd_option(2, ONE.mac), flags=0x20000000)], Reason.SPOOFED_ND),
+    "advertisement with another's MAC": ([p.nd(ONE.v6, TWO.v6, 136, ONE.ipv6, p.nd_option(2, THIRD.mac))], Reason.SPOOFED_ND),
+    "solicitation with another's MAC": ([p.nd(ONE.v6, TWO.v6, 135, TWO.ipv6, p.nd_option(1, THIRD.mac))], Reason.SPOOFED_ND),
+    "DAD for another's address": ([p.nd((ONE.mac, "::"), (ALL_NODES_MAC, ALL_NODES), 135, TWO.ipv6)], Reason.SPOOFED_ND),
+    "discovery that was routed": ([p.nd(ONE.v6, TWO.v6, 135, TWO.ipv6, hop_limit=254)], Reason.SPOOFED_ND),
+    "router advertisement": ([p.nd(ONE.ll, (ALL_NODES_MAC, ALL_NODES), 134)], Reason.ROGUE_ROUTER),
+    "IPv6 redirect": ([p.nd(ONE.ll, TWO.v6, 137, ONE.link_local)], Reason.ROGUE_ROUTER),
+    "IPv4 redirect": ([p.ip_frame(ONE.v4, TWO.v4, 1, p.icmp(5, 1, p.address(ONE.ipv4), p.ipv4(TWO.ipv4, "8.8.8.8", 17, b"x" * 8)))], Reason.ROGUE_ROUTER),
+    "DHCP server": ([p.ip_frame(ONE.v4, TWO.v4, 17, p.udp(67, 68))], Reason.ROGUE_DHCP),
+    "DHCPv6 server": ([p.ip_frame(ONE.ll, TWO.ll, 17, p.udp(547, 546))], Reason.ROGUE_DHCP),
+    "MLD query": ([p.ether(ONE.mac, ALL_NODES_MAC, 0x86DD, p.ipv6(ONE.link_local, ALL_NODES, 58, p.icmpv6(ONE.link_local, ALL_NODES, 130, 0, data=bytes(20)), hop_limit=1))], Reason.ROGUE_MEMBERSHIP),
+    "MLD report from afar": ([p.ether(ONE.mac, ALL_NODES_MAC, 0x86DD, p.ipv6(ONE.link_local, ALL_NODES, 58, p.icmpv6(ONE.link_local, ALL_NODES, 131, 0, data=bytes(16)), hop_limit=64))], Reason.ROGUE_MEMBERSHIP),
+    "a VLAN tag": ([p.ether(ONE.mac, TWO.mac, 0x0800, p.ipv4(ONE.ipv4, TWO.ipv4, 17, p.udp(5, 6)), (7,))], Reason.VLAN),
+    "Q-in-Q": ([p.ether(ONE.mac, TWO.mac, 0x0800, p.ipv4(ONE.ipv4, TWO.ipv4, 17, p.udp(5, 6)), (0, 7))], Reason.VLAN),
+    "an unknown ethertype": ([p.ether(ONE.mac, TWO.mac, 0x88B5, bytes(46))], Reason.ETHERTYPE),
+    "a length instead of an ethertype": ([p.ether(ONE.mac, TWO.mac, 46, b"\xaa\xaa\3" + bytes(43))], Reason.ETHERTYPE),
+    "MPLS": ([p.ether(ONE.mac, TWO.mac, 0x8847, b"\0\0\1\x40" + p.ipv4(ONE.ipv4, TWO.ipv4, 17, p.udp(5, 6)))], Reason.ETHERTYPE),
+    "loose source route": ([udp4(ONE.v4, TWO.v4, options=bytes([131, 7, 4, 10, 9, 0, 3, 0]))], Reason.SOURCE_ROUTE),
+    "strict source route": ([udp4(ONE.v4, TWO.v4, options=bytes([1, 137, 7, 4, 10, 9, 0, 3]))], Reason.SOURCE_ROUTE),
+    "a broken option": ([udp4(ONE.v4, TWO.v4, options=bytes([7, 1, 0, 0]))], Reason.MALFORMED),
+    "a length beyond the frame": ([udp4(ONE.v4, TWO.v4, total=1000)], Reason.MALFORMED),
+    "TCP with SYN and FIN": ([p.ip_frame(ONE.v4, TWO.v4, 6, p.tcp(5, 6, p.SYN | p.FIN))], Reason.MALFORMED),
+    "TCP that policy denies": ([p.ip_frame(ONE.v4, TWO.v4, 6, p.tcp(5, 6, p.SYN))], Reason.POLICY),
+    "TCP out of the blue": ([p.ip_frame(ONE.v4, TWO.v4, 6, p.tcp(5, 6, p.ACK))], Reason.NO_CONNECTION),
+    "an echo reply without request": ([p.ip_frame(ONE.v4, TWO.v4, 1, p.echo(9, reply=True))], Reason.NO_CONNECTION),
+    "an ICMP error about nothing": ([quote(ONE.v4, TWO.v4)], Reason.ICMP_ERROR),
+    "routing header 0": ([routed()], Reason.EXTENSION),
+    "a late hop-by-hop header": ([udp6(ONE.v6, TWO.v6, chain([60, 0])[1], 60)], Reason.EXTENSION),
+    "nine extension headers": ([udp6(ONE.v6, TWO.v6, chain([60] * 9)[1], 60)], Reason.EXTENSION),
+    "TCP behind extension headers": (
+        [p.ether(ONE.mac, TWO.mac, 0x86DD, p.ipv6(ONE.ipv6, TWO.ipv6, 60, chain([60, 60], 6)[1] + TCP_HEAD))], Reason.POLICY),
+    "a tiny first fragment": (fragments4([(0, TCP_HEAD[:8], True), (8, TCP_HEAD[8:], False)], 6), Reason.FRAGMENT),
+    "a later fragment first": (fragments4([(64, BIG[64:], False)], identification=100), Reason.FRAGMENT),
+    "a fragment beyond 64 KiB": (fragments4([(65528, bytes(64), False)], identification=102), Reason.FRAGMENT),
+    "a later IPv6 fragment first": ([fragment6(64, False, BIG[64:])], Reason.FRAGMENT),
+    "a fragment within a fragment": ([p.ether(ONE.mac, TWO.mac, 0x86DD, p.ipv6(ONE.ipv6, TWO.ipv6, 44, bytes([44, 0, 0, 1, 0, 0, 0, 1, 17, 0, 0, 0, 0, 0, 0, 2]) + p.udp(5, 6)))], Reason.FRAGMENT),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ATTACKS_OF_VM)
+def test_a_vm_gets_nothing_through(catalogue: tuple[Ground, bool], name: str) -> None:
+    frames, reason = ATTACKS_OF_VM[name]
+    one = catalogue[0].one
+    try_attack(catalogue, one, MARKER, frames, (one, Direction.EGRESS, reason))
+
+
+def test_an_overlapping_fragment_spoils_its_datagram(ground: Ground) -> None:
+    cuts = fragments4([(0, BIG[:64], True), (56, BIG[56:120], True), (120, BIG[120:], False)])
+    ground.one.send(*cuts, MARKER)
+    assert ground.two.receive(until=MARKER) == cuts[:1]
+    open_everything(ground)
+    ground.one.send(*cuts, MARKER)
+    assert ground.two.receive(until=MARKER) == cuts
+
+
+def test_fragments_in_order_pass(ground: Ground) -> None:
+    cuts = fragments4([(0, BIG[:64], True), (64, BIG[64:], False)])
+    six = [fragment6(0, True, BIG[:64]), fragment6(64, False, BIG[64:])]
+    ground.one.send(*cuts, *six, MARKER)
+    assert ground.two.receive(until=MARKER) == cuts + six
+
+
+ATTACKS_FROM_OUTSIDE: dict[str, tuple[list[bytes], Reason]] = {
+    "a pool VM's MAC": ([udp4((ONE.mac, STATION[1]), TWO.v4)], Reason.FOREIGN_OUTSIDE),
+    "a pool VM's IPv4 address": ([udp4((STATION[0], ONE.ipv4), TWO.v4)], Reason.FOREIGN_OUTSIDE),
+    "a pool VM's IPv6 address": ([udp6((STATION[0], THIRD.ipv6), TWO.v6)], Reason.FOREIGN_OUTSIDE),
+    "ARP for a pool VM": ([p.ether(STATION[0], TWO.mac, 0x0806, p.arp(2, (STATION[0], ONE.ipv4), TWO.v4))], Reason.FOREIGN_OUTSIDE),
+    "an advertisement for a pool VM": ([p.nd(STATION6, TWO.v6, 136, ONE.ipv6, p.nd_option(2, STATION[0]))], Reason.FOREIGN_OUTSIDE),
+    "a host's address": ([udp4((STATION[0], INFRA4), TWO.v4)], Reason.INFRA),
+    "ARP for a host": ([p.ether(STATION[0], TWO.mac, 0x0806, p.arp(2, (STATION[0], INFRA4), TWO.v4))], Reason.INFRA),
+    "a VLAN tag": ([p.ether(STATION[0], TWO.mac, 0x0800, p.ipv4(STATION[1], TWO.ipv4, 17, p.udp(5, 6)), (7,))], Reason.UNCONFIGURED),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ATTACKS_FROM_OUTSIDE)
+def test_a_station_outside_is_no_vm(catalogue: tuple[Ground, bool], name: str) -> None:
+    frames, reason = ATTACKS_FROM_OUTSIDE[name]
+    outside = catalogue[0].outside
+    try_attack(catalogue, outside, STATION_MARKER, frames, (outside, Direction.INGRESS, reason))
+
+
+ATTACKS_TOWARDS_VM: dict[str, tuple[list[bytes], Reason]] = {
+    "a flooded frame for another MAC": ([udp4(STATION, ("52:54:00:00:00:55", TWO.ipv4))], Reason.NOT_FOR_VM),
+    "another address behind the VM's MAC": ([udp4(STATION, (TWO.mac, THIRD.ipv4))], Reason.NOT_FOR_VM),
+    "unicast within a broadcast": ([udp4(STATION, (p.BROADCAST, TWO.ipv4))], Reason.MARTIAN),
+    "ARP for somebody else": ([p.ether(STATION[0], p.BROADCAST, 0x0806, p.arp(1, STATION, (NOBODY_MAC, THIRD.ipv4)))], Reason.NOT_FOR_VM),
+    "router advertisement": ([p.nd((STATION[0], "fe80::77"), (ALL_NODES_MAC, ALL_NODES), 134)], Reason.ROGUE_ROUTER),
+    "redirect": ([p.nd((STATION[0], "fe80::77"), TWO.v6, 137, "fe80::77")], Reason.ROGUE_ROUTER),
+    "routed discovery": ([p.nd(STATION6, TWO.v6, 135, TWO.ipv6, hop_limit=64)], Reason.SPOOFED_ND),
+    "DHCP answer": ([p.ip_frame(STATION, TWO.v4, 17, p.udp(67, 68))], Reason.ROGUE_DHCP),
+    "an ICMP error about nothing": ([quote(STATION, TWO.v4)], Reason.ICMP_ERROR),
+    "TCP that policy denies": ([p.ip_frame(STATION, TWO.v4, 6, p.tcp(5, 6, p.SYN))], Reason.POLICY),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ATTACKS_TOWARDS_VM)
+def test_nothing_forbidden_reaches_a_vm(catalogue: tuple[Ground, bool], name: str) -> None:
+    frames, reason = ATTACKS_TOWARDS_VM[name]
+    two = catalogue[0].two
+    try_attack(catalogue, catalogue[0].outside, STATION_MARKER, frames, (two, Direction.INGRESS, reason))
+
+
+def test_a_tunnel_never_speaks_for_a_vm_that_lives_here(ground: Ground) -> None:
+    forged = [udp4(ONE.v4, TWO.v4), udp4((STATION[0], ONE.ipv4), TWO.v4), udp4((ONE.mac, THIRD.ipv4), TWO.v4)]
+    ground.one.send(MARKER)
+    ground.two.receive(until=MARKER)
+    distant = udp4(THIRD.v4, TWO.v4)
+    ground.tunnel.send(*forged, distant)
+    assert ground.two.receive(until=distant) == []
+    assert ground.host.reasons(ground.tunnel.ifindex)[Direction.INGRESS, Reason.FOREIGN_TUNNEL] == 3
+    open_everything(ground)
+    ground.tunnel.send(*forged, distant)
+    assert ground.two.receive(until=distant) == forged
+
+
+def test_a_vm_that_has_not_spoken_here_may_still_be_elsewhere(ground: Ground) -> None:
+    frame = udp4(ONE.v4, TWO.v4)
+    ground.tunnel.send(frame)
+    assert ground.two.receive(until=frame) == []
+
+
+def test_a_dropped_frame_teaches_the_bridge_nothing(ground: Ground) -> None:
+    """Neighbour-table theft: a frame with VM 2's MAC from VM 1 must not move VM 2's traffic."""
+    theft = udp4((TWO.mac, ONE.ipv4), ("52:54:00:00:00:42", STATION[1]))
+    ground.one.send(theft, MARKER)
+    ground.two.receive(until=MARKER)
+    to_two = udp4(STATION, TWO.v4)
+    ground.outside.send(to_two)
+    assert ground.two.receive(until=to_two) == []
+    open_everything(ground)
+    ground.one.send(theft)
+    ground.outside.receive(until=theft)
+    ground.outside.send(to_two)
+    assert to_two in ground.one.receive(seconds=0.5), "without shield and guard the theft works"
+
+
+def test_an_unadmitted_tap_neither_sends_nor_receives(ground: Ground) -> None:
+    rogue = open_tap("rogue0")
+    attack = udp4(ONE.v4, TWO.v4)
+    rogue.send(attack, udp4((TWO.mac, TWO.ipv4), (p.BROADCAST, "255.255.255.255")))
+    ground.one.send(udp4(ONE.v4, (p.BROADCAST, "10.9.0.255")), MARKER)
+    assert attack not in ground.two.receive(until=MARKER)
+    assert rogue.receive(seconds=0.2) == []
+    assert ground.host.guard.counts()["unjudged"] >= 1
+    open_everything(ground)
+    rogue.send(attack)
+    assert ground.two.receive(until=attack) == []
+    rogue.close()
+
+
+def test_link_layer_discovery_steals_no_traffic_where_learning_is_off(ground: Ground) -> None:
+    """LLDP is learned from before any netfilter hook: a tap must not learn until it is admitted. Nothing leaks meanwhile."""
+    rogue = open_tap("rogue0")
+    theft = p.ether(TWO.mac, "01:80:c2:00:00:0e", 0x88CC, bytes(46))
+    to_two = udp4(STATION, TWO.v4)
+    rogue.send(theft)
+    ground.outside.send(to_two)
+    assert ground.two.receive(seconds=0.2) == []
+    assert rogue.receive(seconds=0.2) == [], "the bridge sends it here, the guard stops it"
+    NetlinkLinks().set_learning(rogue.ifindex, learning=False)
+    ground.two.send(p.ether(TWO.mac, p.BROADCAST, 0x8035, p.arp(3, (TWO.mac, "0.0.0.0"), (TWO.mac, "0.0.0.0"))))
+    rogue.send(theft)
+    ground.outside.send(to_two)
+    assert ground.two.receive(until=to_two) == []
+    rogue.close()
+
+
+def test_a_reused_name_opens_nothing(ground: Ground) -> None:
+    ground.one.close()
+    again = open_tap("tap1")
+    attack = udp4(ONE.v4, TWO.v4)
+    again.send(attack)
+    station = udp4(STATION, (p.BROADCAST, "255.255.255.255"))
+    ground.outside.send(station, STATION_MARKER)
+    assert ground.two.receive(until=STATION_MARKER).count(attack) == 0
+    assert again.receive(seconds=0.2) == []
+    assert ground.one.ifindex not in ground.host.shield.taps()
+    open_everything(ground)
+    again.send(attack)
+    assert ground.two.receive(until=attack) == []
+    again.close()
+
+
+def test_groups_need_their_own_rule_at_both_ends(ground: Ground) -> None:
+    closed = ground.host.put_program(*both_ways(WEB, 17, prefix=16), *both_ways(APP, 17, prefix=16))
+    groups = [udp4(ONE.v4, (p.BROADCAST, "255.255.255.255")), udp4(ONE.v4, ("01:00:5e:00:00:fb", "224.0.0.251"))]
+    ground.one.send(*groups, MARKER)
+    assert ground.two.receive(until=MARKER) == groups
+    ground.host.admit(ground.two.ifindex, TWO, closed)
+    ground.one.send(*groups, MARKER)
+    assert ground.two.receive(until=MARKER) == []
+    ground.host.admit(ground.one.ifindex, ONE, closed)
+    before = ground.host.reasons(ground.two.ifindex)[Direction.INGRESS, Reason.POLICY]
+    ground.one.send(*groups, MARKER)
+    assert ground.two.receive(until=MARKER) == []
+    assert ground.host.reasons(ground.two.ifindex)[Direction.INGRESS, Reason.POLICY] == before
+
+
+def test_every_port_of_a_host_is_closed_to_guests(ground: Ground) -> None:
+    """All 65,535 ports, UDP and TCP; a policy that allows everything opens none."""
+    everything = ground.host.put_program(*both_ways(0, prefix=8))
+    ground.host.admit(ground.one.ifindex, ONE, everything)
+    ground.host.admit(ground.two.ifindex, TWO, everything)
+    for port in range(1, 65536):
+        ground.one.send(p.ip_frame(ONE.v4, (TWO.mac, INFRA4), 17, p.udp(5, port, b"")))
+        ground.one.send(p.ip_frame(ONE.v6, (TWO.mac, INFRA6), 6, p.tcp(5, port, p.SYN)))
+    ground.one.send(MARKER)
+    assert ground.two.receive(until=MARKER, seconds=30) == []
+    assert ground.host.reasons(ground.one.ifindex)[Direction.EGRESS, Reason.INFRA] == 2 * 65535
+    ground.host.book.delete_addresses(frozenset({AddressKey(0, f"{INFRA4}/32")}))  # type: ignore[arg-type]
+    ground.one.send(probe := p.ip_frame(ONE.v4, (TWO.mac, INFRA4), 17, p.udp(5, 16509, b"")), MARKER)
+    ground.two.receive(until=MARKER)
+    assert probe not in ground.two.receive(seconds=0.05)
+    assert ground.host.reasons(ground.one.ifindex)[Direction.EGRESS, Reason.INFRA] == 2 * 65535
+
+
+def test_counters_add_up_to_what_the_interface_saw(ground: Ground) -> None:
+    frames = [frame for attack, _ in ATTACKS_OF_VM.values() for frame in attack]
+    ground.one.send(*frames, MARKER)
+    ground.two.receive(until=MARKER)
+    counts = ground.host.telemetry.reasons(ground.one.ifindex)
+    sent = {reason: count for (direction, reason), count in counts.items() if direction == Direction.EGRESS}
+    assert sum(count.packets for count in sent.values()) == len(frames) + 1
+    assert sum(count.bytes for count in sent.values()) == sum(map(len, frames)) + len(MARKER)
+    refused = sum(count.packets for reason, count in sent.items() if reason >= FIRST_REFUSAL)
+    assert refused == len(frames)
+
+

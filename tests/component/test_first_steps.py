@@ -1,0 +1,105 @@
+"""docs/guide/first-steps.md on a real host: a VM that already runs is adopted, observed, enforced, quarantined."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from poolkit import card, domain
+from privatehost import PrivateHost, private_host, wait_until
+
+BUCKLER = (sys.executable, "-m", "buckler")
+MAC = "52:54:00:00:0f:01"
+NETWORK = """\
+apiVersion: buckler.io/v1
+kind: Network
+metadata: {name: front}
+spec: {bridge: br0, cidrs: [192.0.2.0/24]}
+"""
+
+
+class Host:
+    """A host with ``buckler up`` running, and the command line on it."""
+
+    def __init__(self, host: PrivateHost) -> None:
+        self.host = host
+
+    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
+        return self.host.run(*BUCKLER, *arguments, text=stdin)
+
+    def vm(self, name: str) -> dict[str, Any]:
+        view: dict[str, Any] = json.loads(self("vm", "show", name, "-o", "json"))
+        return view
+
+    def start(self, number: int, mac: str) -> None:
+        self.host.virsh("define", "/dev/stdin", text=domain(number, None, card(mac)))
+        self.host.virsh("start", f"vm-{number}")
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    log = tmp_path_factory.mktemp("up") / "log"
+    with private_host("fs") as private, log.open("w") as file:
+        private.run("sh", "-c", "ip link add br0 type bridge && ip link set br0 up")
+        made = Host(private)
+        made.start(1, MAC)
+        running = subprocess.Popen(private.command(*BUCKLER, "up"), stdout=file, stderr=file)
+        try:
+            wait_until(lambda: running.poll() is not None or "Buckler runs." in log.read_text(), 90, 0.2)
+            assert running.poll() is None, log.read_text()
+            private.restart_libvirtd()
+            yield made
+        finally:
+            private.run("sh", "-c", 'for p in $(pgrep -fx ".* -m buckler up"); do kill $p; done', is_checked=False)
+            running.wait(60)
+
+
+def test_a_vm_that_already_served_is_adopted_observed_enforced_and_cut_off(host: Host) -> None:
+    wait_until(lambda: "vm-1" in host("rogues"), 30, 0.5)
+    host("apply", "-f", "-", stdin=NETWORK)
+    assert "dry run" in host("vm", "adopt", "vm-1", "--as", "web1", "--dry-run")
+    assert "vm-1" in host("rogues")
+
+    adopt = ("vm", "adopt", "vm-1", "--as", "web1", "--label", "tier=web", "--mode", "observe")
+    assert "vm/web1 adopted" in host(*adopt, "--interface", f"{MAC}=front,192.0.2.11", "--owner", "team-web")
+    wait_until(lambda: [each["admitted"] for each in host.vm("web1")["interfaces"]] == [True], 30, 0.5)
+    wait_until(lambda: host.vm("web1")["hasPassport"], 30, 0.5)
+    assert "vm-1" not in host("rogues")
+    assert "web1" in host("unprotected")
+    assert "passport" in host.host.virsh("dumpxml", "vm-1")
+    shown = host("describe", "vm", "web1")
+    for words in ("running", "observes", "on bridge br0", "in its domain's metadata"):
+        assert words in shown
+
+    document = host("get", "vm", "web1", "-o", "yaml").replace("mode: observe", "mode: enforce")
+    changed = subprocess.run(
+        host.host.command(*BUCKLER, "diff", "-f", "-"), input=document, capture_output=True, text=True, check=False
+    )
+    assert changed.returncode == 1, changed.stderr
+    host("apply", "-f", "-", "--wait", "30", stdin=document)
+    assert "web1" not in host("unprotected")
+    assert "enforces" in host("describe", "vm", "web1")
+
+    host("vm", "quarantine", "web1", "--reason", "odd connections")
+    assert "quarantined" in host("vm", "list")
+    host("vm", "release", "web1", "--reason", "checked")
+    host("status", "--wait", "30")
+    history = host("vm", "history", "web1")
+    for words in ("adopted", "quarantine", "odd connections", "checked"):
+        assert words in history
+    assert "intact" in host("ledger", "verify")
+
+
+def test_a_stranger_stays_closed_and_is_reported(host: Host) -> None:
+    host.start(2, "52:54:00:00:0f:02")
+    wait_until(lambda: "vm-2" in host("rogues"), 30, 0.5)
+    device = host.host.virsh("domiflist", "vm-2").split()[0]
+    taps = json.loads(host("agent", "status", "-o", "json"))["taps"]
+    assert device not in taps
