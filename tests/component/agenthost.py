@@ -75,6 +75,11 @@ class AgentHost:
             wait_until(lambda: self.status().get("enforced") or self.agent.poll() is not None, 20, 0.1)
             assert self.agent.poll() is None, self.log()
 
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for child in Path(f"/proc/{self.agent.pid}/task/{self.agent.pid}/children").read_text().split():
+                os.kill(int(child), number)
+
     def log(self) -> str:
         return (self.host.root / "agent.log").read_text()[-6000:]
 
@@ -82,15 +87,13 @@ class AgentHost:
         """SIGKILL the agent itself, not only the nsenter before it."""
         if self.agent is None:
             return
-        for child in Path(f"/proc/{self.agent.pid}/task/{self.agent.pid}/children").read_text().split():
-            os.kill(int(child), signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self.agent.kill()
         self.agent.wait(10)
         self.agent = None
 
     def stop_agent(self) -> None:
-        for child in Path(f"/proc/{self.agent.pid}/task/{self.agent.pid}/children").read_text().split():
-            os.kill(int(child), signal.SIGTERM)
+        self._signal(signal.SIGTERM)
         self.agent.wait(15)
         self.agent = None
 

@@ -11,17 +11,15 @@ import msgspec
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from buckler.agent.apply import Kernel
 from buckler.agent.assemble import Agent, Drivers
 from buckler.agent.doorman import Answer, Request, ask
 from buckler.agent.settings import AgentSettings
-from buckler.drivers.inmemory.guard import InMemoryGuard
 from buckler.drivers.inmemory.hypervisor import InMemoryHypervisor
-from buckler.drivers.inmemory.links import InMemoryLinks
-from buckler.drivers.inmemory.shield import InMemoryShield
 from buckler.drivers.inmemory.state import InMemoryState
+from buckler.drivers.inmemory.telemetry import InMemoryTelemetry
 from buckler.model.event import EventKind
 from buckler.ports.links import Link
+from memorykernel import MemoryKernel
 from poolkit import Pool, card, domain, program
 from privatehost import wait_until
 
@@ -33,17 +31,18 @@ class World:
         self.pool = Pool(vms=2)
         self.state = InMemoryState()
         self.pool.join(self.state)
-        self.shield, self.guard = InMemoryShield(), InMemoryGuard()
-        self.links, self.hypervisor = InMemoryLinks(("10.99.0.1", "127.0.0.1")), InMemoryHypervisor()
-        self.links.add(Link(2, "br0", "bridge", "02:00:00:00:00:01", "", up=True))
-        self.links.add(Link(3, "vx100", "vxlan", "02:00:00:00:00:02", "br0", up=True))
+        self.memory, self.telemetry = MemoryKernel(), InMemoryTelemetry()
+        self.shield, self.guard, self.links = self.memory.shield, self.memory.guard, self.memory.links
+        self.hypervisor = InMemoryHypervisor()
+        self.memory.add(Link(2, "br0", "bridge", "02:00:00:00:00:01", "", up=True))
+        self.memory.add(Link(3, "vx100", "vxlan", "02:00:00:00:00:02", "br0", up=True))
         self.socket = folder / "agent.sock"
         self.settings = AgentSettings(tunnel=("vx100",), fabric="ul0", socket=str(self.socket), sweep_seconds=0.5)
         self.agent = self.boot()
 
     def boot(self) -> Agent:
-        kernel = Kernel(self.shield, self.shield, self.shield, self.guard, self.links)
-        agent = Agent(self.settings, Drivers(self.state, self.hypervisor, kernel, self.shield))
+        drivers = Drivers(self.state, self.hypervisor, self.memory.kernel(), self.telemetry)
+        agent = Agent(self.settings, drivers)
         agent.start()
         wait_until(lambda: agent.steward.residents.is_complete, 5)
         return agent
@@ -52,7 +51,7 @@ class World:
         return ask(self.socket, Request(operation, xml=xml))
 
     def plug_tap(self, index: int, name: str, mac: str, bridge: str = "br0") -> None:
-        self.links.add(Link(index, name, "tun", "fe" + mac[2:], bridge, up=True))
+        self.memory.add(Link(index, name, "tun", "fe" + mac[2:], bridge, up=True))
 
     def start(self, number: int, passport: str | None = "own") -> Answer:
         """As libvirt does it: prepare, the tap, the hook, QEMU."""
@@ -131,7 +130,7 @@ def test_when_the_tap_is_not_there_the_start_is_refused(world: World):
 
 def test_a_reused_name_with_another_vms_mac_stays_closed(world: World):
     world.start(1)
-    world.links.remove(11)
+    world.memory.remove(11)
     world.plug_tap(30, "vnet1", Pool.mac(2))
     world.settle()
     assert not world.is_open(30)
@@ -149,18 +148,14 @@ def test_xml_that_cannot_be_read_is_refused(world: World, operation: str):
 
 
 def test_a_stopped_vm_leaves_nothing_behind(world: World):
-    empty = (dict(world.shield.taps()), world.shield.programs(), world.shield.addresses(), world.guard.observe())
+    empty = world.memory.read()
     world.start(1)
+    assert world.memory.read() != empty
     world.hypervisor.stop(Pool.uuid(1))
     world.hook("stopped", domain(1, None))
-    world.links.remove(11)
+    world.memory.remove(11)
     world.settle()
-    assert (
-        dict(world.shield.taps()),
-        world.shield.programs(),
-        world.shield.addresses(),
-        world.guard.observe(),
-    ) == empty
+    assert world.memory.read() == empty
 
 
 def test_a_late_stop_of_the_source_takes_nothing_from_the_vm_that_came_back(world: World):
@@ -168,11 +163,11 @@ def test_a_late_stop_of_the_source_takes_nothing_from_the_vm_that_came_back(worl
     xml = domain(1, world.pool.passport(1), card(Pool.mac(1), "vnet9"))
     world.plug_tap(19, "vnet9", Pool.mac(1))
     assert world.hook("start", xml).allowed
-    world.links.remove(11)
+    world.memory.remove(11)
     world.hypervisor.start(xml)
     world.settle()
     assert world.is_open(19)
-    assert world.shield.macs()
+    assert world.memory.book.macs()
 
 
 def test_the_agent_killed_and_started_again_adopts_and_never_closes(world: World):
@@ -184,8 +179,8 @@ def test_the_agent_killed_and_started_again_adopts_and_never_closes(world: World
     world.guard.apply = lambda state: (closed.append(state) if (11, "br0") not in state.ports else None, apply(state))[
         1
     ]
-    kernel = Kernel(world.shield, world.shield, world.shield, world.guard, world.links)
-    world.agent = Agent(world.settings, Drivers(world.state, world.hypervisor, kernel, world.shield))
+    drivers = Drivers(world.state, world.hypervisor, world.memory.kernel(), world.telemetry)
+    world.agent = Agent(world.settings, drivers)
     world.agent.start()
     assert world.is_open(11)
     assert world.agent.steward.outcome.enforced == 0  # nothing is acknowledged before libvirt was asked
@@ -256,13 +251,13 @@ def test_adoption_writes_the_passport_and_opens_the_tap(world: World):
 
 def test_a_changed_program_is_swapped_rejudged_and_the_old_one_freed(world: World):
     world.start(1)
-    old, generation = world.shield.taps()[11].program, world.shield.generation
+    old, generation = world.shield.taps()[11].program, world.shield.rejudged
     world.pool.set_programs(program(80, 443), program(80))
     world.agent.stop()
     world.pool.join(world.state)
     world.agent = world.boot()
     wait_until(lambda: world.shield.taps()[11].program != old, 2)
-    assert world.shield.generation > generation
+    assert world.shield.rejudged > generation
     assert old not in world.shield.programs() or old == world.shield.taps()[11].program
     assert world.is_open(11)
 

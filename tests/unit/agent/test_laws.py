@@ -10,20 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from buckler.agent.apply import Kernel, apply, observe
+from buckler.agent.apply import apply, observe
 from buckler.agent.belief import Belief
 from buckler.agent.desired import Desired, Resident, Roles
-from buckler.agent.plan import CloseGuard, OpenGuard, PutTap, normal, plan
+from buckler.agent.plan import CloseGuard, OpenGuard, PutTap, plan
 from buckler.agent.resolve import resolve
-from buckler.drivers.inmemory.guard import InMemoryGuard
-from buckler.drivers.inmemory.links import InMemoryLinks
-from buckler.drivers.inmemory.shield import InMemoryShield
 from buckler.gate.domain import parse_domain
 from buckler.model.bundle import Manifest, Member, Stage
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.ids import IdentityNumber, Revision
 from buckler.ports.links import Link
 from buckler.trust.statement import key_id
+from memorykernel import MemoryKernel
 from poolkit import HOST, POOL, Pool, card, domain, program
 
 VMS = 4
@@ -64,12 +62,8 @@ HOSTS = st.builds(
 )
 
 
-class Machine:
+class Machine(MemoryKernel):
     """A kernel in memory, brought from state to state."""
-
-    def __init__(self) -> None:
-        self.shield, self.guard, self.links = InMemoryShield(), InMemoryGuard(), InMemoryLinks()
-        self.kernel = Kernel(self.shield, self.shield, self.shield, self.guard, self.links)
 
     def desired(self, host: Host) -> Desired:
         self._set_links(host)
@@ -79,30 +73,16 @@ class Machine:
     def bring(self, host: Host) -> int:
         """Reconcile once; return how many steps it took."""
         desired = self.desired(host)
-        planned = plan(observe(self.kernel, self.links.links()), desired)
-        assert apply(planned, self.kernel, desired, PROGRAMS, self._check) == ()
+        planned = plan(observe(self.kernel(), self.links.links()), desired)
+        assert apply(planned, self.kernel(), desired, PROGRAMS, self._check) == ()
         return len(planned)
-
-    def read(self) -> tuple[object, ...]:
-        links = {index: link.learning for index, link in self.links.links().items()}
-        shield = self.shield
-        taps = {index: normal(tap) for index, tap in shield.taps().items()}
-        return (
-            taps,
-            shield.programs(),
-            shield.addresses(),
-            shield.macs(),
-            shield.bridge_ports(),
-            self.guard.observe(),
-            links,
-        )
 
     def _check(self, _step: str) -> None:
         """At every step: nothing is let through the guard that no shield stands at."""
         state = self.guard.observe()
         if state is not None:
-            standing = {*self.shield.taps(), *self.shield.bridge_ports()}
-            assert {index for index, _ in state.ports} <= standing
+            standing = {*self.shield.taps(), *self.ports.bridge_ports()}
+            assert {index for index, _ in state.ports} & self.interfaces <= standing
 
     def _set_links(self, host: Host) -> None:
         wanted = {2: Link(2, "br0", "bridge", "02:00:00:00:00:02", "", up=True)}
@@ -117,9 +97,9 @@ class Machine:
                 )
         have = self.links.links()
         for index in have.keys() - wanted.keys():
-            self.links.remove(index)
+            self.remove(index)
         for index in wanted.keys() - have.keys():
-            self.links.add(wanted[index])
+            self.add(wanted[index])
 
 
 def _belief(host: Host) -> Belief:
@@ -181,9 +161,9 @@ def test_stopped_after_any_step_the_next_pass_ends_where_it_should(first: Host, 
     machine, fresh = Machine(), Machine()
     machine.bring(first)
     desired = machine.desired(second)
-    planned = plan(observe(machine.kernel, machine.links.links()), desired)
+    planned = plan(observe(machine.kernel(), machine.links.links()), desired)
     kept = planned[: data.draw(st.integers(0, len(planned)))]
-    apply(kept, machine.kernel, desired, PROGRAMS, machine._check)
+    apply(kept, machine.kernel(), desired, PROGRAMS, machine._check)
     machine.bring(second)
     fresh.bring(second)
     assert machine.read() == fresh.read()
@@ -205,7 +185,7 @@ def test_the_guard_closes_first_and_opens_last(first: Host, second: Host):
     machine = Machine()
     machine.bring(first)
     desired = machine.desired(second)
-    names = [type(step) for step in plan(observe(machine.kernel, machine.links.links()), desired)]
+    names = [type(step) for step in plan(observe(machine.kernel(), machine.links.links()), desired)]
     if CloseGuard in names:
         assert names.index(CloseGuard) == 0
     if OpenGuard in names and PutTap in names:

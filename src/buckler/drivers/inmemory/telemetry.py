@@ -1,0 +1,35 @@
+"""ports/telemetry in memory: gives what it was fed. Counts no packets."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from buckler.ports.telemetry import PairCount, ReasonCount, Shed, ShieldEvent
+
+
+class InMemoryTelemetry:
+    """``seen`` waits to be taken; ``lost`` is how many more there were."""
+
+    def __init__(self) -> None:
+        self.seen: deque[ShieldEvent] = deque()
+        self.lost = 0
+
+    def events(self, limit: int) -> list[ShieldEvent]:
+        """See the port."""
+        return [self.seen.popleft() for _ in range(min(limit, len(self.seen)))]
+
+    def shed(self) -> Shed:
+        """See the port."""
+        return Shed(self.lost, 0)
+
+    def reasons(self, ifindex: int) -> dict[tuple[int, int], ReasonCount]:  # noqa: ARG002 - no packet was judged
+        """See the port."""
+        return {}
+
+    def pairs(self) -> list[PairCount]:
+        """See the port."""
+        return []
+
+    def connections(self, ifindex: int) -> tuple[int, int]:  # noqa: ARG002 - nor a connection made
+        """See the port."""
+        return (0, 0)
