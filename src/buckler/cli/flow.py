@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -13,9 +12,6 @@ from buckler.cli.output import Table, moment, output_option, say, show
 from buckler.cli.session import operator
 from buckler.model.flow import FlowRecord
 from buckler.model.operatorapi import FlowItem
-
-if TYPE_CHECKING:
-    from buckler.client.operator import OperatorClient
 
 WIDTHS = (20, 7, 16, 16, 11, 0)
 
@@ -42,18 +38,19 @@ def flows(
     """
     wanted = (verdict or "", origin, to)
     with operator(context) as client:
+        before = client.flows(limit=1) if follow else ()
         items = client.flows(*wanted, limit=tail) if tail else ()
         if follow:
-            _follow(client, wanted, items, output)
+            after = max((item.cursor for item in (*before, *items)), default=0)
+            _follow(_chain(items, client.follow_flows(*wanted, after=after)), output)
             return
     _warn_shed(items)
     show(items, output, lambda: flows_table(items), lambda: ())
 
 
-def _follow(client: OperatorClient, wanted: tuple[str, str, str], items: tuple[FlowItem, ...], output: str) -> None:
-    after = max((item.cursor for item in items), default=0)
+def _follow(items: Iterator[FlowItem], output: str) -> None:
     try:
-        for item in _chain(items, client.follow_flows(*wanted, after=after)):
+        for item in items:
             _warn_shed((item,))
             say(msgspec.json.encode(item).decode() if output == "json" else flow_line(item, wide=output == "wide"))
     except KeyboardInterrupt:
@@ -66,7 +63,7 @@ def _chain(items: Iterable[FlowItem], more: Iterator[FlowItem]) -> Iterator[Flow
 
 
 def _warn_shed(items: tuple[FlowItem, ...]) -> None:
-    shed = sum(item.shed + item.flow.shed_before for item in items)
+    shed = sum(item.shed for item in items)
     if shed:
         say(f"warning: {shed} events were shed by busy shields and are not shown (counters have them)", err=True)
 
