@@ -195,8 +195,22 @@ def _head(choose: Chooser, tier: Tier) -> dict[str, Any]:
 
 
 def policies(choose: Chooser, high: int = 6) -> tuple[Document, ...]:
+    """Random ones, and often one at the bottom that opens everything that nothing above closes."""
     count = choose.number(0, high)
-    return tuple(policy(choose, i) if choose.number(0, 2) else flow(choose, i) for i in range(count))
+    made = tuple(policy(choose, i) if choose.number(0, 2) else flow(choose, i) for i in range(count))
+    return (*made, wide_open()) if choose.number(0, 2) else made
+
+
+def wide_open() -> Document:
+    words = {"description": "d", "owner": "o", "reason": "r", "review": "2030-01-01", "tier": Tier.BASELINE}
+    everyone = (Peer(any=True), Peer(group=True))
+    spec = PolicySpec(
+        **words,
+        order=9,
+        ingress=(IngressRule(name="all", action=Action.ALLOW, peers=everyone),),
+        egress=(EgressRule(name="all", action=Action.ALLOW, peers=everyone),),
+    )
+    return Document(Kind.POLICY, "wide-open", spec)
 
 
 def world(choose: Chooser, vms: int = 4) -> tuple[Document, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ from buckler.policy.packet import Packet
 from buckler.policy.pool import Pool, names_are_selected, stations
 from buckler.policy.prefix import host_prefix
 from buckler.policy.reach import reach_pairs
-from buckler.policy.reference import EndJudgement, End, PeerKind, judge, judge_end
+from buckler.policy.reference import End, EndJudgement, PeerKind, judge, judge_end
 from buckler.policy.resolve import LAST_PORT, PROTOCOL_ORDER
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -108,7 +110,7 @@ def test_programs_unfold_to_the_tables_that_made_them(data):
                 mine = [(low, high) for number, low, high in edges if number == protocol]
                 assert mine[0][0] == 0
                 assert mine[-1][1] == LAST_PORT
-                assert all(one[1] + 1 == other[0] for one, other in zip(mine, mine[1:], strict=False))
+                assert all(one[1] + 1 == other[0] for one, other in pairwise(mine))
 
 
 def assert_complete(program: Program) -> None:
