@@ -103,3 +103,16 @@ def test_a_stranger_stays_closed_and_is_reported(host: Host) -> None:
     device = host.host.virsh("domiflist", "vm-2").split()[0]
     taps = json.loads(host("agent", "status", "-o", "json"))["taps"]
     assert device not in taps
+
+
+def test_a_host_that_cannot_be_emptied_says_who_stays_and_takes_vms_again(host: Host) -> None:
+    name = json.loads(host("host", "list", "-o", "json"))[0]["name"]
+    command = host.host.command(*BUCKLER, "host", "drain", name, "--reason", "kernel update")
+    assert "dry run" in host("host", "drain", name, "--dry-run")
+    assert "active" in host("host", "list")
+    drained = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert drained.returncode == 1, drained
+    assert "web1" in drained.stderr
+    assert "drain" in host("host", "show", name)
+    assert "active" in host("host", "undrain", name)
+    assert json.loads(host("host", "show", name, "-o", "json"))["state"] == "active"
