@@ -1,0 +1,242 @@
+"""Connections behind a shield: their states, their quota, forged ends, and revocation."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from buckler.drivers.ebpf.hook_run import run_hook
+from buckler.drivers.ebpf.reasons import Reason
+from buckler.model.pool import ShieldMode
+from buckler.model.program import Direction
+from buckler.model.shield import Address, AddressFlag, AddressKey
+from tests import packets as p
+from tests.component.ground import APP, WEB, ZONE, Host, Vm, allow, both_ways, open_veth
+
+ONE, TWO, THIRD = Vm(1, WEB), Vm(2, APP), Vm(3, WEB)
+EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS
+HOOKS = {EGRESS: "tap_from_vm", INGRESS: "tap_to_vm"}
+
+
+class Tapped:
+    """The shield of VM 1, asked packet by packet."""
+
+    def __init__(self, host: Host, ifindex: int) -> None:
+        self.host, self.ifindex = host, ifindex
+
+    def judge(self, direction: Direction, frame: bytes) -> Reason:
+        before = self.host.reasons(self.ifindex)
+        outcome = run_hook(self.host.kernel, HOOKS[direction], frame, self.ifindex)
+        (changed,) = [key for key, count in self.host.reasons(self.ifindex).items() if count != before.get(key)]
+        assert changed[0] is direction
+        assert outcome.passed == (changed[1] < Reason.POLICY)
+        return changed[1]
+
+    def tcp(self, direction: Direction, flags: int, sequence: int, acknowledgement: int = 0, *, port: int = 80,
+            local: int = 4000, data: bytes = b"", six: bool = False) -> Reason:  # fmt: skip
+        ends = (ONE.v6, TWO.v6) if six else (ONE.v4, TWO.v4)
+        ports = (local, port) if direction is EGRESS else (port, local)
+        source, destination = ends if direction is EGRESS else ends[::-1]
+        segment = p.tcp(*ports, flags, sequence=sequence, acknowledgement=acknowledgement, data=data)
+        return self.judge(direction, p.ip_frame(source, destination, 6, segment))
+
+    def shake_hands(self, local: int = 4000, *, six: bool = False) -> None:
+        assert self.tcp(EGRESS, p.SYN, 1000, local=local, six=six) is Reason.NEW
+        assert self.tcp(INGRESS, p.SYN | p.ACK, 5000, 1001, local=local, six=six) is Reason.ESTABLISHED
+        assert self.tcp(EGRESS, p.ACK, 1001, 5001, local=local, six=six) is Reason.ESTABLISHED
+
+    def counts(self) -> tuple[int, int]:
+        return self.host.telemetry.connections(self.ifindex)
+
+
+@pytest.fixture
+def tapped(tcx_host: Host) -> Iterator[Tapped]:
+    wire = open_veth("tap1")
+    tcx_host.know(TWO)
+    tcx_host.know(THIRD)
+    tcx_host.admit(wire.ifindex, ONE, rules(tcx_host))
+    yield Tapped(tcx_host, wire.ifindex)
+    wire.close()
+
+
+def rules(host: Host) -> str:  # type: ignore[return]
+    return host.put_program(  # type: ignore[return-value]
+        allow(APP, EGRESS, 6, 80, 32, rule=7), allow(APP, EGRESS, 17, 53, 32, rule=8), allow(APP, EGRESS, 1, 0x0800, 24, rule=9),
+        allow(APP, INGRESS, 6, 22, 32, rule=10),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("six", [False, True])
+def test_a_handshake_takes_a_place_only_when_it_is_complete(tapped: Tapped, six: bool) -> None:
+    assert tapped.tcp(EGRESS, p.SYN, 1000, six=six) is Reason.NEW
+    assert tapped.tcp(INGRESS, p.SYN | p.ACK, 5000, 1001, six=six) is Reason.ESTABLISHED
+    assert tapped.counts() == (0, 1)
+    assert tapped.tcp(EGRESS, p.ACK, 1001, 5001, six=six) is Reason.ESTABLISHED
+    assert tapped.counts() == (1, 0)
+
+
+def test_only_the_direction_that_policy_names_may_open(tapped: Tapped) -> None:
+    assert tapped.tcp(INGRESS, p.SYN, 1, port=4000, local=80) is Reason.POLICY
+    assert tapped.tcp(EGRESS, p.SYN, 1, port=81) is Reason.POLICY
+    assert tapped.tcp(EGRESS, p.ACK, 1, 1) is Reason.NO_CONNECTION
+    assert tapped.tcp(INGRESS, p.SYN | p.ACK, 1, 1) is Reason.NO_CONNECTION
+
+
+def test_a_forged_reset_neither_passes_nor_closes(tapped: Tapped) -> None:
+    tapped.shake_hands()
+    for sequence in (0, 4999, 5002, 5001 + 70000, 0x80000000):
+        assert tapped.tcp(INGRESS, p.RST, sequence) is Reason.TCP_RESET
+    assert tapped.tcp(EGRESS, p.ACK, 1001, 5001, data=b"on") is Reason.ESTABLISHED
+    assert tapped.tcp(INGRESS, p.RST, 5001) is Reason.ESTABLISHED, "the true one passes"
+    assert tapped.tcp(EGRESS, p.SYN, 9000) is Reason.NEW, "and closes"
+
+
+def test_a_forged_segment_far_away_does_not_open_the_window_for_a_reset(tapped: Tapped) -> None:
+    tapped.shake_hands()
+    tapped.tcp(INGRESS, p.ACK, 5001 + 10_000_000, 1001, data=b"forged")
+    assert tapped.tcp(INGRESS, p.RST, 5001 + 10_000_000) is Reason.TCP_RESET
+
+
+def test_a_refused_syn_may_be_told(tapped: Tapped) -> None:
+    tapped.tcp(EGRESS, p.SYN, 1000)
+    assert tapped.tcp(INGRESS, p.RST | p.ACK, 0, 999) is Reason.TCP_RESET
+    assert tapped.tcp(INGRESS, p.RST | p.ACK, 0, 1001) is Reason.ESTABLISHED
+
+
+def test_both_ends_finishing_ends_the_connection(tapped: Tapped) -> None:
+    tapped.shake_hands()
+    tapped.tcp(EGRESS, p.FIN | p.ACK, 1001, 5001)
+    tapped.tcp(INGRESS, p.FIN | p.ACK, 5001, 1001)
+    tapped.tcp(EGRESS, p.ACK, 1002, 5002)
+    tapped.tcp(INGRESS, p.ACK, 5002, 1002)
+    assert tapped.tcp(EGRESS, p.SYN, 70000) is Reason.NEW
+
+
+def test_a_flood_of_syns_evicts_no_established_connection(tapped: Tapped) -> None:
+    for local in range(100):
+        tapped.shake_hands(20000 + local)
+    for number in range(20000):
+        frame = p.ip_frame(ONE.v4, TWO.v4, 6, p.tcp(1024 + number, 80, p.SYN))
+        run_hook(tapped.host.kernel, "tap_from_vm", frame, tapped.ifindex)
+    assert tapped.counts()[0] == 100
+    for local in range(100):
+        assert tapped.tcp(EGRESS, p.ACK, 1001, 5001, local=20000 + local) is Reason.ESTABLISHED
+
+
+def test_a_full_quota_refuses_and_counts(tapped: Tapped) -> None:
+    tapped.host.admit(tapped.ifindex, ONE, rules(tapped.host), connections=5)  # type: ignore[arg-type]
+    for local in range(5):
+        tapped.shake_hands(4000 + local)
+    tapped.tcp(EGRESS, p.SYN, 1000, local=5000)
+    tapped.tcp(INGRESS, p.SYN | p.ACK, 5000, 1001, local=5000)
+    assert tapped.tcp(EGRESS, p.ACK, 1001, 5001, local=5000) is Reason.CONNECTIONS_FULL
+    assert tapped.tcp(EGRESS, p.SYN, 1000, local=5001) is Reason.CONNECTIONS_FULL, "from now on at the first packet"
+    assert tapped.tcp(EGRESS, p.ACK, 1001, 5001, local=4000) is Reason.ESTABLISHED
+    assert tapped.counts() == (5, 0)
+
+
+def test_revocation_bites_on_the_next_packet(tapped: Tapped) -> None:
+    tapped.shake_hands()
+    tapped.host.admit(tapped.ifindex, ONE, tapped.host.put_program(*both_ways(WEB)))
+    assert tapped.tcp(INGRESS, p.ACK, 5001, 1001) is Reason.POLICY
+    assert tapped.counts() == (0, 0)
+
+
+def test_an_unchanged_policy_lets_connections_live(tapped: Tapped) -> None:
+    tapped.shake_hands()
+    program = tapped.host.put_program(allow(APP, EGRESS, 6, 80, 32, rule=77))
+    tapped.host.admit(tapped.ifindex, ONE, program)
+    assert tapped.tcp(INGRESS, p.ACK, 5001, 1001) is Reason.ESTABLISHED
+    assert any(pair.rule == 77 and pair.allowed for pair in tapped.host.telemetry.pairs())
+
+
+def test_a_relabelled_peer_is_judged_anew(tapped: Tapped) -> None:
+    tapped.shake_hands()
+    tapped.host.book.put_addresses({AddressKey(ZONE, f"{TWO.ipv4}/32"): Address(WEB, TWO.number)})
+    assert tapped.tcp(INGRESS, p.ACK, 5001, 1001) is Reason.ESTABLISHED, "not before rejudge"
+    tapped.host.shield.rejudge()
+    assert tapped.tcp(INGRESS, p.ACK, 5001, 1001) is Reason.POLICY
+
+
+def test_icmp_errors_speak_only_of_living_connections_from_where_they_can_come(tapped: Tapped) -> None:
+    tapped.judge(EGRESS, p.ip_frame(ONE.v4, TWO.v4, 17, p.udp(4000, 53)))
+    inner = p.ipv4(ONE.ipv4, TWO.ipv4, 17, p.udp(4000, 53))[:28]
+
+    def error(source: tuple[str, str], quoted: bytes) -> Reason:
+        return tapped.judge(INGRESS, p.ip_frame(source, ONE.v4, 1, p.icmp(3, 3, data=quoted)))
+
+    assert error(TWO.v4, inner) is Reason.RELATED
+    assert error(THIRD.v4, inner) is Reason.ICMP_ERROR, "another VM of the pool"
+    assert error((TWO.mac, "192.0.2.1"), inner) is Reason.RELATED, "a router of the world"
+    assert error(TWO.v4, p.ipv4(ONE.ipv4, TWO.ipv4, 17, p.udp(4001, 53))[:28]) is Reason.ICMP_ERROR
+    assert error(TWO.v4, p.ipv4(THIRD.ipv4, TWO.ipv4, 17, p.udp(4000, 53))[:28]) is Reason.ICMP_ERROR
+
+
+def test_an_icmp_error_about_tcp_quotes_what_is_under_way(tapped: Tapped) -> None:
+    tapped.shake_hands()
+
+    def error(sequence: int) -> Reason:
+        inner = p.ipv4(ONE.ipv4, TWO.ipv4, 6, p.tcp(4000, 80, p.ACK, sequence=sequence))[:28]
+        return tapped.judge(INGRESS, p.ip_frame(TWO.v4, ONE.v4, 1, p.icmp(3, 4, struct.pack(">HH", 0, 1400), inner)))
+
+    assert error(1001) is Reason.RELATED
+    assert error(0x70000000) is Reason.ICMP_ERROR
+
+
+def test_echo_and_its_reply(tapped: Tapped) -> None:
+    assert tapped.judge(INGRESS, p.ip_frame(TWO.v4, ONE.v4, 1, p.echo(3, reply=True))) is Reason.NO_CONNECTION
+    assert tapped.judge(EGRESS, p.ip_frame(ONE.v4, TWO.v4, 1, p.echo(3))) is Reason.NEW
+    assert tapped.judge(INGRESS, p.ip_frame(TWO.v4, ONE.v4, 1, p.echo(3, reply=True))) is Reason.ESTABLISHED
+    assert tapped.judge(INGRESS, p.ip_frame(TWO.v4, ONE.v4, 1, p.echo(4, reply=True))) is Reason.NO_CONNECTION
+
+
+def test_observe_lets_policy_denials_pass_and_still_drops_spoofs(tapped: Tapped) -> None:
+    tapped.host.admit(tapped.ifindex, ONE, rules(tapped.host), mode=ShieldMode.OBSERVE)  # type: ignore[arg-type]
+    assert tapped.tcp(EGRESS, p.SYN, 1, port=81) is Reason.OBSERVED
+    assert tapped.tcp(INGRESS, p.SYN | p.ACK, 5, 2, port=81) is Reason.ESTABLISHED
+    assert tapped.judge(EGRESS, p.ip_frame(THIRD.v4, TWO.v4, 17, p.udp(1, 2))) is Reason.SPOOFED_MAC
+    tapped.host.admit(tapped.ifindex, ONE, rules(tapped.host))  # type: ignore[arg-type]
+    assert tapped.tcp(EGRESS, p.ACK, 2, 6, port=81) is Reason.POLICY, "enforced: what was only observed is cut"
+
+
+def test_dhcp_and_routers_only_from_declared_addresses(tapped: Tapped) -> None:
+    discover = p.ip_frame((ONE.mac, "0.0.0.0"), (p.BROADCAST, "255.255.255.255"), 17, p.udp(68, 67))
+    offer = p.ip_frame((TWO.mac, "10.9.0.254"), ONE.v4, 17, p.udp(67, 68))
+    advertisement = p.nd((TWO.mac, "fe80::1"), ("33:33:00:00:00:01", "ff02::1"), 134)
+    assert tapped.judge(EGRESS, discover) is Reason.DHCP
+    assert tapped.judge(INGRESS, offer) is Reason.ROGUE_DHCP
+    assert tapped.judge(INGRESS, advertisement) is Reason.ROGUE_ROUTER
+    tapped.host.book.put_addresses({
+        AddressKey(ZONE, "10.9.0.254/32"): Address(APP, TWO.number, AddressFlag.DHCP_SERVER),
+        AddressKey(ZONE, "fe80::1/128"): Address(APP, TWO.number, AddressFlag.ROUTER),
+    })  # fmt: skip
+    assert tapped.judge(INGRESS, offer) is Reason.DHCP
+    assert tapped.judge(INGRESS, advertisement) is Reason.ND
+
+
+def test_pairs_and_events_name_both_ends(tapped: Tapped) -> None:
+    tapped.tcp(EGRESS, p.SYN, 1)
+    tapped.tcp(EGRESS, p.SYN, 1, port=81)
+    new, refused = tapped.host.telemetry.events(10)
+    assert (new.vm, new.peer_vm, new.peer_identity, new.rule, new.allowed) == (1, 2, APP, 7, True)
+    assert (refused.vm, refused.peer_vm, refused.rule, refused.allowed) == (1, 2, 0, False)
+    assert (refused.reason, refused.destination_port) == (Reason.POLICY, 81)
+    assert {(pair.rule, pair.allowed, pair.packets) for pair in tapped.host.telemetry.pairs()} == {
+        (7, True, 1),
+        (0, False, 1),
+    }
+    assert tapped.host.telemetry.events(10) == []
+
+
+def test_pruning_frees_what_has_expired(tapped: Tapped) -> None:
+    tapped.shake_hands()
+    assert tapped.host.shield.prune() == 0
+    table = tapped.host.shield._inner("established", 0)
+    assert table is not None
+    for key, value in table.items().items():
+        table.put(key, struct.pack("<Q", 1) + value[8:])
+    table.close()
+    assert tapped.host.shield.prune() == 1
+    assert tapped.counts() == (0, 0)
