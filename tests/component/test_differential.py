@@ -22,7 +22,7 @@ from tests.policyworld import Store, host
 from tests.randompolicy import GATEWAYS, HOSTS, OUTSIDE, PORT_NUMBERS, Seeded, pick, world
 
 PACKETS = 100_000
-PER_WORLD = 1_000
+PER_WORLD = 2_000
 STRANGER = "52:54:00:ff:ff:01"
 GROUPS = {"224.0.0.251": "01:00:5e:00:00:fb", "ff05::fb": "33:33:00:00:00:fb", "10.9.0.255": "ff:ff:ff:ff:ff:ff"}
 POOL_HOST = host("hv1", *HOSTS)

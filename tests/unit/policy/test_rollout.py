@@ -7,6 +7,7 @@ from functools import cache
 from itertools import pairwise
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.policyworld import Store
@@ -27,11 +28,12 @@ from tests.randompolicy import (
 from buckler.model.bundle import Endpoint, Segment, Stage
 from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import IDENTITY_INFRA
+from buckler.model.label import Selector
 from buckler.model.program import Direction, Program, Verdict
 from buckler.policy.bundle import Bundle, build_bundle
 from buckler.policy.closing import AddressMap, address_map
 from buckler.policy.compile import ResolvedProgram
-from buckler.policy.language import Document
+from buckler.policy.language import Action, Document, EgressRule, IngressRule, Kind, Peer, PolicySpec
 from buckler.policy.lookup import read_program
 from buckler.policy.prefix import host_prefix
 from buckler.policy.resolve import find_interval
@@ -235,3 +237,57 @@ def test_change_and_revert_leaves_nothing(data):
         if plan:
             assert plan[-1].bundle.objects() == other.objects()
             assert plan_rollout([one, *(each.bundle for each in plan)][-1:], other) == ()
+
+
+def ruled(name: str, subject: dict[str, str], **sides: tuple[Action, Peer]) -> Document:
+    """A policy of one rule per side at the VMs of some labels."""
+    words = {"description": "d", "owner": "o", "reason": "r", "review": "2030-01-01"}
+    kinds = {"ingress": IngressRule, "egress": EgressRule}
+    made = {side: (kinds[side](name="only", action=action, peers=(peer,)),) for side, (action, peer) in sides.items()}
+    return Document(Kind.POLICY, name, PolicySpec(**words, subject=Selector(match_labels=subject), **made))
+
+
+ANYONE = Peer(any=True)
+A, B, C = ({"app": value} for value in "abc")
+
+
+def is_(labels_: dict[str, str]) -> Peer:
+    return Peer(vm=Selector(match_labels=labels_))
+
+
+SENDER_CLOSES = ruled("send", A, egress=(Action.ALLOW, ANYONE)), ruled("send", A, egress=(Action.DENY, ANYONE))
+CROSSINGS = {
+    "a known peer": (
+        (vm(0, A), SENDER_CLOSES[0]),
+        (vm(0, A), SENDER_CLOSES[1], ruled("take", B, ingress=(Action.ALLOW, is_(A)))),
+    ),
+    "anyone": (
+        (vm(0, A), SENDER_CLOSES[0]),
+        (vm(0, A), SENDER_CLOSES[1], ruled("take", B, ingress=(Action.ALLOW, ANYONE))),
+    ),
+    "a new identity": (
+        (vm(0, A), ruled("send", A, egress=(Action.ALLOW, ANYONE)), ruled("take", B, ingress=(Action.ALLOW, is_(C)))),
+        (vm(0, C), ruled("send", A, egress=(Action.ALLOW, ANYONE)), ruled("take", B, ingress=(Action.ALLOW, is_(C)))),
+    ),
+    "an identity that others have": (
+        (vm(0, A), vm(2, C), SENDER_CLOSES[0], ruled("take", B, ingress=(Action.ALLOW, is_(C)))),
+        (vm(0, C), vm(2, C), SENDER_CLOSES[0], ruled("take", B, ingress=(Action.ALLOW, is_(C)))),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CROSSINGS)
+def test_one_end_at_the_old_and_one_at_the_new_state_never_meet(name):
+    """The sender's shield closes while the receiver's opens: the mix of both would let pass what neither state does."""
+    store = Store()
+    old, new = (
+        build_bundle(pool := store.pool(documents), documents, store.allocate(pool, documents))
+        for documents in ((network(), vm(1, B), *side) for side in CROSSINGS[name])
+    )
+    question = Question("10.9.0.10", "10.9.0.11", "52:54:00:09:00:00", "52:54:00:09:00:01", 6, 80)
+    assert passes((old, old), (new, new), question)
+    assert not passes((old, old), (old, old), question)
+    assert not passes((new, new), (new, new), question)
+    for run in phases([old], plan_rollout([old], new)):
+        views = steps(run, any_order=True)
+        assert not any(passes(one, other, question) for one in views for other in views)
