@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -23,7 +24,6 @@ SETTINGS = """
 tunnel: [vx100]
 fabric: ul0
 bridges: [br0]
-sweep-seconds: 2
 """
 
 
@@ -128,6 +128,11 @@ class AgentHost:
 
     def guard(self) -> str:
         return self.host.run("nft", "list", "ruleset", is_checked=False)
+
+    def guard_ports(self) -> set[tuple[int, str]]:
+        """The ports that the guard lets through; empty when there is no sound guard."""
+        code = "from buckler.drivers.nftables.guard import NftablesGuard as G; s = G().observe(); print(sorted(s.ports) if s else [])"
+        return set(ast.literal_eval(self.host.run(sys.executable, "-c", code)))
 
     def is_admitted(self, device: str) -> bool:
         return device in self.status().get("taps", [])

@@ -81,7 +81,9 @@ class Agent:
         self._outbox = Outbox()
         self._recorder = Recorder(drivers.state, membership.host, self._outbox.wake)
         belief = load_belief(drivers.state, membership)
-        self._worker = Worker(lambda: self._steward.tidy(), lambda: self._steward.sweep(), settings.sweep_seconds)
+        self._worker = Worker(
+            lambda: self._steward.tidy(), lambda: self._steward.sweep(), settings.pass_seconds, settings.sweep_seconds
+        )
         self._watcher = Watcher(drivers.hypervisor, self._heard())
         self._chores = Chores(drivers.hypervisor, self._recorder, self._watcher.poke)
         self._steward = self._make_steward(belief)

@@ -49,7 +49,8 @@ class AgentSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_
     pins: str = DEFAULT_PINS
     without_agent: WithoutAgent = WithoutAgent.CLOSED
     hook_deadline: float = 10.0
-    sweep_seconds: float = 10.0
+    pass_seconds: float = 1.0
+    sweep_seconds: float = 30.0
 
     @property
     def roles(self) -> Roles:

@@ -15,14 +15,22 @@ import structlog
 _T = TypeVar("_T")
 _log = structlog.get_logger()
 _URGENT, _ORDINARY = 0, 1
+_IDLE_SHARE = 20
 
 
 class Worker:
-    """Urgent jobs (a hook waits) go first; asking for a pass many times gives one pass."""
+    """Urgent jobs (a hook waits) go first; asking for a pass many times gives one pass.
 
-    def __init__(self, tidy: Callable[[], None], sweep: Callable[[], None], sweep_seconds: float) -> None:
+    ``tidy`` is also done unasked every ``pass_seconds`` (not every change is announced: a deleted nft table, a link
+    of tcx that is gone), less often where a pass takes long; ``sweep`` every ``sweep_seconds``.
+    """
+
+    def __init__(
+        self, tidy: Callable[[], None], sweep: Callable[[], None], pass_seconds: float, sweep_seconds: float
+    ) -> None:
         self._tidy = tidy
         self._sweep = sweep
+        self._pass_seconds = pass_seconds
         self._sweep_seconds = sweep_seconds
         self._jobs: queue.PriorityQueue[tuple[int, int, Callable[[], None]]] = queue.PriorityQueue()
         self._count = itertools.count()
@@ -73,14 +81,22 @@ class Worker:
             self._tidy()
 
     def _run(self) -> None:
-        due = time.monotonic() + self._sweep_seconds
+        next_pass, next_sweep = time.monotonic() + self._pass_seconds, time.monotonic() + self._sweep_seconds
         while not self._is_over.is_set():
             try:
-                _, _, job = self._jobs.get(timeout=max(due - time.monotonic(), 0.001))
+                _, _, job = self._jobs.get(timeout=max(min(next_pass, next_sweep) - time.monotonic(), 0.001))
             except queue.Empty:
-                job = self._sweep
-                due = time.monotonic() + self._sweep_seconds
-            try:
-                job()
-            except Exception:
-                _log.exception("a job of the worker failed")
+                job = self._tidy if time.monotonic() < next_sweep else self._sweep
+            began = time.monotonic()
+            self._do(job)
+            ended = time.monotonic()
+            if job == self._sweep:
+                next_sweep = ended + self._sweep_seconds
+            if job in (self._tidy, self._sweep, self._pass):
+                next_pass = ended + max(self._pass_seconds, (ended - began) * _IDLE_SHARE)
+
+    def _do(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except Exception:
+            _log.exception("a job of the worker failed")

@@ -37,7 +37,9 @@ class World:
         self.memory.add(Link(2, "br0", "bridge", "02:00:00:00:00:01", "", up=True))
         self.memory.add(Link(3, "vx100", "vxlan", "02:00:00:00:00:02", "br0", up=True))
         self.socket = folder / "agent.sock"
-        self.settings = AgentSettings(tunnel=("vx100",), fabric="ul0", socket=str(self.socket), sweep_seconds=0.5)
+        self.settings = AgentSettings(
+            tunnel=("vx100",), fabric="ul0", socket=str(self.socket), pass_seconds=0.3, sweep_seconds=1
+        )
         self.agent = self.boot()
 
     def boot(self) -> Agent:

@@ -63,7 +63,9 @@ class LibvirtHypervisor:
                 address = card.find("mac")
                 if address is not None and address.get("address", "").lower() == mac.lower():
                     _cut_link(domain, card)
-                    domain.detachDeviceFlags(tostring(card, encoding="unicode"), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+                    alias = card.find("alias")
+                    if alias is not None:  # this way libvirt does not wait seconds for the guest's consent
+                        domain.detachDeviceAlias(alias.get("name", ""), libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     def migrate(self, uuid: str, destination_uri: str) -> None:
         with self._domain(uuid) as domain:

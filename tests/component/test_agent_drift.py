@@ -1,0 +1,112 @@
+"""What is changed behind the agent's back on a real host is put back within two seconds, and told."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from agenthost import AgentHost, agent_host
+
+from buckler.model.event import EventKind
+from poolkit import Pool, card, program
+from privatehost import wait_until
+
+SECOND, STRANGE = "52:54:00:00:00:99", "52:54:00:00:00:55"
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[AgentHost]:
+    with agent_host(vms=2) as made:
+        made.pool.endpoints += (made.pool.endpoint(1, program(80), mac=SECOND, address="10.50.0.99"),)
+        made.publish()
+        made.start_agent()
+        made.host.restart_libvirtd()
+        yield made
+
+
+@pytest.fixture
+def device(host: AgentHost) -> Iterator[str]:
+    host.define(1, host.pool.passport(1, (Pool.mac(1), SECOND)))
+    started = host.start(1)
+    assert started.returncode == 0, started.stderr
+    name = host.tap(1)
+    host.wait_admitted(name)
+    time.sleep(0.3)
+    yield name
+    host.destroy(1)
+
+
+def told(host: AgentHost, kind: EventKind, count: int, seconds: float = 3) -> list[dict]:
+    wait_until(lambda: len(host.events(kind)) > count, seconds)
+    return [event.detail for event in host.events(kind)]
+
+
+def test_a_deleted_guard_is_back_within_two_seconds(host: AgentHost, device: str):
+    before, count = host.guard(), len(host.events(EventKind.DRIFT_REPAIRED))
+    host.host.run("sh", "-c", "nft list tables | while read _ f n; do nft delete table $f $n; done")
+    began = time.monotonic()
+    wait_until(lambda: host.guard().count("table") == before.count("table") and host.is_admitted(device), 5)
+    assert time.monotonic() - began < 2
+    assert "guard" in str(told(host, EventKind.DRIFT_REPAIRED, count)[-1]["differed"])
+
+
+def test_a_rule_added_to_the_guard_by_hand_is_drift(host: AgentHost, device: str):
+    count = len(host.events(EventKind.DRIFT_REPAIRED))
+    chains = [line.split()[1] for line in host.guard().splitlines() if line.strip().startswith("chain ")]
+    table = next(line.split()[1:3] for line in host.guard().splitlines() if line.startswith("table bridge"))
+    host.host.run("nft", "insert", "rule", *table, chains[0], "accept")
+    told(host, EventKind.DRIFT_REPAIRED, count)
+    wait_until(lambda: host.is_admitted(device), 2)
+
+
+def test_a_shield_taken_from_its_tap_is_back_within_two_seconds(host: AgentHost, device: str):
+    index, count = host.ifindex(device), len(host.events(EventKind.DRIFT_REPAIRED))
+    links = host.host.run("find", "/sys/fs/bpf/buckler", "-path", f"*links*{index}*", "-type", "f").split()
+    assert len(links) == 2
+    began = time.monotonic()
+    host.host.run("rm", links[0])
+    detail = told(host, EventKind.DRIFT_REPAIRED, count)[-1]
+    assert time.monotonic() - began < 2.5
+    assert f"put-tap {device}" in detail["differed"]
+    assert host.host.run("find", links[0], is_checked=False).strip() == links[0]
+
+
+def test_learning_forbidden_by_hand_is_allowed_again(host: AgentHost, device: str):
+    host.host.run("bridge", "link", "set", "dev", device, "learning", "off")
+    wait_until(lambda: "learning on" in host.host.run("bridge", "-d", "link", "show", "dev", device), 3)
+
+
+def test_a_foreign_card_plugged_in_is_cut_within_a_second(host: AgentHost, device: str):
+    count = len(host.events(EventKind.INTERFACE_DETACHED))
+    (host.host.root / "run/card.xml").write_text(card(STRANGE))
+    host.host.virsh("attach-device", "vm-1", "/run/card.xml", "--live")
+    detail = told(host, EventKind.INTERFACE_DETACHED, count)[-1]
+    assert (detail["mac"], detail["was_guarded"]) == (STRANGE, True)
+    assert detail["exposure_seconds"] < 1
+    xml = host.host.virsh("dumpxml", "vm-1")
+    assert STRANGE not in xml or "<link state='down'/>" in xml
+    assert host.is_admitted(device)
+
+
+def test_a_card_that_no_shield_covers_is_cut_and_the_vm_closed_until_it_is_gone(host: AgentHost, device: str):
+    count = len(host.events(EventKind.INTERFACE_DETACHED))
+    (host.host.root / "run/card.xml").write_text(card("52:54:00:00:00:56", kind="user", bridge=""))
+    host.host.virsh("attach-device", "vm-1", "/run/card.xml", "--live")
+    detail = told(host, EventKind.INTERFACE_DETACHED, count)[-1]
+    assert (detail["was_guarded"], detail["exposure_seconds"] < 1) == (False, True)
+    wait_until(lambda: not host.is_admitted(device) or "type='user'" not in host.host.virsh("dumpxml", "vm-1"), 2)
+
+
+def test_the_vms_own_second_card_is_admitted_when_it_is_plugged_in(host: AgentHost, device: str):
+    (host.host.root / "run/card.xml").write_text(card(SECOND))
+    host.host.virsh("attach-device", "vm-1", "/run/card.xml", "--live")
+    wait_until(lambda: len(host.status()["taps"]) == 2, 3)
+
+
+def test_a_new_pass_costs_little(host: AgentHost, device: str):
+    assert host.status()["pass_seconds"] < 0.5
