@@ -29,7 +29,6 @@ from buckler.controller.settings import Settings
 from buckler.controller.watchman import keep_watch
 from buckler.drivers.store.database import open_database
 from buckler.model.event import Event, EventKind
-from buckler.model.operatorapi import PREFIX
 from buckler.trust.statement import key_text
 
 VERSION = version("buckler")
@@ -62,7 +61,9 @@ def agents_app(parts: Parts) -> Litestar:
 
 def operators_app(parts: Parts) -> Litestar:
     """The application behind the unix socket."""
-    description = OpenAPIConfig(title="Buckler", version=VERSION, path=PREFIX, render_plugins=[JsonRenderPlugin()])
+    description = OpenAPIConfig(
+        title="Buckler", version=VERSION, path="/description", render_plugins=[JsonRenderPlugin()]
+    )
     return Litestar(
         operator_routes(parts),
         exception_handlers=HANDLERS,

@@ -8,6 +8,7 @@ import msgspec
 import structlog
 
 from buckler.controller.manifests import adoptions_for, members, rest_of
+from buckler.controller.moving import note_drained
 from buckler.controller.numbering import allocate_numbers
 from buckler.controller.observed import sights
 from buckler.controller.parts import Parts
@@ -61,6 +62,8 @@ class Engine:
         """Take one step in one transaction. Say whether anything was done."""
         with self._parts.store.write() as unit:
             state = load_state(unit)
+            if note_drained(self._parts, unit, state):
+                state = load_state(unit)
             before = read_rollout(unit)
             rollout = self._replanned(unit, state, before)
             rollout = self._published(unit, state, rollout)

@@ -10,7 +10,7 @@ from buckler.controller.pool_state import attributes_now, document_of, merge_att
 from buckler.model.agentapi import Observation, ObservedDomain
 from buckler.model.domain import DomainState
 from buckler.model.ids import VmId
-from buckler.model.pool import Host
+from buckler.model.pool import Host, HostState
 from buckler.policy.language import Kind, VmSpec
 from buckler.ports.store import Unit
 from buckler.trust.statement import KeySet
@@ -31,7 +31,7 @@ class Sight(msgspec.Struct, frozen=True):
 
 
 def note_observation(parts: Parts, unit: Unit, host: Host, observation: Observation) -> bool:
-    """Store a host's report and what it changes of VMs; say whether adoptions may have changed."""
+    """Store a host's report and what it changes of VMs; say whether the engine has to look."""
     before = unit.observations.all().get(host.id)
     unit.observations.put(host.id, observation)
     uuids = _vms_by_uuid(unit)
@@ -41,7 +41,8 @@ def note_observation(parts: Parts, unit: Unit, host: Host, observation: Observat
         if vm is not None:
             _note_domain(parts, unit, host, vm, domain, keys)
     _note_absent(parts, unit, host, uuids, observation)
-    return before is None or _passports(before) != _passports(observation)
+    is_draining = host.state is HostState.DRAINING
+    return is_draining or before is None or _passports(before) != _passports(observation)
 
 
 def sights(unit: Unit) -> dict[str, tuple[Sight, ...]]:

@@ -48,6 +48,11 @@ def answer_store_failed(request: Request[Any, Any, Any], error: StoreFailed) -> 
     return _answer(Problem("the store failed; nothing was changed", 503, str(error)))
 
 
+def answer_too_deep(_request: Request[Any, Any, Any], _error: RecursionError) -> Response[bytes]:
+    """A body nested beyond all sense: the decoder gives up before anything is understood."""
+    return _answer(Problem("malformed request", 400, "nested too deeply"))
+
+
 def answer_unforeseen(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """A fault of ours: logged in full, told in short."""
     _log.error("a request failed", path=request.url.path, exc_info=error)
@@ -62,6 +67,7 @@ def _answer(problem: Problem, extra: dict[str, Any] | None = None) -> Response[b
 HANDLERS: dict[Any, Any] = {
     Refused: answer_refused,
     HTTPException: answer_http,
+    RecursionError: answer_too_deep,
     StoreFailed: answer_store_failed,
     Exception: answer_unforeseen,
 }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from importlib.metadata import version
+from typing import Any
 
 from litestar import Response, get
 from litestar.handlers import BaseRouteHandler
 
 from buckler.controller.metrics import render_metrics
 from buckler.controller.observed import HOST, STATE, is_active, sights
+from buckler.controller.operators.callers import AnyRequest
 from buckler.controller.operators.views import host_view, list_rogues
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import State, load_state
@@ -38,7 +40,11 @@ def pool_routes(parts: Parts) -> list[BaseRouteHandler]:
         text = render_metrics(await asyncio.to_thread(_status, parts))
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    return [status, unprotected, metrics]
+    @get(PREFIX + "/openapi.json", include_in_schema=False, sync_to_thread=True)
+    def openapi(request: AnyRequest) -> dict[str, Any]:
+        return request.app.openapi_schema.to_schema()
+
+    return [status, unprotected, metrics, openapi]
 
 
 def _status(parts: Parts) -> PoolStatus:

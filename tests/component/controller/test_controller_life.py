@@ -1,0 +1,310 @@
+"""VMs and hosts through their lives: events once, adoption, quarantine, moves, draining, history, ledger."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+
+import httpx
+import msgspec
+import pytest
+
+from buckler.client.agentside import ControllerRefused
+from buckler.client.operator import OperatorFailed
+from buckler.ledger.entry import Entry
+from buckler.ledger.verify import Fault, Verification, verify_chain
+from buckler.model.agentapi import (
+    EventBatch,
+    FlowBatch,
+    Issuers,
+    ObservedDomain,
+    ObservedInterface,
+    TaskReport,
+    TaskState,
+)
+from buckler.model.bundle import Passport, Segment
+from buckler.model.event import Event, EventKind
+from buckler.model.flow import FlowRecord
+from buckler.model.operatorapi import (
+    AdoptRequest,
+    HostRequest,
+    LabelRequest,
+    MigrateRequest,
+    QuarantineRequest,
+    Reference,
+)
+from buckler.model.pool import HostState
+from buckler.trust.statement import KeySet, Kind, key_from_text, key_id, verify
+
+from .conftest import Agent, ControllerProcess, wait_for
+from .shop import DB_MAC, NETWORK, SHOP, WEB_MAC, WEB_UUID
+
+ROGUE_UUID = "33333333-3333-4333-8333-333333333333"
+ROGUE_MAC = "52:54:00:00:00:33"
+
+
+def keys_of(controller: ControllerProcess) -> KeySet:
+    with controller.operator() as client:
+        answer = client.ledger_keys()
+    root = key_from_text(answer.root_key)
+    keys = {}
+    for statement in answer.issuers:
+        issuers = msgspec.json.decode(verify(Kind.ISSUERS, statement, {key_id(root): root}), type=Issuers)
+        keys |= {key_id(key): key for key in map(key_from_text, issuers.keys)}
+    return keys
+
+
+def ledger(controller: ControllerProcess) -> tuple[Verification, list[Entry]]:
+    keys = keys_of(controller)
+    with controller.operator() as client:
+        statements = client.ledger_page(limit=10_000).entries
+    entries = [msgspec.json.decode(verify(Kind.LEDGER, each, keys), type=Entry) for each in statements]
+    return verify_chain(statements, keys), entries
+
+
+def domain(
+    uuid: str = WEB_UUID,
+    name: str = "web",
+    mac: str = WEB_MAC,
+    *,
+    state: str = "running",
+    passport: str = "",
+    vm: str = "",
+) -> ObservedDomain:
+    card = ObservedInterface(mac=mac, kind="bridge", bridge="br0", device="vnet0", admitted=bool(vm))
+    return ObservedDomain(uuid, name, state, vm, passport, (card,))
+
+
+def events(first: int, last: int, vm: str = "", kind: EventKind = EventKind.DOMAIN_STARTED) -> EventBatch:
+    return EventBatch(tuple(Event(kind, time.time(), sequence=number, vm=vm) for number in range(first, last + 1)))
+
+
+def cards(agent: Agent) -> dict[str, int]:
+    """MAC → identity in the newest manifest."""
+    assert agent.newest is not None
+    segments = [agent.object(digest) for digest in agent.newest.segments]
+    return {e.mac: e.identity for s in segments if isinstance(s, Segment) for e in s.endpoints}
+
+
+def running(agents: Sequence[Agent]) -> Agent:
+    for agent in agents:
+        agent.start()
+    return agents[0]
+
+
+def test_each_event_is_stored_once_and_gaps_are_refused(controller: ControllerProcess, agents: list[Agent]) -> None:
+    agent = agents[0]
+    assert agent.client.send_events(events(1, 5)).through == 5
+    assert agent.client.send_events(events(3, 8)).through == 8
+    with pytest.raises(ControllerRefused) as refused:
+        agent.client.send_events(events(10, 12))
+    assert (refused.value.status, refused.value.problem["through"]) == (409, 8)
+    controller.kill()
+    controller.start()
+    assert agent.client.send_events(events(1, 9)).through == 9
+    assert agents[1].client.send_events(events(1, 2)).through == 2
+    with pytest.raises(ControllerRefused) as refused:
+        agent.client.send_events(events(10, 10, kind=EventKind.POLICY_CHANGED))
+    assert refused.value.status == 403
+    result, entries = ledger(controller)
+    assert result.is_intact, result.findings
+    stored = [entry.origin for entry in entries if entry.host == agent.host and entry.kind == "domain.started"]
+    assert stored == list(range(1, 10))
+
+
+def test_a_rogue_is_adopted_and_carries_a_passport(controller: ControllerProcess, agents: list[Agent]) -> None:
+    agent = running(agents)
+    controller.apply(*SHOP, wait=20)
+    rogue = domain(ROGUE_UUID, "stray", ROGUE_MAC)
+    agent.observe(rogue)
+    with controller.operator() as client:
+        assert [(each.uuid, each.host, each.macs) for each in client.rogues()] == [(ROGUE_UUID, "host-a", (ROGUE_MAC,))]
+        view = client.adopt(AdoptRequest(ROGUE_UUID, "found", labels={"role": "web"}))
+        assert [card.network for card in view.interfaces] == ["front"]
+        with pytest.raises(OperatorFailed) as refused:
+            client.adopt(AdoptRequest(ROGUE_UUID, "again"))
+        assert refused.value.problem.status == 409
+        assert client.rogues() == ()
+        statement = client.passport("found").statement
+    wait_for(
+        "its host is told to write the passport", lambda: agent.newest is not None and view.id in agent.newest.adoptions
+    )
+    assert agent.newest is not None
+    assert agent.newest.adoptions[view.id] == statement
+    wait_for(
+        "the other host is not", lambda: agents[1].newest is not None and view.id not in agents[1].newest.adoptions
+    )
+    claims = msgspec.json.decode(verify(Kind.PASSPORT, statement, agent.issuers), type=Passport)
+    assert (claims.vm, claims.uuid, claims.macs) == (view.id, ROGUE_UUID, (ROGUE_MAC,))
+    agent.observe(domain(ROGUE_UUID, "stray", ROGUE_MAC, passport=statement, vm=view.id))
+    with controller.operator() as client:
+        shown = client.vm("found")
+        assert (shown.has_passport, shown.host, shown.state) == (True, "host-a", "running")
+        assert [entry.kind for entry in client.history("found")] == ["vm.adopted"]
+    wait_for("it is told no more", lambda: agent.newest is not None and view.id not in agent.newest.adoptions)
+
+
+def test_a_rogue_on_an_unknown_bridge_is_not_guessed_at(controller: ControllerProcess, agents: list[Agent]) -> None:
+    agents[0].observe(domain(ROGUE_UUID, "stray", ROGUE_MAC))
+    with controller.operator() as client:
+        for uuid, status in ((ROGUE_UUID, 409), ("44444444-4444-4444-8444-444444444444", 404)):
+            with pytest.raises(OperatorFailed) as refused:
+                client.adopt(AdoptRequest(uuid, "found"))
+            assert refused.value.problem.status == status
+        assert client.vms() == ()
+
+
+def test_quarantine_and_release_change_the_identity_and_name_the_author(
+    controller: ControllerProcess, agents: list[Agent]
+) -> None:
+    agent = running(agents)
+    controller.apply(*SHOP, wait=20)
+    before = cards(agent)
+    with controller.operator() as client:
+        with pytest.raises(OperatorFailed):
+            client.quarantine("web", QuarantineRequest(reason=" "))
+        assert client.quarantine("web", QuarantineRequest(reason="it scans")).quarantined
+        client.quarantine("web", QuarantineRequest(reason="it scans still"))
+        assert client.explain("web", "db", "TCP", 5432).verdict == "deny"
+    wait_for("the quarantine is published", lambda: cards(agent)[WEB_MAC] != before[WEB_MAC])
+    assert cards(agent)[DB_MAC] == before[DB_MAC]
+    with controller.operator() as client:
+        assert not client.release("web", QuarantineRequest(reason="cleaned")).quarantined
+        assert client.explain("web", "db", "TCP", 5432).verdict == "allow"
+        told = [(entry.kind, entry.cause, entry.actor) for entry in client.history("web")]
+    wait_for("the release is published", lambda: cards(agent) == before)
+    assert told[1:] == [
+        ("vm.quarantined", "it scans", "uid:0(root)"),
+        ("vm.released", "cleaned", "uid:0(root)"),
+    ]
+
+
+def test_a_quarantine_is_no_label_that_people_may_set(controller: ControllerProcess) -> None:
+    controller.apply(*SHOP)
+    with controller.operator() as client:
+        for key in ("buckler.io/quarantine", "buckler.io/tenant"):
+            with pytest.raises(OperatorFailed) as refused:
+                client.label(Reference("VM", "web"), LabelRequest(set={key: "true"}))
+            assert refused.value.problem.status == 422
+        client.label(Reference("VM", "web"), LabelRequest(set={"zone": "a"}))
+        assert [entry.kind for entry in client.history("web")] == ["vm.registered", "vm.labelled"]
+
+
+def test_draining_moves_what_runs_and_ends_when_nothing_is_left(
+    controller: ControllerProcess, agents: list[Agent]
+) -> None:
+    agent = running(agents)
+    controller.apply(*SHOP, wait=20)
+    with controller.operator() as client:
+        web, statement = client.vm("web"), client.passport("web").statement
+        agent.observe(domain(passport=statement, vm=web.id), domain(ROGUE_UUID, "stray", ROGUE_MAC))
+        change = client.drain("host-a", HostRequest(reason="new memory"))
+        assert [(task.vm, task.destination) for task in change.tasks] == [("web", "host-b")]
+        assert [text.split(":")[0] for text in change.staying] == ["stray"]
+        wait_for("the task arrives", lambda: bool(agent.tasks))
+        wait_for("the manifest says so", lambda: agent.newest is not None and agent.newest.draining)
+        task = agent.tasks[0]
+        assert (task.vm, task.destination_uri) == (web.id, "qemu+tcp://192.0.2.2/system")
+        with pytest.raises(ControllerRefused):
+            agents[1].client.report_task(TaskReport(task.id, TaskState.DONE))
+        agent.client.report_task(TaskReport(task.id, TaskState.DONE, "moved"))
+        assert client.task(task.id).state is TaskState.DONE
+        assert client.host("host-a").state is HostState.DRAINING
+        agents[1].observe(domain(passport=statement, vm=web.id))
+        agent.observe()
+        wait_for("it is drained", lambda: client.host("host-a").state is HostState.DRAINED)
+        assert client.vm("web").host == "host-b"
+        with pytest.raises(OperatorFailed) as refused:
+            client.migrate("web", MigrateRequest("host-a"))
+        assert refused.value.problem.status == 409
+        assert client.undrain("host-a", HostRequest()).host.state is HostState.ACTIVE
+        assert client.migrate("web", MigrateRequest("host-a")).source == "host-b"
+        with pytest.raises(OperatorFailed) as refused:
+            client.migrate("web", MigrateRequest("host-a"))
+        assert "not ended" in refused.value.problem.detail
+    wait_for("the other host has its task", lambda: bool(agents[1].tasks))
+
+
+def test_flows_are_told_by_who_and_verdict(controller: ControllerProcess, agents: list[Agent]) -> None:
+    def flow(peer: str, verdict: str) -> FlowRecord:
+        return FlowRecord(1.0, "liar", "web", peer, "egress", verdict, "policy", "TCP", "10.0.0.1", "10.0.0.2", 1, 2)
+
+    agents[0].client.send_flows(FlowBatch((flow("db", "allow"), flow("world", "deny")), shed=7))
+    with controller.operator() as client:
+        found = client.flows(verdict="deny", origin="web")
+        assert [(item.flow.peer, item.flow.host) for item in found] == [("world", "host-a")]
+        assert [item.shed for item in client.flows()] == [7, 0]
+        stream = client.follow_flows(verdict="deny")
+        assert next(stream).flow.peer == "world"
+        agents[0].client.send_flows(FlowBatch((flow("db", "deny"),)))
+        assert next(stream).flow.peer == "db"
+
+
+def test_a_deleted_vm_keeps_its_history_and_its_name_becomes_another_vm(controller: ControllerProcess) -> None:
+    controller.apply(*SHOP)
+    with controller.operator() as client:
+        first = client.vm("web")
+        client.delete(Reference("VM", "web"))
+        with pytest.raises(OperatorFailed) as refused:
+            client.vm("web")
+        assert refused.value.problem.status == 404
+        assert [entry.kind for entry in client.history(first.id)] == ["vm.registered", "vm.deleted"]
+        controller.apply(*SHOP)
+        second = client.vm("web")
+        assert second.id != first.id
+        assert second.number != first.number
+        with pytest.raises(OperatorFailed) as refused:
+            client.delete(Reference("Network", "front"))
+        assert refused.value.problem.status == 422
+
+
+def test_an_altered_ledger_row_is_named(controller: ControllerProcess, agents: list[Agent]) -> None:
+    controller.apply(NETWORK)
+    agents[0].client.send_events(events(1, 3))
+    result, _ = ledger(controller)
+    assert result.is_intact
+    keys = keys_of(controller)
+    controller.kill()
+    with sqlite3.connect(controller.folder / "state/pool.sqlite") as database:
+        database.execute("DELETE FROM ledger WHERE sequence = 4")
+        row = database.execute("SELECT statement FROM ledger WHERE sequence = 6").fetchone()[0]
+        database.execute("UPDATE ledger SET statement = ? WHERE sequence = 6", (row[:-6] + "AAAAAA",))
+    controller.start()
+    with controller.operator() as client:
+        statements = client.ledger_page(limit=1000).entries
+    found = {(finding.fault, finding.sequence) for finding in verify_chain(statements, keys).findings}
+    assert found == {(Fault.MISSING, 4), (Fault.ALTERED, 6)}
+
+
+def test_answers_about_the_pool_agree(controller: ControllerProcess, agents: list[Agent]) -> None:
+    running(agents)
+    controller.apply(*SHOP, wait=20)
+    with controller.operator() as client:
+        reach = client.reach()
+        allowed = {(pair.origin, pair.to) for pair in reach.pairs if pair.allowed}
+        assert allowed == {("web", "db")}
+        explained = client.explain("web", "db", "TCP", 5432)
+        assert explained.verdict == "allow"
+        assert {side.policy for side in explained.paths[0].sides} == {"web-to-db"}
+        assert all(side.file == "file3.yaml" and side.line for side in explained.paths[0].sides)
+        assert client.explain("db", "web", "TCP", 5432).verdict == "deny"
+        with pytest.raises(OperatorFailed) as refused:
+            client.explain("nobody", "web", "TCP", 1)
+        assert refused.value.problem.status == 404
+        assert 'buckler_host_connected{host="host-a"} 1.0' in client.metrics()
+        assert [vm.name for vm in client.vms(selector="role=web")] == ["web"]
+        assert len(client.documents(kind="VM")) == 2
+
+
+def test_an_unknown_path_and_a_malformed_body_are_problems(controller: ControllerProcess) -> None:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=controller.socket), base_url="http://x") as http:
+        for answer, status in (
+            (http.get("/api/v1/nothing"), 404),
+            (http.post("/api/v1/apply", content=b"{"), 400),
+            (http.post("/api/v1/apply", json={"files": [], "surprise": 1}), 400),
+            (http.get("/api/v1/vms/none"), 404),
+        ):
+            assert answer.status_code == status
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["status"] == status
