@@ -72,7 +72,10 @@ class DataCentre:
         """Start the guests' probe at the station outside; it runs until it is stopped."""
         result = self.plan.folder / f"outside-{name}"
         command = within(self.plan.outside, str(image(lambda _: None).probe), verb, str(result), *arguments)
-        return OutsideJob(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL), result)
+        return OutsideJob(
+            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL),
+            result,
+        )
 
     def domains(self) -> dict[str, str]:
         """Return the running guests: name → host."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import yaml
 from buckler.client.operator import OperatorClient, OperatorFailed
 from buckler.lab.datacentre import DataCentre, Progress, start_guests
 from buckler.lab.host import restart_libvirtd, start_service
-from buckler.lab.machine import LabFailed
+from buckler.lab.machine import LabFailed, processes_of
 from buckler.lab.plan import BRIDGE, CONTROLLER, CONTROLLER_ADDRESS, OUTSIDE_PORT, TUNNEL, UPLINK, HostPlan
 from buckler.lab.shop import FOLDER
 from buckler.model.operatorapi import SOCKET, ApplyRequest, ApplyResult, JoinTokenRequest, SourceFile
@@ -82,11 +84,12 @@ class Pool:
 
     def kill(self, machine: str, words: str) -> int:
         """Kill -9 the processes of a machine whose command line has ``words``; return how many."""
-        script = (
-            'n=0; for p in /proc/[0-9]*; do case $(tr "\\0" " " <$p/cmdline 2>/dev/null) in '
-            f'*" -m {words} "*) kill -9 ${{p#/proc/}} && n=$((n+1));; esac; done; echo $n'
-        )
-        return int(self.centre.run_on(machine, "/bin/sh", "-c", script))
+        plan = self.centre.plan
+        namespace = {host.name: host.namespace for host in (*plan.hosts, plan.controller)}[machine]
+        found = [pid for pid, line in processes_of([namespace]).items() if f" -m {words} " in line]
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
+        return len(found)
 
     def wait_for_hosts(self) -> None:
         """Wait until every host enforces what is wanted."""

@@ -40,6 +40,7 @@ class MigrationShielded(msgspec.Struct, frozen=True):
     seconds: tuple[float, ...]
     sent: int
     passed: int
+    evidence: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:

@@ -46,6 +46,13 @@ def migration_shielded(cast: Cast) -> MigrationShielded:
         seconds=tuple(round(value, 2) for value in seconds),
         sent=sum(int(counts["sent"]) for counts in sent),
         passed=sum(int(counts["answered"]) for counts in sent) + sum(arrived(counts) for counts in seen),
+        evidence=(
+            *(f"{name}: {counts}" for name, counts in zip(("outside", "attacker", "app"), sent, strict=True)),
+            *(
+                f"arrived at {name}: {counts}"
+                for name, counts in zip(("outside", "attacker", "app"), seen, strict=True)
+            ),
+        ),
     )
     cast.tell(f"app moved {', '.join(result.moves)} in {result.seconds} s")
     cast.tell(f"{result.sent} forbidden packets sent meanwhile, {result.passed} passed")
