@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from tests.policyworld import Store, shop_documents
 
 from buckler.model.bundle import Stage
@@ -77,3 +78,19 @@ def test_a_withdrawn_allowance_is_closed_in_the_first_stage():
     stages = plan_rollout([shop(store)], shop(store, without=("web-to-app",)))
     assert not allows(stages[0].bundle, WEB1, APP, 8080)
     assert any(each.kind is Kind.FLOW for each in shop_documents())
+
+
+def test_a_relabelled_vm_keeps_what_old_and_new_both_allow():
+    store = Store()
+    documents = shop_documents()
+    renamed = tuple(
+        msgspec.structs.replace(each, labels={**each.labels, "release": "blue"}) if each.name == "web1" else each
+        for each in documents
+    )
+    bundles = []
+    for each in (documents, renamed):
+        pool = store.pool(each)
+        bundles.append(build_bundle(pool, each, store.allocate(pool, each)))
+    stages = plan_rollout(bundles[:1], bundles[1])
+    assert [each.stage for each in stages][:: len(stages) - 1] == [Stage.CLOSE, Stage.OPEN]
+    assert all(allows(each.bundle, WEB1, APP, 8080) for each in stages)
