@@ -10,6 +10,7 @@
 #include "../abi.h"
 
 #define INLINE static __always_inline
+#define UNROLL _Pragma("clang loop unroll(full)")
 #define STAGE __attribute__((noinline)) int /* verified once, on its own: ctx and scalars only (Linux 6.1) */
 #define KEEP(ctx) asm volatile("" : : "r"(ctx)) /* else clang passes garbage for an argument that a stage only has to have */
 

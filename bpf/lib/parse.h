@@ -105,6 +105,7 @@ STAGE parse_ipv6(struct __sk_buff *skb, __u32 which, __u32 offset)
 	f->fragment = 0;
 	next = h[6];
 	at = offset + 40;
+	UNROLL /* as a loop, clang lays it out with a back-edge that Linux 6.1 refuses */
 	for (int i = 0; i <= MAX_EXTENSIONS; i++) {
 		if (!is_extension(next)) {
 			f->protocol = next;
