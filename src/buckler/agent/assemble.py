@@ -36,7 +36,7 @@ from buckler.model.shield import GuardState
 from buckler.ports.hypervisor import Hypervisor
 from buckler.ports.state import Membership, State
 from buckler.ports.telemetry import Telemetry
-from buckler.trust.statement import Untrusted
+from buckler.trust.statement import KeySet, Untrusted
 
 _log = structlog.get_logger()
 
@@ -56,16 +56,32 @@ class Drivers(msgspec.Struct, frozen=True):
 
 
 def load_belief(state: State, membership: Membership) -> Belief:
-    """What the disk holds, verified anew. A document that does not verify counts as absent: closed."""
+    """What the disk holds, verified anew. A document that does not verify counts as absent: closed.
+
+    The manifest is believed by the issuers of its time: a key retired since must not close a host whose controller is
+    away. Whatever comes anew is believed by today's only.
+    """
     belief = Belief(pool=membership.pool, host=membership.host, keys={})
+    today = _load_keys(state, membership, "issuers")
     try:
-        issuers = read_issuers(state.document("issuers"), membership.root_key, membership.pool)
-        belief = msgspec.structs.replace(belief, keys=issuer_keys(issuers))
         if statement := state.document("manifest"):
+            then = _load_keys(state, membership, "manifest-issuers") or today
+            belief = msgspec.structs.replace(belief, keys=then)
             belief = believe(belief, read_manifest(statement, belief), state.objects())
     except Untrusted as error:
-        _log.warning("the state on disk is not believed", error=str(error))
-    return belief
+        _log.warning("the manifest on disk is not believed", error=str(error))
+    return msgspec.structs.replace(belief, keys=today)
+
+
+def _load_keys(state: State, membership: Membership, name: str) -> KeySet:
+    statement = state.document(name)
+    if not statement:
+        return {}
+    try:
+        return issuer_keys(read_issuers(statement, membership.root_key, membership.pool))
+    except Untrusted as error:
+        _log.warning("the issuers on disk are not believed", error=str(error))
+        return {}
 
 
 class Agent:

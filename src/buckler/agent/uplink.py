@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 import structlog
@@ -88,13 +89,24 @@ class Downlink:
         if manifest.revision <= self._belief.revision:
             return
         needed = frozenset((*manifest.segments, *manifest.programs))
-        held = self._state.objects()
+        held = self._held(needed)
         fetched = {digest: self._fetch(client, digest) for digest in sorted(needed - held.keys())}
         belief = believe(self._belief, manifest, {**held, **fetched})
         self._state.put_objects(fetched)
         self._state.put_document("manifest", statement)
+        self._state.put_document("manifest-issuers", self._state.document("issuers"))
         self._state.keep_objects(needed)
         self._adopt(belief)
+
+    def _held(self, needed: frozenset[Digest]) -> dict[Digest, ObjectEnvelope]:
+        """Objects on disk that today's issuers vouch for: after a key was retired the others are fetched anew."""
+        held = {}
+        for digest, envelope in self._state.objects().items():
+            if digest in needed:
+                with suppress(Untrusted):
+                    read_object(digest, envelope, self._belief.keys)
+                    held[digest] = envelope
+        return held
 
     def _fetch(self, client: ControllerClient, digest: Digest) -> ObjectEnvelope:
         envelope = client.object(digest)

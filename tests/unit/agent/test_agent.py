@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from buckler.agent.assemble import Agent, Drivers
@@ -19,6 +20,7 @@ from buckler.drivers.inmemory.state import InMemoryState
 from buckler.drivers.inmemory.telemetry import InMemoryTelemetry
 from buckler.model.event import EventKind
 from buckler.ports.links import Link
+from buckler.ports.telemetry import ShieldEvent
 from memorykernel import MemoryKernel
 from poolkit import Pool, card, domain, program
 from privatehost import wait_until
@@ -271,3 +273,61 @@ def test_a_manifest_on_disk_that_was_tampered_with_opens_nothing(world: World):
     world.agent = world.boot()
     assert world.start(1).allowed
     assert not world.is_open(11)
+
+
+def test_an_issuing_key_retired_since_does_not_close_what_it_signed(world: World):
+    world.start(1)
+    world.agent.stop()
+    world.state.put_document("manifest-issuers", world.state.document("issuers"))
+    world.pool.issuer = Ed25519PrivateKey.generate()
+    world.state.put_document("issuers", world.pool.issuers())
+    world.agent = world.boot()
+    assert world.agent.steward.belief.revision == 1
+
+
+def test_a_migration_is_told_in_the_vms_life_and_makes_a_residence(world: World):
+    xml = domain(1, world.pool.passport(1), card(Pool.mac(1), "vnet1"))
+    assert world.hook("migrate", xml).allowed
+    world.plug_tap(11, "vnet1", Pool.mac(1))
+    assert world.hook("start", xml).allowed
+    assert world.is_open(11)
+    world.hypervisor.start(xml, "migrated")
+    world.hypervisor.tell(Pool.uuid(1), "resumed", "migrated")
+    world.settle()
+    kinds = [kind for kind in world.kinds() if kind.value.startswith("migration.")]
+    assert kinds == [EventKind.MIGRATION_PREPARED, EventKind.MIGRATION_ARRIVED]
+    assert [one.epoch for one in world.state.residences().values()] == [1]
+
+
+def test_a_migration_that_fails_after_arriving_is_told_as_aborted(world: World):
+    xml = domain(1, world.pool.passport(1), card(Pool.mac(1), "vnet1"))
+    world.plug_tap(11, "vnet1", Pool.mac(1))
+    assert world.hook("start", xml).allowed
+    world.hypervisor.start(xml, "migrated")
+    world.hypervisor.stop(Pool.uuid(1), "failed")
+    world.hook("release", xml)
+    world.memory.remove(11)
+    world.settle()
+    assert EventKind.MIGRATION_ABORTED in world.kinds()
+    assert world.shield.taps() == {}
+
+
+def test_a_draining_host_takes_nobody_and_keeps_who_is_here(world: World):
+    world.start(1)
+    belief = world.agent.steward.belief
+    draining = msgspec.structs.replace(belief.manifest, draining=True)
+    world.agent._believed(msgspec.structs.replace(belief, manifest=draining))
+    world.settle()
+    assert not world.start(2).allowed
+    assert world.is_open(11)
+
+
+def test_what_a_shield_saw_is_told_by_name(world: World):
+    source, destination = (b"\x00" * 10 + b"\xff\xff" + bytes((10, 50, 0, last)) for last in (11, 12))
+    world.telemetry.seen.append(
+        ShieldEvent(0, 11, 1, 2, 0x2000_0002, 1, 0, 60, source, destination, 1024, 80, 0x0800, 6, 0, True, 2)
+    )
+    wait_until(lambda: world.agent._outbox.flows(1)[0], 3)
+    flow = world.agent._outbox.flows(1)[0][0]
+    assert (flow.local, flow.peer, flow.direction, flow.verdict) == ("vm-1", "vm-2", "egress", "allow")
+    assert (flow.source, flow.destination, flow.protocol, flow.rule) == ("10.50.0.11", "10.50.0.12", "tcp", "http")
