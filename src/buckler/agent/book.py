@@ -25,6 +25,14 @@ def endpoint_addresses(endpoint: Endpoint) -> tuple[str, ...]:
     return tuple(sorted(own))
 
 
+def reachable_addresses(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Those of a host's own addresses that other machines can name; the first serves where none was set."""
+    parsed = sorted(
+        (ipaddress.ip_address(address) for address in addresses), key=lambda address: (address.version, address)
+    )
+    return tuple(str(address) for address in parsed if not (address.is_loopback or address.is_link_local))
+
+
 def prefix_of(address: str) -> str:
     """Write an address or prefix as the address book keys it. Raises ValueError."""
     return str(ipaddress.ip_network(address, strict=False))

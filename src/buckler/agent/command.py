@@ -16,11 +16,13 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler.agent.assemble import Agent, NotJoined
+from buckler.agent.book import reachable_addresses
 from buckler.agent.doorman import Request, ask
 from buckler.agent.install import install_hook
 from buckler.agent.kernel import real_drivers
 from buckler.agent.settings import DEFAULT_PATH, AgentSettings, BadSettings, read_settings
 from buckler.client.agentside import BadJoinToken, ControllerAway, ControllerRefused, join
+from buckler.drivers.netlink.links import NetlinkLinks
 from buckler.drivers.state.sqlite import SqliteState
 from buckler.model.agentapi import JoinRequest
 from buckler.ports.guard import GuardFailed
@@ -87,14 +89,15 @@ def join_command(settings: AgentSettings, token: str, url: str | None, name: str
         if state.membership() is not None:
             raise click.ClickException("this host has joined a pool already")
         key = Ed25519PrivateKey.from_private_bytes(state.host_key())
+        addresses = settings.addresses or reachable_addresses(NetlinkLinks().host_addresses())
         answer = join(
             target,
             JoinRequest(
                 token=token,
                 name=called,
                 public_key=key_text(key.public_key()),
-                fabric=settings.fabric_address,
-                addresses=settings.addresses,
+                fabric=settings.fabric_address or next(iter(addresses), ""),
+                addresses=addresses,
                 migrate_uri=settings.migrate_uri,
             ),
         )

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import threading
+from typing import TypeVar
+
+import msgspec
 
 from buckler.model.agentapi import Acknowledgement, Observation, TaskReport
 from buckler.model.flow import FlowRecord
 
 _MAX_FLOWS = 20_000
+_REPEAT_SECONDS = 10.0
+_Report = TypeVar("_Report", Acknowledgement, Observation)
 
 
 class Outbox:
@@ -30,7 +35,14 @@ class Outbox:
         self._wake.clear()
 
     def put_state(self, acknowledgement: Acknowledgement, observation: Observation) -> None:
+        """Replace what was to be told; what says the same as before is told again only now and then."""
         with self._lock:
+            if self._acknowledgement is not None and self._observation is not None:
+                is_recent = observation.at - self._observation.at < _REPEAT_SECONDS
+                is_same = _timeless(self._observation) == _timeless(observation)
+                is_same &= _timeless(self._acknowledgement) == _timeless(acknowledgement)
+                if is_same and is_recent:
+                    return
             self._acknowledgement, self._observation = acknowledgement, observation
         self._wake.set()
 
@@ -69,3 +81,7 @@ class Outbox:
     def report_sent(self, report: TaskReport) -> None:
         with self._lock:
             self._reports.remove(report)
+
+
+def _timeless(report: _Report) -> _Report:
+    return msgspec.structs.replace(report, at=0.0)

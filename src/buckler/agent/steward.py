@@ -42,7 +42,7 @@ class Parts(msgspec.Struct, frozen=True):
 
 
 class Steward:
-    """``changed`` is called after every pass: what the controller should know may be new."""
+    """``changed`` is called after every pass: what the controller should know may be new by then."""
 
     def __init__(self, parts: Parts, belief: Belief) -> None:
         self._parts = parts
@@ -68,12 +68,10 @@ class Steward:
 
     def tidy(self) -> None:
         """One pass, and telling what came of it."""
-        before = self._outcome
         self._outcome = self._parts.engine.reconcile(self._belief)
         self._parts.chronicle.tell_outcome(self._outcome, self._parts.residents, self._names)
         self._parts.memory.keep(self._outcome, self._parts.residents)
-        if self._outcome != before:
-            self._parts.changed()
+        self._parts.changed()
 
     def sweep(self) -> None:
         """A pass that also proves contents and frees what is over, though nobody told of a change."""
@@ -142,7 +140,6 @@ class Steward:
         if not shut:
             return decision
         self._parts.residents.leave(facts.uuid)
-        self._parts.changed()
         return refuse_unshielded(decision, tuple(plan.device or plan.mac for plan in shut), self._outcome.problems)
 
     def _is_admitted(self, device: str) -> bool:
