@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from buckler.controller.observed import PASSPORT, Sight, is_active
+from buckler.controller.observed import Sight, is_active
 from buckler.controller.parts import Parts
 from buckler.controller.passports import passport_of
-from buckler.controller.pool_state import State
+from buckler.controller.pool_state import PASSPORT, State
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.pool import Host, HostState
 from buckler.policy.bundle import build_members

@@ -6,9 +6,9 @@ from collections import Counter
 
 import msgspec
 
-from buckler.controller.observed import HOST, is_active, sights
+from buckler.controller.observed import is_active, sights
 from buckler.controller.parts import Parts
-from buckler.controller.pool_state import Registered, State, load_state
+from buckler.controller.pool_state import HOST, Registered, State, load_state
 from buckler.controller.problems import Refused
 from buckler.model.agentapi import Task, TaskKind, TaskState
 from buckler.model.canonical import canonical_bytes

@@ -6,7 +6,7 @@ import msgspec
 
 from buckler.controller.parts import Parts
 from buckler.controller.passports import is_passport_of, trusted_issuers
-from buckler.controller.pool_state import attributes_now, document_of, merge_attributes
+from buckler.controller.pool_state import HOST, PASSPORT, STATE, attributes_now, document_of, merge_attributes
 from buckler.model.agentapi import Observation, ObservedDomain
 from buckler.model.domain import DomainState
 from buckler.model.ids import VmId
@@ -14,10 +14,6 @@ from buckler.model.pool import Host, HostState
 from buckler.policy.language import Kind, VmSpec
 from buckler.ports.store import Unit
 from buckler.trust.statement import KeySet
-
-HOST = "host"
-STATE = "state"
-PASSPORT = "passport"
 
 _INACTIVE = frozenset({DomainState.SHUTOFF.value, DomainState.CRASHED.value})
 

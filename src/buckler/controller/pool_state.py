@@ -13,6 +13,12 @@ from buckler.ports.store import Unit
 
 QUARANTINE = "quarantine"
 """The VM attribute that holds the reason of a quarantine in force."""
+HOST = "host"
+"""The name of the host that has the VM's domain."""
+STATE = "state"
+"""The domain's state as that host last said."""
+PASSPORT = "passport"
+"""Set once the domain was seen with its passport."""
 
 
 class Registered(msgspec.Struct, frozen=True):

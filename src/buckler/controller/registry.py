@@ -7,7 +7,15 @@ from collections.abc import Sequence
 import msgspec
 
 from buckler.controller.parts import Parts
-from buckler.controller.pool_state import attributes_of, content_of, key_of, merge_attributes, zone_name
+from buckler.controller.pool_state import (
+    PASSPORT,
+    attributes_now,
+    attributes_of,
+    content_of,
+    key_of,
+    merge_attributes,
+    zone_name,
+)
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.event import Event, EventKind
 from buckler.model.ids import Revision, VmId, VmNumber
@@ -107,6 +115,8 @@ def _store_vm(parts: Parts, unit: Unit, edit: Edit) -> VmId:
         unit.vms.put(msgspec.structs.replace(record, deleted_at=now))
     else:
         blank = {"uuid": "", "macs": "", "labels": "", "mode": ""}
+        if attributes_now(unit, record.id).get("uuid") != attributes_of(edit.after)["uuid"]:
+            blank[PASSPORT] = ""  # another domain carries none yet
         merge_attributes(unit, record.id, blank | attributes_of(edit.after), now)
     return record.id
 

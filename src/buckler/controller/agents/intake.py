@@ -27,6 +27,8 @@ from buckler.ports.roster import TaskRecord
 from buckler.ports.store import Unit
 
 _BATCH = 5000
+_EVENT_SIZE = 64 * 1024
+_FLOW_SIZE = 4 * 1024
 _FROM_HOSTS = (
     *("domain.", "interface.", "address.", "gate.", "migration.", "agent."),
     *(EventKind.REVISION_ENFORCED.value, EventKind.DRIFT_REPAIRED.value, EventKind.GAP.value),
@@ -66,8 +68,8 @@ def intake_routes(parts: Parts) -> list[BaseRouteHandler]:
     @post("/agent/v1/flows", status_code=204, sync_to_thread=True)
     def flows(request: AnyRequest, data: FlowBatch) -> None:
         host = caller_of(parts, request).host
-        if len(data.flows) > _BATCH:
-            raise Refused(413, "too many flows in one batch")
+        if len(data.flows) > _BATCH or any(len(msgspec.json.encode(flow)) > _FLOW_SIZE for flow in data.flows):
+            raise Refused(413, "too many flows in one batch, or one that is too large")
         with parts.store.write() as unit:
             flows_of_host = [msgspec.structs.replace(flow, host=host.name) for flow in data.flows]
             unit.flows.put(flows_of_host, data.shed)
@@ -97,8 +99,7 @@ def store_events(parts: Parts, unit: Unit, host: HostId, events: tuple[Event, ..
             continue
         if event.sequence != through + 1:
             raise Refused(409, f"event {through + 1} is missing", through=through)
-        if not event.kind.value.startswith(_FROM_HOSTS):
-            raise Refused(403, f"{event.kind.value} is not a host's to tell", through=through)
+        _refuse_unfit(event, through)
         parts.record(unit, _from_host(event, host, tenants))
         through = event.sequence
     unit.intakes.advance(host, through)
@@ -107,8 +108,17 @@ def store_events(parts: Parts, unit: Unit, host: HostId, events: tuple[Event, ..
 
 def _from_host(event: Event, host: HostId, tenants: Mapping[str, str]) -> Event:
     """Put in what the controller knows better than the host that tells: who tells it, and whose VM it is."""
-    tenant = tenants.get(event.vm, "")
-    return msgspec.structs.replace(event, host=host, tenant=tenant)
+    if event.vm and event.vm not in tenants:
+        claimed = {**event.detail, "claimed_vm": event.vm}
+        return msgspec.structs.replace(event, host=host, vm="", tenant="", detail=claimed)
+    return msgspec.structs.replace(event, host=host, tenant=tenants.get(event.vm, ""))
+
+
+def _refuse_unfit(event: Event, through: int) -> None:
+    if not event.kind.value.startswith(_FROM_HOSTS):
+        raise Refused(403, f"{event.kind.value} is not a host's to tell", through=through)
+    if len(msgspec.json.encode(event)) > _EVENT_SIZE:
+        raise Refused(413, "one event is too large", through=through)
 
 
 def _note_report(parts: Parts, unit: Unit, record: TaskRecord, report: TaskReport) -> None:

@@ -30,6 +30,7 @@ from buckler.ports.store import Unit
 from buckler.trust.statement import Kind, Untrusted, key_from_text, key_id, key_text, verify
 
 _NONCE_LIFETIME = 60.0
+_BODY = 16 * 1024
 _NAME_LENGTH = 63
 _ADDRESSES = 64
 
@@ -41,7 +42,7 @@ def joining_routes(parts: Parts) -> list[BaseRouteHandler]:
     def ca() -> CaCertificate:
         return CaCertificate(certificate=parts.keys.ca_pem)
 
-    @post("/agent/v1/join", status_code=200, sync_to_thread=True)
+    @post("/agent/v1/join", status_code=200, sync_to_thread=True, request_max_body_size=_BODY)
     def join(request: AnyRequest, data: JoinRequest) -> JoinResponse:
         refuse_throttled(parts, request)
         text = parse_join(data.token)
@@ -65,14 +66,14 @@ def joining_routes(parts: Parts) -> list[BaseRouteHandler]:
             ca_certificate=parts.keys.ca_pem,
         )
 
-    @post("/agent/v1/nonce", status_code=200, sync_to_thread=False)
+    @post("/agent/v1/nonce", status_code=200, sync_to_thread=False, request_max_body_size=_BODY)
     def nonce(request: AnyRequest, data: NonceRequest) -> NonceResponse:
         # Given to whoever asks, known host or not: it tells nothing and costs nothing to keep.
         refuse_throttled(parts, request)
         content = Sealed(NONCE, HostId(data.host[:64]), parts.clock() + _NONCE_LIFETIME, secrets.token_urlsafe(16))
         return NonceResponse(nonce=seal(content, parts.keys.session))
 
-    @post("/agent/v1/token", status_code=200, sync_to_thread=True)
+    @post("/agent/v1/token", status_code=200, sync_to_thread=True, request_max_body_size=_BODY)
     def token(request: AnyRequest, data: TokenRequest) -> TokenResponse:
         refuse_throttled(parts, request)
         record = _prove(parts, data)

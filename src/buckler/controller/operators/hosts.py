@@ -10,7 +10,7 @@ from litestar.handlers import BaseRouteHandler
 
 from buckler.controller.moving import order_moves
 from buckler.controller.operators.callers import AnyRequest, actor_of, find_host
-from buckler.controller.operators.views import host_view, task_view
+from buckler.controller.operators.views import host_views, task_view
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import load_state
 from buckler.controller.problems import Refused
@@ -35,13 +35,12 @@ def host_routes(parts: Parts) -> list[BaseRouteHandler]:
     @get(PREFIX + "/hosts", sync_to_thread=True)
     def list_hosts() -> list[HostView]:
         with parts.store.read() as unit:
-            state = load_state(unit)
-            return [host_view(parts, unit, record, state) for record in unit.hosts.all()]
+            return list(host_views(parts, unit, load_state(unit), unit.hosts.all()))
 
     @get(PREFIX + "/hosts/{name:str}", sync_to_thread=True)
     def show_host(name: str) -> HostView:
         with parts.store.read() as unit:
-            return host_view(parts, unit, find_host(unit, name), load_state(unit))
+            return host_views(parts, unit, load_state(unit), [find_host(unit, name)])[0]
 
     @post(PREFIX + "/hosts/{name:str}/drain", status_code=200, sync_to_thread=True)
     def drain(request: AnyRequest, name: str, data: HostRequest) -> HostChange:
@@ -96,7 +95,7 @@ def change_host(parts: Parts, name: str, wanted: HostState, request: HostRequest
             moves, staying = order_moves(parts, unit, record.host, actor, dry_run=request.dry_run)
         shown = changed if request.dry_run else find_host(unit, record.host.id)
         names = {each.host.id: each.host.name for each in unit.hosts.all()}
-        view = host_view(parts, unit, shown, load_state(unit))
+        view = host_views(parts, unit, load_state(unit), [shown])[0]
     if not request.dry_run:
         parts.work.ring()
         parts.news.ring()

@@ -10,11 +10,11 @@ from litestar import Response, get
 from litestar.handlers import BaseRouteHandler
 
 from buckler.controller.metrics import render_metrics
-from buckler.controller.observed import HOST, STATE, is_active, sights
+from buckler.controller.observed import is_active, sights
 from buckler.controller.operators.callers import AnyRequest
-from buckler.controller.operators.views import host_view, list_rogues
+from buckler.controller.operators.views import host_views, list_rogues
 from buckler.controller.parts import Parts
-from buckler.controller.pool_state import State, load_state
+from buckler.controller.pool_state import HOST, STATE, State, load_state
 from buckler.controller.rollout_state import read_rollout
 from buckler.controller.waiting import who_waits
 from buckler.model.operatorapi import PREFIX, PoolStatus, Rollout, Unprotected
@@ -64,7 +64,7 @@ def pool_status(parts: Parts, unit: Unit) -> PoolStatus:
         revision=unit.revisions.current(),
         version=version("buckler"),
         at=parts.clock(),
-        hosts=tuple(host_view(parts, unit, record, state) for record in unit.hosts.all()),
+        hosts=host_views(parts, unit, state, unit.hosts.all()),
         rollout=under_way,
         vms=len(state.registered),
         policies=sum(document.kind in {Kind.POLICY, Kind.FLOW} for document in state.documents),

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from buckler.controller.changes import etag_of
 from buckler.controller.numbering import read_numbers
-from buckler.controller.observed import HOST, PASSPORT, STATE, Sight, is_active, sights
+from buckler.controller.observed import Sight, is_active, sights
 from buckler.controller.parts import Parts
-from buckler.controller.pool_state import QUARANTINE, Registered, State, load_state
-from buckler.model.agentapi import Acknowledgement, ObservedInterface
-from buckler.model.ids import HostId
+from buckler.controller.pool_state import HOST, PASSPORT, QUARANTINE, STATE, Registered, State, load_state
+from buckler.model.agentapi import Acknowledgement, Observation, ObservedInterface
+from buckler.model.ids import HostId, Revision
 from buckler.model.operatorapi import HostView, InterfaceView, PolicyName, Rogue, TaskView, VmView
 from buckler.model.pool import HostState
 from buckler.policy.language import Document, VmSpec
 from buckler.policy.pool import Station, identity_key, names_are_selected, stations
 from buckler.policy.rules import Rule, list_rules
+from buckler.ports.publication import PublishedManifest
 from buckler.ports.roster import HostRecord, TaskRecord
 from buckler.ports.store import Unit
 
@@ -70,12 +73,26 @@ def vm_view(scene: Scene, each: Registered) -> VmView:
     )
 
 
-def host_view(parts: Parts, unit: Unit, record: HostRecord, state: State) -> HostView:
-    """Show one host."""
+def host_views(parts: Parts, unit: Unit, state: State, records: Iterable[HostRecord]) -> tuple[HostView, ...]:
+    """Show hosts."""
+    acks, observations = unit.acks.all(), unit.observations.all()
+    views = []
+    for record in records:
+        ack = acks.get(record.host.id, Acknowledgement(Revision(0), 0))
+        manifest = unit.manifests.latest(record.host.id)
+        views.append(_host_view(parts, record, state, ack, manifest, observations.get(record.host.id)))
+    return tuple(views)
+
+
+def _host_view(
+    parts: Parts,
+    record: HostRecord,
+    state: State,
+    ack: Acknowledgement,
+    manifest: PublishedManifest | None,
+    observation: Observation | None,
+) -> HostView:
     host = record.host
-    ack = unit.acks.all().get(host.id, Acknowledgement(0, 0))  # type: ignore[arg-type]  # no revision yet
-    manifest = unit.manifests.latest(host.id)
-    observation = unit.observations.all().get(host.id)
     known = {each.vm.uuid for each in state.registered}
     rogues = [domain for domain in observation.domains if domain.uuid not in known] if observation else []
     problems = (*ack.problems, *(observation.problems if observation else ()))

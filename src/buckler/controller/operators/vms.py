@@ -11,13 +11,12 @@ from litestar.handlers import BaseRouteHandler
 from buckler.controller.adopting import document_of_rogue
 from buckler.controller.changes import Wanted, apply_documents
 from buckler.controller.moving import order_move
-from buckler.controller.observed import HOST
 from buckler.controller.operators.callers import AnyRequest, actor_of, find_host, find_vm
 from buckler.controller.operators.selecting import parse_selector
 from buckler.controller.operators.views import load_scene, task_view, vm_view
 from buckler.controller.parts import Parts
 from buckler.controller.passports import claims_of, passport_of
-from buckler.controller.pool_state import QUARANTINE, load_state, merge_attributes
+from buckler.controller.pool_state import HOST, QUARANTINE, load_state, merge_attributes
 from buckler.controller.problems import Refused
 from buckler.controller.reading import history_of
 from buckler.controller.registry import Author

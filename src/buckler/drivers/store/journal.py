@@ -108,10 +108,11 @@ class FlowRows:
 
 def _row(flow: FlowRecord) -> dict[str, object]:
     origin, destination = (flow.local, flow.peer) if flow.direction == "egress" else (flow.peer, flow.local)
+    # PostgreSQL's text holds no NUL, and a host may send anything.
     return {
-        "verdict": flow.verdict,
-        "origin": origin,
-        "destination": destination,
+        "verdict": flow.verdict.replace("\0", ""),
+        "origin": origin.replace("\0", ""),
+        "destination": destination.replace("\0", ""),
         "shed": flow.shed_before,
         "content": text_of(flow),
     }
