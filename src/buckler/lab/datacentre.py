@@ -22,7 +22,7 @@ Progress = Callable[[str], None]
 
 
 class OutsideJob:
-    """A probe that runs outside the pool, and the counts it leaves."""
+    """A probe that runs beside the guests, and the counts it leaves."""
 
     def __init__(self, process: subprocess.Popen[bytes], result: Path) -> None:
         self._process, self._result = process, result
@@ -70,8 +70,15 @@ class DataCentre:
 
     def start_outside(self, verb: str, name: str, *arguments: str) -> OutsideJob:
         """Start the guests' probe at the station outside; it runs until it is stopped."""
-        result = self.plan.folder / f"outside-{name}"
-        command = within(self.plan.outside, str(image(lambda _: None).probe), verb, str(result), *arguments)
+        return self._start_probe(self.plan.outside, verb, name, arguments)
+
+    def start_on_host(self, host: str, verb: str, name: str, *arguments: str) -> OutsideJob:
+        """Start the guests' probe in a host's network namespace, below its bridge and beside Buckler."""
+        return self._start_probe(self.plan.host(host).namespace, verb, name, arguments)
+
+    def _start_probe(self, namespace: str, verb: str, name: str, arguments: tuple[str, ...]) -> OutsideJob:
+        result = self.plan.folder / f"{namespace}-{name}"
+        command = within(namespace, str(image(lambda _: None).probe), verb, str(result), *arguments)
         return OutsideJob(
             subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL),
             result,
