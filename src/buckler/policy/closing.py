@@ -54,6 +54,10 @@ Move = tuple[tuple[IdentityNumber, ...], IdentityNumber]
 """What some address means in each old state, and in the new one."""
 
 
+Before = Sequence[ResolvedProgram | None]
+"""An endpoint's tables in each old state; None where it was absent."""
+
+
 class Closing:
     """One network between the states that may be in force and the one that is wanted."""
 
@@ -68,16 +72,19 @@ class Closing:
         }
         self._old_uses = [_ALWAYS | set(each.exact.values()) for each in maps]
         self._new_uses = _ALWAYS | set(new.exact.values())
-        self._programs: dict[tuple[Digest, ...], tuple[Digest, Program]] = {}
+        self._programs: dict[tuple[Digest | None, ...], tuple[Digest, Program]] = {}
         self._read: dict[Digest, ResolvedProgram] = {}
-        self._closed: list[tuple[list[ResolvedProgram], ResolvedProgram]] = []
+        self._closed: list[tuple[Before, ResolvedProgram]] = []
         self._into, self._out_of = self._index_moves(set(self._moves.values()))
 
-    def program(self, olds: Sequence[Digest], new: Digest) -> tuple[Digest, Program]:
-        """Build the program of an endpoint that has ``olds`` in the old states and ``new`` in the new one."""
+    def program(self, olds: Sequence[Digest | None], new: Digest) -> tuple[Digest, Program]:
+        """Build the program of an endpoint that has ``olds`` in the old states (None: absent), ``new`` in the new one."""
         key = (*olds, new)
         if key not in self._programs:
-            before = [self._reading(bundle, digest) for bundle, digest in zip(self._bundles, olds, strict=True)]
+            before = [
+                self._reading(bundle, digest) if digest else None
+                for bundle, digest in zip(self._bundles, olds, strict=True)
+            ]
             closed = self._close(before, self._reading(self._target, new))
             self._closed.append((before, closed))
             program = compile_program(closed)
@@ -107,8 +114,8 @@ class Closing:
             self._read[digest] = read_program(bundle.programs[digest])
         return self._read[digest]
 
-    def _close(self, before: Sequence[ResolvedProgram], new: ResolvedProgram) -> ResolvedProgram:
-        any_tables = {side: meet_all((old.any[side] for old in before), new.any[side]) for side in Direction}
+    def _close(self, before: Before, new: ResolvedProgram) -> ResolvedProgram:
+        any_tables = {side: meet_all((old.any[side] for old in before if old), new.any[side]) for side in Direction}
         numbers = (self._new_uses | set().union(*self._old_uses)) - {IDENTITY_INFRA}
         peers: dict[Side, Table] = {}
         for side in Direction:
@@ -118,11 +125,11 @@ class Closing:
                     peers[number, side] = table
         return ResolvedProgram(any_tables, peers)
 
-    def _table(
-        self, before: Sequence[ResolvedProgram], new: ResolvedProgram, number: IdentityNumber, side: Direction
-    ) -> Table:
+    def _table(self, before: Before, new: ResolvedProgram, number: IdentityNumber, side: Direction) -> Table:
         """Close one peer: nothing beyond any old state that knows it, nor beyond the new one."""
-        known = [old.table(number, side) for old, uses in zip(before, self._old_uses, strict=True) if number in uses]
+        known = [
+            old.table(number, side) for old, uses in zip(before, self._old_uses, strict=True) if old and number in uses
+        ]
         if number not in self._new_uses:
             futures = [_table(new, each, side) for each in self._out_of.get(number, ())]
             return meet_all(known, reduce(join, futures) if futures else DENY_ALL)
@@ -133,6 +140,7 @@ class Closing:
             _table(old, past, side)
             for olds, _ in self._into.get(number, ())
             for old, past in zip(before, olds, strict=True)
+            if old
         ]
         return meet_all(pasts, table)
 
@@ -143,7 +151,8 @@ class Closing:
         for before, closed in self._closed:
             for side in Direction:
                 table = closed.table(new, side)
-                if not all(is_tighter(table, _table(old, past, side)) for old, past in zip(before, olds, strict=True)):
+                pasts = [_table(old, past, side) for old, past in zip(before, olds, strict=True) if old]
+                if not all(is_tighter(table, past) for past in pasts):
                     return True
         return False
 

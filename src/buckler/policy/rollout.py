@@ -81,9 +81,8 @@ def _intermediate(held: Sequence[Bundle], target: Bundle) -> tuple[Bundle, Bundl
         present = [old for old in olds if old is not None]
         if not present:
             continue
-        everywhere = len(present) == len(olds)
         closing = Closing([(b, old) for b, old in zip(held, olds, strict=True) if old is not None], target, segment)
-        endpoints = _closed_endpoints(present, segment, closing, programs) if everywhere else ()
+        endpoints = _closed_endpoints(present, segment, closing, programs) if olds[-1] is not None else ()
         closed.append(_closed_segment(present, segment, endpoints))
         flipped.append(_flipped_segment(closed[-1], segment, closing.held_prefixes()))
     rules = {rule.number: rule for bundle in (*held, target) for rule in bundle.rules}
@@ -109,21 +108,26 @@ def _counterpart(bundle: Bundle, segment: Segment) -> Segment | None:
 def _closed_endpoints(
     olds: Sequence[Segment], segment: Segment, closing: Closing, programs: dict[Digest, Program]
 ) -> tuple[Endpoint, ...]:
-    """Keep the endpoints that all states have, each with what all states allow it."""
+    """Keep the endpoints that the latest state has, each with what all states that know it allow it.
+
+    What the latest state has, no state that is still in force forbids: new endpoints come in OPEN, when all have flipped.
+    """
     by_mac = [{each.mac: each for each in old.endpoints} for old in olds]
     kept = []
     for wanted in segment.endpoints:
-        before = [each[wanted.mac] for each in by_mac if wanted.mac in each and each[wanted.mac].vm == wanted.vm]
-        if len(before) < len(olds):
+        found = [each.get(wanted.mac) for each in by_mac]
+        before = [each if each is not None and each.vm == wanted.vm else None for each in found]
+        latest = before[-1]
+        if latest is None:
             continue
-        digest, program = closing.program([each.program for each in before], wanted.program)
+        digest, program = closing.program([each.program if each else None for each in before], wanted.program)
         programs[digest] = program
-        enforced = any(each.mode is ShieldMode.ENFORCE for each in (*before, wanted))
+        enforced = any(each.mode is ShieldMode.ENFORCE for each in (*before, wanted) if each)
         kept.append(
             msgspec.structs.replace(
                 wanted,
-                addresses=_common(wanted.addresses, [each.addresses for each in before]),
-                identity=before[-1].identity,
+                addresses=_common(wanted.addresses, [latest.addresses]),
+                identity=latest.identity,
                 program=digest,
                 mode=ShieldMode.ENFORCE if enforced else ShieldMode.OBSERVE,
             )

@@ -94,3 +94,14 @@ def test_a_relabelled_vm_keeps_what_old_and_new_both_allow():
     stages = plan_rollout(bundles[:1], bundles[1])
     assert [each.stage for each in stages][:: len(stages) - 1] == [Stage.CLOSE, Stage.OPEN]
     assert all(allows(each.bundle, WEB1, APP, 8080) for each in stages)
+
+
+def test_a_vm_that_a_stuck_change_brought_is_not_cut_by_the_next_one():
+    """OPEN of the first change has not reached every host; the second change must not take the newcomer away again."""
+    store = Store()
+    first = plan_rollout([shop(store, without=("web2",))], shop(store))
+    in_force = [first[-2].bundle, first[-1].bundle]
+    assert not allows(in_force[0], WEB2, APP, 8080)
+    for stage in plan_rollout(in_force, shop(store, ("attacker",))):
+        assert allows(stage.bundle, WEB2, APP, 8080)
+        assert any(each.name == "web2" for each in stage.bundle.segments[0].endpoints)
