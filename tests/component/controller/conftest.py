@@ -35,6 +35,7 @@ from buckler.model.canonical import digest_of
 from buckler.model.ids import Digest, Revision
 from buckler.model.operatorapi import ApplyRequest, ApplyResult, JoinTokenRequest, SourceFile
 from buckler.trust.statement import KeySet, Kind, key_from_text, key_id, key_text, verify
+from tests.postgresql import run_postgresql
 
 
 def wait_for(what: str, is_so: Callable[[], bool], seconds: float = 15.0) -> None:
@@ -211,6 +212,12 @@ class Agent:
         payload = verify(Kind.ISSUERS, statement, {key_id(self.root): self.root})
         keys = [key_from_text(text) for text in msgspec.json.decode(payload, type=Issuers).keys]
         return {key_id(key): key for key in keys}
+
+
+@pytest.fixture(scope="session")
+def postgres_socket() -> Iterator[Path]:
+    with run_postgresql() as socket:
+        yield socket
 
 
 @pytest.fixture

@@ -59,10 +59,14 @@ def test_a_document_is_replaced_and_its_past_is_kept(store: Database) -> None:
 
 
 def test_what_raises_leaves_nothing(store: Database) -> None:
-    with pytest.raises(RuntimeError), store.write() as unit:
-        unit.documents.put(DOCUMENT, 10.0)
-        unit.revisions.allocate("apply", "uid:0", 1.0)
-        raise RuntimeError
+    def write_half() -> None:
+        with store.write() as unit:
+            unit.documents.put(DOCUMENT, 10.0)
+            unit.revisions.allocate("apply", "uid:0", 1.0)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     with store.read() as unit:
         assert unit.documents.all() == ()
         assert unit.revisions.current() == 0

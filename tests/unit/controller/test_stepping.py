@@ -1,0 +1,89 @@
+"""Which host is told which stage, and when a change is complete."""
+
+from __future__ import annotations
+
+import itertools
+
+from buckler.controller.rollout_state import BundleName, PlannedStage, Position, Rollout
+from buckler.controller.stepping import acknowledged_index, completed, is_complete, moved, next_index
+from buckler.model.agentapi import Acknowledgement
+from buckler.model.bundle import Stage
+from buckler.model.ids import Digest, HostId, Revision
+
+A, B = HostId("a"), HostId("b")
+STAGES = tuple(
+    PlannedStage(stage, BundleName(segments=(Digest(stage.value),)), waits)
+    for stage, waits in ((Stage.CLOSE, False), (Stage.FLIP, False), (Stage.OPEN, True))
+)
+
+
+def rollout(**positions: tuple[int, int]) -> Rollout:
+    held = {HostId(h): Position(index, Revision(since), Revision(since), "") for h, (index, since) in positions.items()}
+    return Rollout(stages=STAGES, positions=held, is_done=False)
+
+
+def acks(**revisions: int) -> dict[HostId, Acknowledgement]:
+    return {HostId(host): Acknowledgement(Revision(revision), 0.0) for host, revision in revisions.items()}
+
+
+def test_a_host_that_was_told_nothing_begins_with_the_first_stage() -> None:
+    assert next_index(rollout(), A, (A, B), {}) == 0
+    assert acknowledged_index(rollout(), A, acks(a=99)) == -1
+
+
+def test_closing_needs_only_the_hosts_own_acknowledgement() -> None:
+    state = rollout(a=(0, 5), b=(0, 5))
+    assert next_index(state, A, (A, B), acks(a=4)) == 0
+    assert next_index(state, A, (A, B), acks(a=5)) == 1
+
+
+def test_opening_needs_everyones() -> None:
+    state = rollout(a=(1, 6), b=(1, 6))
+    assert next_index(state, A, (A, B), acks(a=6, b=5)) == 1
+    assert next_index(state, A, (A, B), acks(a=6, b=6)) == 2
+
+
+def test_a_host_that_joined_meanwhile_is_waited_for_too() -> None:
+    state = rollout(a=(1, 6))
+    assert next_index(state, A, (A, B), acks(a=6)) == 1
+
+
+def test_telling_a_stage_again_does_not_ask_for_a_new_acknowledgement() -> None:
+    again = moved(moved(None, 1, Revision(6), "x"), 1, Revision(9), "y")
+    assert (again.since, again.revision) == (6, 9)
+    assert moved(again, 2, Revision(10), "y").since == 10
+
+
+def test_complete_only_when_everyone_proved_the_last_stage() -> None:
+    state = rollout(a=(2, 8), b=(2, 8))
+    assert not is_complete(state, (A, B), acks(a=8, b=7))
+    assert is_complete(state, (A, B), acks(a=8, b=8))
+    assert is_complete(state, (A,), acks(a=8))
+    done = completed(state)
+    assert done.is_done
+    assert done.in_force == (STAGES[-1].bundle,)
+    assert all(position.index == 0 for position in done.positions.values())
+    assert next_index(done, A, (A, B), acks(a=8, b=8)) == 0
+
+
+def test_no_order_of_acknowledgements_opens_anywhere_before_everyone_has_flipped() -> None:
+    for order in itertools.permutations((A, A, A, B, B, B)):
+        state, revision, heard = rollout(), 0, {}
+        for host in (A, B):
+            state = rollout_after(state, host, (revision := revision + 1), heard)
+        for host in order:
+            heard[host] = Acknowledgement(state.positions[host].revision, 0.0)
+            for each in (A, B):
+                state = rollout_after(state, each, (revision := revision + 1), heard)
+            indexes = [state.positions[each].index for each in (A, B)]
+            if max(indexes) == 2:
+                assert all(acknowledged_index(state, each, heard) >= 1 for each in (A, B))
+
+
+def rollout_after(state: Rollout, host: HostId, revision: int, heard: dict[HostId, Acknowledgement]) -> Rollout:
+    index = next_index(state, host, (A, B), heard)
+    position = state.positions.get(host)
+    if position is not None and position.index == index:
+        return state
+    positions = {**state.positions, host: moved(position, index, Revision(revision), "")}
+    return Rollout(stages=state.stages, positions=positions, is_done=False)
