@@ -30,11 +30,16 @@ def _nothing_to_prune() -> int:
     return 0
 
 
+def _nothing_to_watch(changed: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG001 - nothing changes
+    return lambda: None
+
+
 class Kernel(msgspec.Struct, frozen=True):
     """The drivers that together are this host's kernel.
 
     ``known`` gives the indexes of which the shield holds anything at all, be their interfaces gone; ``altered`` the
-    programs whose maps are not what their digests name any more; ``prune`` frees connections whose time is up.
+    programs whose maps are not what their digests name any more; ``prune`` frees connections whose time is up; ``watch_guard``
+    tells of changes of the guard by whomever.
     """
 
     shield: Shield
@@ -45,6 +50,7 @@ class Kernel(msgspec.Struct, frozen=True):
     known: Callable[[], frozenset[int]] = _nothing_known
     altered: Callable[[], frozenset[Digest]] = _nothing_altered
     prune: Callable[[], int] = _nothing_to_prune
+    watch_guard: Callable[[Callable[[], None]], Callable[[], None]] = _nothing_to_watch
 
 
 def observe(kernel: Kernel, links: Mapping[int, Link]) -> Observed:

@@ -117,7 +117,7 @@ class Agent:
         self._downlink = Downlink(
             self._clients, drivers.state, belief, self._believed, self._tasks.take, membership.root_key
         )
-        self._stop_links: Callable[[], None] = lambda: None
+        self._stop_watching: list[Callable[[], None]] = []
         self._started_at = time.time()
 
     @property
@@ -133,7 +133,10 @@ class Agent:
         self._recorder.record(EventKind.AGENT_STARTED, revision=self._steward.belief.revision)
         self._steward.tidy()
         self._worker.start()
-        self._stop_links = self._drivers.kernel.links.watch(self._worker.want_pass)
+        self._stop_watching += [
+            self._drivers.kernel.links.watch(self._worker.want_pass),
+            self._drivers.kernel.watch_guard(self._worker.want_pass),
+        ]
         self._doorman.start()
         self._watcher.start()
         self._downlink.start()
@@ -144,7 +147,8 @@ class Agent:
     def stop(self) -> None:
         """Leave the kernel as it is: shields go on without an agent."""
         self._doorman.stop()
-        self._stop_links()
+        for stop in self._stop_watching:
+            stop()
         self._watcher.stop()
         self._sensing.stop()
         self._chores.stop()

@@ -80,14 +80,15 @@ class Chores:
             is_plugged = known is not None and plan.mac not in known
             is_stranger = is_plugged and plan.endpoint is None and decision.standing is Standing.REGISTERED
             if (is_stranger or not plan.is_covered) and (facts.uuid, plan.mac) not in self._cut:
-                self._do(("unplug", facts.uuid, plan.mac), partial(self._unplug, facts, plan))
+                self._do(("unplug", facts.uuid, plan.mac), partial(self._unplug, facts, plan, decision.vm))
 
-    def _unplug(self, facts: DomainFacts, plan: InterfacePlan) -> None:
+    def _unplug(self, facts: DomainFacts, plan: InterfacePlan, vm: str) -> None:
         self._hypervisor.detach_interface(facts.uuid, plan.mac)
         plugged = self._plugged_at.pop(facts.uuid, 0.0)
         self._cut.add((facts.uuid, plan.mac))
         self._recorder.record(
             EventKind.INTERFACE_DETACHED,
+            vm=vm,
             cause=plan.reason,
             uuid=facts.uuid,
             name=facts.name,

@@ -17,6 +17,7 @@ from buckler.drivers.ebpf.telemetry import EbpfTelemetry
 from buckler.drivers.libvirt.hypervisor import LibvirtHypervisor
 from buckler.drivers.netlink.links import NetlinkLinks
 from buckler.drivers.nftables.guard import NftablesGuard
+from buckler.drivers.nftables.notices import watch_tables
 from buckler.drivers.state.sqlite import SqliteState
 
 
@@ -36,6 +37,7 @@ def real_drivers(settings: AgentSettings) -> Drivers:
             known=lambda: frozenset(layout.U32.unpack(key)[0] for key in loaded["tap_index"].each_key()),
             altered=shield.altered_programs,
             prune=shield.prune,
+            watch_guard=watch_tables,
         ),
         telemetry=EbpfTelemetry(loaded),
         reasons={reason.value: reason.name.lower().replace("_", "-") for reason in Reason},

@@ -15,7 +15,7 @@ import structlog
 _T = TypeVar("_T")
 _log = structlog.get_logger()
 _URGENT, _ORDINARY = 0, 1
-_IDLE_SHARE = 20
+_IDLE_SHARE = 5
 
 
 class Worker:
