@@ -41,7 +41,9 @@ def ipv4(source: str, destination: str, protocol: int, payload: bytes, *, identi
     return header[:10] + struct.pack(">H", checksum(header)) + header[12:] + payload
 
 
-def ipv6(source: str, destination: str, protocol: int, payload: bytes, *, hop_limit: int = 64, length: int | None = None) -> bytes:
+def ipv6(
+    source: str, destination: str, protocol: int, payload: bytes, *, hop_limit: int = 64, length: int | None = None
+) -> bytes:
     size = len(payload) if length is None else length
     return struct.pack(">IHBB", 6 << 28, size, protocol, hop_limit) + address(source) + address(destination) + payload
 
@@ -62,7 +64,9 @@ def pseudo(source: str, destination: str, protocol: int, length: int) -> bytes:
     return address(source) + address(destination) + struct.pack(">BBH", 0, protocol, length)
 
 
-def udp(source_port: int, destination_port: int, data: bytes = b"x" * 18, *, ends: tuple[str, str] | None = None) -> bytes:
+def udp(
+    source_port: int, destination_port: int, data: bytes = b"x" * 18, *, ends: tuple[str, str] | None = None
+) -> bytes:
     header = struct.pack(">HHHH", source_port, destination_port, 8 + len(data), 0)
     if ends is None:
         return header + data

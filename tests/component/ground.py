@@ -49,7 +49,9 @@ def own_network() -> Iterator[None]:
     if _libc.unshare(_NEW_NETWORK):
         raise OSError(ctypes.get_errno(), "unshare")
     try:
-        run("ip link set lo up; sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0 || true")
+        run(
+            "ip link set lo up; sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0 || true"
+        )
         yield
     finally:
         if _libc.setns(before, _NEW_NETWORK):
@@ -146,7 +148,9 @@ class Host:
         return digest
 
     def admit(self, ifindex: int, vm: Vm, program: Digest, **changes: object) -> Tap:
-        tap = Tap(ifindex, vm.number, vm.mac, ZONE, 0, vm.identity, tuple(sorted((vm.ipv4, vm.ipv6, vm.link_local))), program)
+        tap = Tap(
+            ifindex, vm.number, vm.mac, ZONE, 0, vm.identity, tuple(sorted((vm.ipv4, vm.ipv6, vm.link_local))), program
+        )
         tap = Tap(**{**{name: getattr(tap, name) for name in tap.__struct_fields__}, **changes})
         self.know(vm)
         self.shield.put_tap(tap)
@@ -194,5 +198,3 @@ def allow(peer: int, direction: Direction, protocol: int = 0, port: int = 0, pre
 
 def both_ways(peer: int, protocol: int = 0, port: int = 0, prefix: int = 8, rule: int = 1) -> tuple[Entry, Entry]:
     return tuple(allow(peer, direction, protocol, port, prefix, rule) for direction in Direction)  # type: ignore[return-value]
-
-

@@ -48,8 +48,16 @@ def build_initramfs(kernel: Path, folder: Path, tests: list[str]) -> Path:
         (root / "bin").mkdir(exist_ok=True)
         shutil.copy2("/usr/bin/dash", root / "bin" / name)
     shutil.copy2("/usr/bin/busybox", root / "bin" / "busybox")
-    skipped = shutil.ignore_patterns("__pycache__", "test", "tests", "idlelib", "tkinter", "ensurepip", "lib2to3", "config-3*")
-    shutil.copytree("/usr/lib/python3.11", root / "usr/lib/python3.11", ignore=skipped, symlinks=False, ignore_dangling_symlinks=True)
+    skipped = shutil.ignore_patterns(
+        "__pycache__", "test", "tests", "idlelib", "tkinter", "ensurepip", "lib2to3", "config-3*"
+    )
+    shutil.copytree(
+        "/usr/lib/python3.11",
+        root / "usr/lib/python3.11",
+        ignore=skipped,
+        symlinks=False,
+        ignore_dangling_symlinks=True,
+    )
     for package in PACKAGES:
         source = Path(sys.prefix) / "lib/python3.11/site-packages" / package
         if source.is_dir():
@@ -57,7 +65,9 @@ def build_initramfs(kernel: Path, folder: Path, tests: list[str]) -> Path:
         else:
             copy_file(source, root / "packages" / package)
     shutil.copytree(ROOT / "src/buckler", root / "src/buckler", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "tests/component", root / "work/tests/component", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "tests/component", root / "work/tests/component", ignore=shutil.ignore_patterns("__pycache__")
+    )
     shutil.copytree(ROOT / "bpf", root / "work/bpf")
     for name in ("__init__.py", "packets.py"):
         copy_file(ROOT / "tests" / name, root / "work/tests" / name)
@@ -74,7 +84,9 @@ def build_initramfs(kernel: Path, folder: Path, tests: list[str]) -> Path:
     init.chmod(0o755)
     archive = folder / "initramfs.gz"
     names = subprocess.run(["find", "."], cwd=root, capture_output=True, check=True).stdout
-    packed = subprocess.run(["cpio", "-o", "-H", "newc", "--quiet"], cwd=root, input=names, capture_output=True, check=True)
+    packed = subprocess.run(
+        ["cpio", "-o", "-H", "newc", "--quiet"], cwd=root, input=names, capture_output=True, check=True
+    )
     archive.write_bytes(gzip.compress(packed.stdout, 1))
     return archive
 

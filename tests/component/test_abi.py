@@ -39,7 +39,11 @@ def test_enums_are_those_of_abi_h(numbers: dict[str, int], prefix: str, enum: ty
 
 
 def test_reasons_are_those_of_abi_h_each_with_a_sentence(numbers: dict[str, int]) -> None:
-    marks = {"REASON_FIRST_REFUSAL": FIRST_REFUSAL, "REASON_FIRST_HARD": FIRST_HARD, "REASON_COUNT": layout.REASON_COUNT}
+    marks = {
+        "REASON_FIRST_REFUSAL": FIRST_REFUSAL,
+        "REASON_FIRST_HARD": FIRST_HARD,
+        "REASON_COUNT": layout.REASON_COUNT,
+    }
     ours = {"REASON_" + reason.name: reason.value for reason in Reason} | marks
     assert ours == {name: value for name, value in numbers.items() if name.startswith("REASON_")}
     assert set(SENTENCES) == set(Reason)

@@ -20,7 +20,18 @@ from buckler.model.program import Direction
 from buckler.model.shield import Address, AddressKey, BridgePort, GuardState, PortRole
 from tests import packets as p
 from tests.component.ground import (
-    APP, WEB, ZONE, Host, Vm, Wire, add_bridge, both_ways, open_tap, open_veth, own_bpffs, own_network,
+    APP,
+    WEB,
+    ZONE,
+    Host,
+    Vm,
+    Wire,
+    add_bridge,
+    both_ways,
+    open_tap,
+    open_veth,
+    own_bpffs,
+    own_network,
 )
 
 ONE, TWO, THIRD = Vm(1, WEB), Vm(2, APP), Vm(3, WEB)
@@ -71,7 +82,9 @@ def ground(tcx_host: Host) -> Iterator[Ground]:
 
 
 @pytest.fixture(scope="module", params=["closed", "open"])
-def catalogue(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ground, bool]]:
+def catalogue(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Ground, bool]]:
     """One ground for the whole catalogue: first with everything in force, then with all controls taken away."""
     with own_network(), own_bpffs(tmp_path_factory.mktemp("catalogue") / "bpffs") as pins:
         add_bridge()
@@ -84,7 +97,11 @@ def catalogue(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 def try_attack(
-    catalogue: tuple[Ground, bool], attacker: Wire, marker: bytes, frames: list[bytes], judge: tuple[Wire, Direction, Reason]
+    catalogue: tuple[Ground, bool],
+    attacker: Wire,
+    marker: bytes,
+    frames: list[bytes],
+    judge: tuple[Wire, Direction, Reason],
 ) -> None:
     ground, closed = catalogue
     wire, direction, reason = judge
@@ -119,8 +136,12 @@ def udp6(source: tuple[str, str], destination: tuple[str, str], extension: bytes
 
 def fragments4(cuts: list[tuple[int, bytes, bool]], protocol: int = 17, identification: int = 99) -> list[bytes]:
     return [
-        p.ether(ONE.mac, TWO.mac, 0x0800, p.ipv4(ONE.ipv4, TWO.ipv4, protocol, data, identification=identification,
-                                                fragment=offset, more=more))  # fmt: skip
+        p.ether(
+            ONE.mac,
+            TWO.mac,
+            0x0800,
+            p.ipv4(ONE.ipv4, TWO.ipv4, protocol, data, identification=identification, fragment=offset, more=more),
+        )  # fmt: skip
         for offset, data, more in cuts
     ]
 
@@ -400,5 +421,3 @@ def test_counters_add_up_to_what_the_interface_saw(ground: Ground) -> None:
     assert sum(count.bytes for count in sent.values()) == sum(map(len, frames)) + len(MARKER)
     refused = sum(count.packets for reason, count in sent.items() if reason >= FIRST_REFUSAL)
     assert refused == len(frames)
-
-

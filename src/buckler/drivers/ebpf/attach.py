@@ -16,7 +16,7 @@ TAP_HOOKS = ("tap_from_vm", "tap_to_vm")
 PORT_HOOKS = ("port_from_outside", "port_from_tunnel")
 HOOKS = (*TAP_HOOKS, *PORT_HOOKS)
 _EGRESS_HOOK = "tap_to_vm"
-_HANDLE = _PRIORITY = 1
+_PRIORITY = 1
 _BOTH_POINTS = libbpf.CLSACT_INGRESS | libbpf.CLSACT_EGRESS
 _REPLACE = 1
 _LINK_INFO = struct.Struct("=III4xI")
@@ -50,7 +50,7 @@ class Attachments:
             path.unlink(missing_ok=True)
         if self._find_filter(ifindex, hook):
             handle = _hook_at(ifindex, hook)
-            options = _filter_options()
+            options = _filter_options(hook)
             result = libbpf.tc_detach(c.byref(handle), c.byref(options))
             if result < 0 and -result not in (errno.ENOENT, errno.ENODEV, errno.EINVAL):
                 check(result, "detach filter")
@@ -99,7 +99,7 @@ class Attachments:
         if result < 0 and -result != errno.EEXIST:
             check(result, f"add clsact to {ifindex}")
         handle = _hook_at(ifindex, hook)
-        options = _filter_options()
+        options = _filter_options(hook)
         options.prog_fd, options.flags = self._hooks[hook], _REPLACE
         check(libbpf.tc_attach(c.byref(handle), c.byref(options)), f"attach {hook} to {ifindex}")
 
@@ -120,7 +120,7 @@ class Attachments:
         if self._tcx:
             return 0
         handle = _hook_at(ifindex, hook)
-        options = _filter_options()
+        options = _filter_options(hook)
         return int(options.prog_id) if libbpf.tc_query(c.byref(handle), c.byref(options)) == 0 else 0
 
 
@@ -129,8 +129,9 @@ def _hook_at(ifindex: int, hook: str) -> libbpf.TcHook:
     return libbpf.TcHook(c.sizeof(libbpf.TcHook), ifindex, point, 0)
 
 
-def _filter_options() -> libbpf.TcOptions:
-    return libbpf.TcOptions(sz=c.sizeof(libbpf.TcOptions), handle=_HANDLE, priority=_PRIORITY)
+def _filter_options(hook: str) -> libbpf.TcOptions:
+    """Name our filter: each hook has a handle of its own, so that one role's is never taken for the other's."""
+    return libbpf.TcOptions(sz=c.sizeof(libbpf.TcOptions), handle=HOOKS.index(hook) + 1, priority=_PRIORITY)
 
 
 def _detach_link(path: os.PathLike[str]) -> None:

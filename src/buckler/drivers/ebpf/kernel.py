@@ -16,7 +16,26 @@ from buckler.drivers.ebpf.table import Table
 from buckler.ports.shield import ShieldFailed
 
 DEFAULT_OBJECT = Path(__file__).with_name("shield.bpf.o")
-MAPS = ["settings", "tap_index", "endpoints", "tap_states", "own_addresses", "hosts", "prefixes", "macs", "residents", "ports", "policies", "established", "half_open", "fragments", "counters", "pairs", "events", "sheds"]
+MAPS = [
+    "settings",
+    "tap_index",
+    "endpoints",
+    "tap_states",
+    "own_addresses",
+    "hosts",
+    "prefixes",
+    "macs",
+    "residents",
+    "ports",
+    "policies",
+    "established",
+    "half_open",
+    "fragments",
+    "counters",
+    "pairs",
+    "events",
+    "sheds",
+]
 EVENTS_PER_SECOND = 200
 _ZERO = layout.U32.pack(0)
 

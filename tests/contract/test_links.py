@@ -1,0 +1,75 @@
+"""What every set of links does: in memory and over rtnetlink."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from buckler.drivers.inmemory.links import InMemoryLinks
+from buckler.drivers.netlink.links import NetlinkLinks
+from buckler.ports.links import Link, Links, LinksFailed
+from tests.component.ground import add_bridge, own_network, run
+
+
+@dataclass(frozen=True)
+class World:
+    links: Links
+    port: int
+    add: Callable[[], None]
+    remove: Callable[[], None]
+
+
+@pytest.fixture(params=["inmemory", "netlink"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    if request.param == "inmemory":
+        port = Link(3, "tap0", "tun", "02:00:00:00:00:03", "br0", up=True)
+        memory = InMemoryLinks(
+            {2: Link(2, "br0", "bridge", "02:00:00:00:00:02", "", up=True), 3: port}, ("10.1.1.1", "fd00::1")
+        )
+        new = Link(4, "new0", "tun", "02:00:00:00:00:04", "", up=False)
+        yield World(memory, 3, lambda: memory.put(new), lambda: memory.take(4))
+        return
+    with own_network():
+        add_bridge()
+        run("ip tuntap add tap0 mode tap; ip link set tap0 address 02:00:00:00:00:03 master br0 up")
+        run("sysctl -qw net.ipv6.conf.br0.disable_ipv6=0; ip addr flush dev lo; ip addr flush dev br0")
+        run("ip addr add 10.1.1.1/24 dev br0; ip addr add fd00::1/64 dev br0 nodad")
+        add, remove = "ip tuntap add new0 mode tap", "ip link del new0"
+        yield World(NetlinkLinks(), socket.if_nametoindex("tap0"), lambda: run(add), lambda: run(remove))
+
+
+def test_a_bridge_port_is_described(world: World) -> None:
+    link = world.links.links()[world.port]
+    assert (link.name, link.kind, link.mac, link.bridge, link.up) == ("tap0", "tun", "02:00:00:00:00:03", "br0", True)
+
+
+def test_the_hosts_own_addresses_are_told(world: World) -> None:
+    assert {"10.1.1.1", "fd00::1"} <= set(world.links.host_addresses())
+
+
+def test_learning_is_switched(world: World) -> None:
+    for learning in (False, True, False):
+        world.links.set_learning(world.port, learning=learning)
+        assert world.links.links()[world.port].learning is learning
+
+
+def test_learning_of_what_is_not_there_fails(world: World) -> None:
+    with pytest.raises(LinksFailed):
+        world.links.set_learning(99999, learning=False)
+
+
+def test_a_watch_tells_of_coming_and_going_until_it_is_stopped(world: World) -> None:
+    told = threading.Event()
+    stop = world.links.watch(told.set)
+    for change in (world.add, world.remove):
+        told.clear()
+        change()
+        assert told.wait(2)
+    stop()
+    told.clear()
+    world.add()
+    assert not told.wait(0.2)
