@@ -146,13 +146,15 @@ class Closing:
 
     def _must_hold(self, move: Move) -> bool:
         olds, new = move
-        if new == IDENTITY_INFRA or all(old == new for old in olds):
+        if new in {IDENTITY_INFRA, olds[-1]}:
             return False
         for before, closed in self._closed:
             for side in Direction:
                 table = closed.table(new, side)
-                pasts = [_table(old, past, side) for old, past in zip(before, olds, strict=True) if old]
-                if not all(is_tighter(table, past) for past in pasts):
+                latest = before[
+                    -1
+                ]  # no state in force allows more than its stable one does, and the latest is as tight
+                if latest is None or not is_tighter(table, _table(latest, olds[-1], side)):
                     return True
         return False
 
