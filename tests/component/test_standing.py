@@ -22,7 +22,19 @@ from buckler.model.shield import BridgePort, GuardState, PortRole
 from buckler.ports.shield import ShieldFailed
 from tests import packets as p
 from tests.component.ground import (
-    APP, WEB, ZONE, Host, Vm, Wire, add_bridge, both_ways, open_tap, open_veth, own_bpffs, own_network, run,
+    APP,
+    WEB,
+    ZONE,
+    Host,
+    Vm,
+    Wire,
+    add_bridge,
+    both_ways,
+    open_tap,
+    open_veth,
+    own_bpffs,
+    own_network,
+    run,
 )  # fmt: skip
 
 ONE, TWO = Vm(1, WEB), Vm(2, APP)

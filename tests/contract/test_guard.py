@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from tests.component.ground import add_bridge, open_veth, own_network, run
 
 from buckler.drivers.inmemory.guard import InMemoryGuard
 from buckler.drivers.nftables.guard import NftablesGuard
 from buckler.model.shield import GuardState
 from buckler.ports.guard import Guard
-from tests.component.ground import add_bridge, open_veth, own_network, run
 
 FULL = GuardState(
     bridges=frozenset({"br0", "br1"}),
