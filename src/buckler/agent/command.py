@@ -20,6 +20,7 @@ from buckler.agent.book import reachable_addresses
 from buckler.agent.doorman import Request, ask
 from buckler.agent.install import install_hook
 from buckler.agent.kernel import real_drivers
+from buckler.agent.lock import take_lock
 from buckler.agent.settings import DEFAULT_PATH, AgentSettings, BadSettings, read_settings
 from buckler.client.agentside import BadJoinToken, ControllerAway, ControllerRefused, join
 from buckler.drivers.netlink.links import NetlinkLinks
@@ -62,6 +63,7 @@ def run_command(settings: AgentSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: is_over.set())
     try:
+        held = take_lock(Path(settings.state))
         running = Agent(settings, real_drivers(settings))
         install_hook(settings)
         running.start()
@@ -71,6 +73,7 @@ def run_command(settings: AgentSettings) -> None:
     while not is_over.wait(1.0):
         pass
     running.stop()
+    held.close()
 
 
 @agent.command("join")
