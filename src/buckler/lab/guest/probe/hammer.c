@@ -84,7 +84,7 @@ int run_hammer(int argc, char **argv)
 	}
 	stop_on_signal();
 	while (!stopping && now_ms() < end) {
-		int64_t now = now_ms();
+		int64_t now = now_ms(), wait;
 
 		if (now >= due) {
 			struct target *target = &targets[sent % count];
@@ -99,7 +99,8 @@ int run_hammer(int argc, char **argv)
 			last = now;
 			due = due + interval > now ? due + interval : now + interval;
 		}
-		if (poll(sockets, MOST_TARGETS + ATTEMPTS, due > now_ms() ? due - now_ms() : 0) > 0)
+		wait = due - now_ms(); /* read once: a negative wait would never end */
+		if (poll(sockets, MOST_TARGETS + ATTEMPTS, wait > 0 ? wait : 0) > 0)
 			look(count);
 		if (now - told > 500) {
 			report(argv[0]);
