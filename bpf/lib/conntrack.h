@@ -189,9 +189,15 @@ INLINE int promote(struct frame *f, struct draft *draft, struct connection *c, v
 	return REASON_ESTABLISHED;
 }
 
-INLINE int is_reopening(const struct frame *f, const struct connection *c)
+/* A SYN after the end, or an originator that starts over with another sequence number before it was answered. */
+INLINE int is_reopening(const struct frame *f, const struct connection *c, __u32 direction)
 {
-	return f->protocol == PROTO_TCP && (f->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && c->state == STATE_CLOSED;
+	const struct tcp_side *sender = direction ? &c->tcp[1] : &c->tcp[0];
+	if (f->protocol != PROTO_TCP || (f->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+		return 0;
+	if (c->state == STATE_CLOSED)
+		return 1;
+	return c->state <= STATE_REPLIED && direction == c->direction && f->sequence + 1 != sender->end;
 }
 
 /* Judge a frame of a unicast flow: part of a connection, or the first of a new one. */
@@ -222,7 +228,7 @@ STAGE judge_flow(struct __sk_buff *skb, __u32 direction)
 	}
 	if (!c)
 		return open_connection(skb, direction);
-	if (c->expires < now || is_reopening(f, c)) {
+	if (c->expires < now || is_reopening(f, c, direction)) {
 		bpf_map_delete_elem(half ? waiting : table, &draft->key);
 		return open_connection(skb, direction);
 	}

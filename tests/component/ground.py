@@ -119,8 +119,7 @@ def open_veth(name: str, bridge: str | None = "br0") -> Wire:
         run(f"ip link set {name} master {bridge}")
     packet = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_ALL))
     packet.bind((far, 0))
-    wire = Wire(name, packet.detach())
-    return wire
+    return Wire(name, packet.detach())
 
 
 def add_bridge(name: str = "br0") -> None:

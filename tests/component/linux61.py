@@ -11,10 +11,36 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-MODULES = ["tun", "veth", "llc", "stp", "bridge", "udp_tunnel", "ip6_udp_tunnel", "vxlan", "sch_ingress", "cls_bpf", "nfnetlink", "libcrc32c", "nf_tables", "nft_meta_bridge"]
+MODULES = [
+    "tun",
+    "veth",
+    "llc",
+    "stp",
+    "bridge",
+    "udp_tunnel",
+    "ip6_udp_tunnel",
+    "vxlan",
+    "sch_ingress",
+    "cls_bpf",
+    "nfnetlink",
+    "libcrc32c",
+    "nf_tables",
+    "nft_meta_bridge",
+]
 PROGRAMS = ("/usr/bin/busybox", "/usr/bin/python3.11", "/usr/sbin/bpftool", "/usr/bin/ip", "/usr/sbin/sysctl",
             "/usr/sbin/nft", "/usr/bin/mount", "/usr/bin/umount", "/usr/bin/dash")  # fmt: skip
-PACKAGES = ["msgspec", "pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pyroute2", "pytest_timeout.py", "py.py", "pygments"]
+PACKAGES = [
+    "msgspec",
+    "pytest",
+    "_pytest",
+    "pluggy",
+    "iniconfig",
+    "packaging",
+    "pyroute2",
+    "pytest_timeout.py",
+    "py.py",
+    "pygments",
+]
 INIT = """#!/bin/busybox sh
 export PATH=/usr/bin:/usr/sbin:/bin:/sbin PYTHONPATH=/src:/packages HOME=/root PYTHONDONTWRITEBYTECODE=1
 /bin/busybox mkdir -p /proc /sys /dev /run /tmp

@@ -141,7 +141,7 @@ def fragments4(cuts: list[tuple[int, bytes, bool]], protocol: int = 17, identifi
             TWO.mac,
             0x0800,
             p.ipv4(ONE.ipv4, TWO.ipv4, protocol, data, identification=identification, fragment=offset, more=more),
-        )  # fmt: skip
+        )
         for offset, data, more in cuts
     ]
 

@@ -105,6 +105,16 @@ def test_a_refused_syn_may_be_told(tapped: Tapped) -> None:
     assert tapped.tcp(INGRESS, p.RST | p.ACK, 0, 1001) is Reason.ESTABLISHED
 
 
+def test_an_originator_may_start_over(tapped: Tapped) -> None:
+    tapped.tcp(EGRESS, p.SYN, 1000)
+    assert tapped.tcp(EGRESS, p.SYN, 1000) is Reason.ESTABLISHED, "sent again"
+    assert tapped.tcp(EGRESS, p.SYN, 500) is Reason.NEW
+    tapped.tcp(INGRESS, p.SYN | p.ACK, 5000, 501)
+    tapped.tcp(EGRESS, p.ACK, 501, 5001)
+    assert tapped.counts() == (1, 0)
+    assert tapped.tcp(INGRESS, p.RST, 5001) is Reason.ESTABLISHED
+
+
 def test_both_ends_finishing_ends_the_connection(tapped: Tapped) -> None:
     tapped.shake_hands()
     tapped.tcp(EGRESS, p.FIN | p.ACK, 1001, 5001)

@@ -91,10 +91,7 @@ class EbpfShield:
                 if table is None:
                     continue
                 try:
-                    for key, value in table.items().items():
-                        if layout.CONNECTION_EXPIRES.unpack_from(value)[0] < now:
-                            table.delete(key)
-                            freed += 1
+                    freed += _free_expired(table, now)
                 finally:
                     table.close()
         return freed
@@ -264,10 +261,12 @@ class EbpfShield:
         if index is None:
             return
         self._clear_slot(index >> 1)
+        others = [at for at, index in self._indexes().items() if layout.ENDPOINT.unpack(self._endpoint(index))[1] == vm]
         residents, number = self._kernel["residents"], layout.U32.pack(vm)
-        if residents.get(number) == key:
+        if residents.get(number) is not None and others:
+            residents.put(number, layout.U32.pack(others[0]))
+        elif not others:
             residents.delete(number)
-        if not any(layout.ENDPOINT.unpack(self._endpoint(other))[1] == vm for other in self._indexes().values()):
             self._forget_pairs(vm)
 
     def _forget_pairs(self, vm: int) -> None:
@@ -308,6 +307,17 @@ def _normalise(tap: Tap) -> Tap:
     """Write a tap as it reads back."""
     addresses = {layout.unpack_address(layout.pack_address(address)) for address in tap.addresses}
     return msgspec.structs.replace(tap, mac=tap.mac.lower(), addresses=tuple(sorted(addresses)))
+
+
+def _free_expired(table: Table, now: int) -> int:
+    """Ask again right before each deletion: a connection may have begun anew under the same key."""
+    freed = 0
+    for key, seen in table.items().items():
+        value = table.get(key) if layout.CONNECTION_EXPIRES.unpack_from(seen)[0] < now else None
+        if value is not None and layout.CONNECTION_EXPIRES.unpack_from(value)[0] < now:
+            table.delete(key)
+            freed += 1
+    return freed
 
 
 def _digest_of_table(table: Table) -> Digest:
