@@ -43,6 +43,7 @@ class Downlink:
         self._task = task
         self._root_key = root_key
         self._issuers_version = 0
+        self._complaint = ""
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="downlink", daemon=True)
 
@@ -61,13 +62,20 @@ class Downlink:
     def _follow(self, client: ControllerClient) -> None:
         try:
             for message in client.watch(Revision(self._belief.revision), self._is_over.is_set):
+                self._complaint = ""
                 self._take(client, message)
         except (ControllerAway, ControllerRefused) as error:
-            _log.info("the controller's stream ended", error=str(error))
+            self._complain(str(error))
         except (Untrusted, StateFailed, msgspec.DecodeError) as error:
             _log.warning("a statement was refused", error=str(error))
         except Exception:
             _log.exception("the stream was left")
+
+    def _complain(self, error: str) -> None:
+        """Once for each reason: a controller can be away for days."""
+        if error != self._complaint:
+            _log.info("the controller's stream ended", error=error)
+        self._complaint = error
 
     def _take(self, client: ControllerClient, message: StreamMessage) -> None:
         if message.issuers:
@@ -126,6 +134,7 @@ class Uplink:
         self._state = state
         self._outbox = outbox
         self._sent: dict[int, object] = {}
+        self._complaint = ""
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
 
@@ -143,9 +152,12 @@ class Uplink:
             for number, client in enumerate(self._clients):
                 try:
                     self._send(number, client)
+                    self._complaint = ""
                     break
                 except (ControllerAway, ControllerRefused) as error:
-                    _log.info("the controller takes nothing", error=str(error))
+                    if str(error) != self._complaint:
+                        _log.info("the controller takes nothing", error=str(error))
+                    self._complaint = str(error)
                 except Exception:
                     _log.exception("reporting failed")
             else:
