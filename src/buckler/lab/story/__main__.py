@@ -37,8 +37,8 @@ How to go on
   ./demo --keep                     the same, and the lab stays
   buckler lab up                    a lab to play in; it prints how to reach its controller
   buckler reach                     who may speak with whom
-  buckler explain attacker db 5432  why not
-  buckler lab exec web1 'probe get tcp/10.50.0.21/8080'
+  buckler explain attacker db 5432 --tenant shop
+  buckler lab exec web1 'probe get tcp/10.50.0.13/8080'
   buckler lab down                  takes all away
   docs/guide/first-steps.md         the same on a real host
 """
@@ -69,7 +69,8 @@ def demo(keep: bool, summary: Path | None, only: tuple[str, ...], prefix: str) -
         summary.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
     failed = [step.name for step in STEPS if step.name in results and not results[step.name].holds]
     missing = [step.name for step in STEPS if step.name not in results and (not only or step.name in only)]
-    _close(failed, missing, left, figures.seconds)
+    fate = "The lab is up: `buckler lab status`." if keep else "Nothing of the lab is left."
+    _close(failed, missing, left, figures.seconds, fate)
     sys.exit(1 if failed or missing or left else 0)
 
 
@@ -97,14 +98,14 @@ def _take_away(plan: LabPlan, before: frozenset[str]) -> tuple[str, ...]:
     return tuple(sorted(take_snapshot(plan.prefix) - before))
 
 
-def _close(failed: list[str], missing: list[str], left: tuple[str, ...], seconds: float) -> None:
+def _close(failed: list[str], missing: list[str], left: tuple[str, ...], seconds: float, fate: str) -> None:
     if failed or missing or left:
         click.echo(
             f"\nNot all is well: failed {failed}, broken off {missing}, left behind {list(left)} ({seconds:.0f} s)"
         )
     else:
         click.echo(CLOSING)
-        click.echo(f"Everything held, in {seconds:.0f} s; nothing of the lab is left unless you kept it.")
+        click.echo(f"Everything held, in {seconds:.0f} s. {fate}")
 
 
 if __name__ == "__main__":

@@ -69,6 +69,6 @@ def words_found(cast: Cast) -> WordsFound:
         text=True,
         check=False,
     )
-    cast.tell(verified.stdout.strip() or verified.stderr.strip())
+    cast.tell((verified.stdout.strip() or verified.stderr.strip()).partition("\n")[0])
     why = " ".join(texts) if explanation.verdict == "deny" else ""
     return WordsFound(why, history, entries, verified.returncode == 0)
