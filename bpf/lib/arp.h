@@ -48,7 +48,8 @@ STAGE judge_arp(struct __sk_buff *skb, __u32 direction)
 	if (direction == DIR_EGRESS) {
 		if (!is_unspecified(&f->source) && !owns_address(f->index, &f->source))
 			return REASON_SPOOFED_ARP;
-		if (is_unspecified(&f->source) && (arp.operation[1] != ARP_REQUEST || !owns_address(f->index, &f->destination)))
+		if (is_unspecified(&f->source) &&
+		    (arp.operation[1] != ARP_REQUEST || !owns_address(f->index, &f->destination)))
 			return REASON_SPOOFED_ARP; /* a probe asks for what is one's own */
 		return REASON_ARP;
 	}

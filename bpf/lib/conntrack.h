@@ -145,7 +145,8 @@ STAGE open_connection(struct __sk_buff *skb, __u32 direction)
 	refused = resolve_peer(skb, direction == DIR_EGRESS);
 	if (refused)
 		return refused;
-	refused = (f->protocol == PROTO_TCP && (f->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) || (is_echo(f) && is_echo_reply(f));
+	refused = (f->protocol == PROTO_TCP && (f->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) ||
+		  (is_echo(f) && is_echo_reply(f));
 	if (refused && endpoint->mode != MODE_OBSERVE)
 		return REASON_NO_CONNECTION;
 	if (!is_allowed(f, f->index, direction, f->policy_port) || refused) {

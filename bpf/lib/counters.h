@@ -26,7 +26,7 @@ INLINE void count_pair(const struct frame *f, int allowed)
 		.direction = f->rule_direction,
 		.allowed = allowed,
 	};
-	struct count *c = bpf_map_lookup_elem(&pairs, &key), first = { 1, f->length };
+	struct count *c = bpf_map_lookup_elem(&pairs, &key), first = {1, f->length};
 	if (!c) {
 		if (!bpf_map_update_elem(&pairs, &key, &first, BPF_NOEXIST))
 			return;

@@ -10,8 +10,8 @@ INLINE int is_to_dhcp_server(const struct frame *f)
 {
 	if (f->protocol != PROTO_UDP || f->fragment)
 		return 0;
-	return f->version == 4 ? f->source_port == 68 && f->destination_port == 67 :
-				 f->source_port == 546 && f->destination_port == 547;
+	return f->version == 4 ? f->source_port == 68 && f->destination_port == 67
+			       : f->source_port == 546 && f->destination_port == 547;
 }
 
 INLINE int is_from_dhcp_server(const struct frame *f)

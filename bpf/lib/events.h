@@ -63,7 +63,8 @@ STAGE emit_event(struct __sk_buff *skb, __u32 direction, __u32 reason)
 	e->source = f->source;
 	e->destination = f->destination;
 	e->source_port = f->source_port;
-	e->destination_port = f->protocol == PROTO_ICMP || f->protocol == PROTO_ICMPV6 ? f->policy_port : f->destination_port;
+	e->destination_port =
+		f->protocol == PROTO_ICMP || f->protocol == PROTO_ICMPV6 ? f->policy_port : f->destination_port;
 	e->ethertype = f->ethertype;
 	e->protocol = f->protocol;
 	e->direction = direction;

@@ -110,8 +110,7 @@ INLINE int is_group(const struct address *a)
 {
 	if (!is_mapped(a))
 		return a->bytes[0] == 0xff;
-	return (a->bytes[12] & 0xf0) == 0xe0 ||
-	       (a->bytes[12] & a->bytes[13] & a->bytes[14] & a->bytes[15]) == 0xff;
+	return (a->bytes[12] & 0xf0) == 0xe0 || (a->bytes[12] & a->bytes[13] & a->bytes[14] & a->bytes[15]) == 0xff;
 }
 
 INLINE int is_loopback(const struct address *a)
@@ -126,7 +125,7 @@ INLINE int is_loopback(const struct address *a)
 
 INLINE int owns_address(__u32 index, const struct address *a)
 {
-	struct own_key key = { .index = index, .address = *a };
+	struct own_key key = {.index = index, .address = *a};
 	return bpf_map_lookup_elem(&own_addresses, &key) != 0;
 }
 

@@ -12,7 +12,8 @@
 #define INLINE static __always_inline
 #define UNROLL _Pragma("clang loop unroll(full)")
 #define STAGE __attribute__((noinline)) int /* verified once, on its own: ctx and scalars only (Linux 6.1) */
-#define KEEP(ctx) asm volatile("" : : "r"(ctx)) /* else clang passes garbage for an argument that a stage only has to have */
+#define KEEP(ctx)                                                                                                      \
+	asm volatile("" : : "r"(ctx)) /* else clang passes garbage for an argument that a stage only has to have */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

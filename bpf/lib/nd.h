@@ -82,7 +82,9 @@ STAGE judge_nd(struct __sk_buff *skb, __u32 direction)
 		return REASON_SPOOFED_ND;
 	if (f->icmp_type == ND_REDIRECT)
 		return REASON_ROGUE_ROUTER;
-	options = f->l4 + (f->icmp_type == ND_ROUTER_SOLICITATION ? 8 : f->icmp_type == ND_ROUTER_ADVERTISEMENT ? 16 : 24);
+	options = f->l4 + (f->icmp_type == ND_ROUTER_SOLICITATION    ? 8
+			   : f->icmp_type == ND_ROUTER_ADVERTISEMENT ? 16
+								     : 24);
 	if (f->icmp_type >= ND_NEIGHBOUR_SOLICITATION) {
 		if (bpf_skb_load_bytes(skb, f->l4 + 8, &target, 16))
 			return REASON_MALFORMED;

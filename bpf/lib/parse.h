@@ -82,8 +82,9 @@ STAGE parse_ipv4(struct __sk_buff *skb, __u32 which, __u32 offset)
 
 INLINE int is_extension(__u8 next)
 {
-	return next == NEXT_HOP_BY_HOP || next == NEXT_ROUTING || next == NEXT_FRAGMENT || next == NEXT_AUTHENTICATION ||
-	       next == NEXT_DESTINATION || next == NEXT_MOBILITY || next == NEXT_HIP || next == NEXT_SHIM6;
+	return next == NEXT_HOP_BY_HOP || next == NEXT_ROUTING || next == NEXT_FRAGMENT ||
+	       next == NEXT_AUTHENTICATION || next == NEXT_DESTINATION || next == NEXT_MOBILITY || next == NEXT_HIP ||
+	       next == NEXT_SHIM6;
 }
 
 STAGE parse_ipv6(struct __sk_buff *skb, __u32 which, __u32 offset)

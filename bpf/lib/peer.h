@@ -7,8 +7,8 @@
 
 INLINE struct owner *find_in_zone(__u32 zone, const struct address *a)
 {
-	struct host_key exact = { .zone = zone, .address = *a };
-	struct prefix_key wide = { .prefix_length = 160, .zone = zone, .address = *a };
+	struct host_key exact = {.zone = zone, .address = *a};
+	struct prefix_key wide = {.prefix_length = 160, .zone = zone, .address = *a};
 	struct owner *owner = bpf_map_lookup_elem(&hosts, &exact);
 	return owner ? owner : bpf_map_lookup_elem(&prefixes, &wide);
 }

@@ -82,7 +82,7 @@ STAGE judge_port_arp(struct __sk_buff *skb, __u32 role)
 
 INLINE int judge_port_frame(struct __sk_buff *skb, struct frame *f, __u32 role)
 {
-	struct port_key key = { .ifindex = f->ifindex, .vlan = get_vlan(skb) };
+	struct port_key key = {.ifindex = f->ifindex, .vlan = get_vlan(skb)};
 	struct mac_key mac = {};
 	struct port *port = bpf_map_lookup_elem(&ports, &key);
 	__u32 *vm;

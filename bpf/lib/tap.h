@@ -53,7 +53,8 @@ STAGE check_addresses(struct __sk_buff *skb, __u32 direction)
 		return REASON_MALFORMED;
 	int group_mac = f->destination_mac[0] & 1;
 	f->group = group_mac || is_group(&f->destination);
-	if (is_group(&f->source) || is_loopback(&f->source) || is_loopback(&f->destination) || is_unspecified(&f->destination))
+	if (is_group(&f->source) || is_loopback(&f->source) || is_loopback(&f->destination) ||
+	    is_unspecified(&f->destination))
 		return REASON_MARTIAN;
 	if (is_unspecified(&f->source)) {
 		if (f->version == 4 && f->group && is_to_dhcp_server(f))

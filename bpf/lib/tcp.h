@@ -53,7 +53,8 @@ INLINE int is_true_reset(const struct frame *f, const struct tcp_side *sender, c
 	return (f->tcp_flags & TCP_ACK) && (receiver->known & KNOWN_END) && f->acknowledgement == receiver->end;
 }
 
-INLINE int is_in_window(const struct frame *f, const struct tcp_side *sender, const struct tcp_side *receiver, __u32 end)
+INLINE int is_in_window(const struct frame *f, const struct tcp_side *sender, const struct tcp_side *receiver,
+			__u32 end)
 {
 	if ((receiver->known & KNOWN_ACKED) && is_after(f->sequence, receiver->edge + 1))
 		return 0;
