@@ -22,7 +22,7 @@ from buckler.controller.rollout_state import (
     write_rollout,
 )
 from buckler.controller.stepping import completed, is_complete, moved, next_index
-from buckler.model.bundle import Manifest
+from buckler.model.bundle import Manifest, Stage
 from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import HostId, Revision
 from buckler.model.pool import Host
@@ -95,7 +95,7 @@ class Engine:
             for each in plan_rollout(in_force, target)
         )
         if not stages:
-            return msgspec.structs.replace(before, source=source, target=name)
+            stages = (PlannedStage(Stage.OPEN, store_bundle(unit, target), waits_for_all=False),)
         return Rollout(source=source, target=name, stages=stages, in_force=before.in_force, is_done=False)
 
     def _renamed(self, before: Rollout, target: Bundle, source: Revision) -> Rollout:

@@ -101,7 +101,7 @@ def test_a_killed_controller_goes_on_with_a_rollout(controller: ControllerProces
 def test_kill_between_commit_and_publish_loses_nothing(controller: ControllerProcess, agents: list[Agent]) -> None:
     for agent in agents:
         agent.start()
-    for port in range(5000, 5010):
+    for port in range(5000, 5004):
         applied = controller.apply(*SHOP[:3], flow(port))
         controller.kill()
         controller.start()
@@ -109,7 +109,7 @@ def test_kill_between_commit_and_publish_loses_nothing(controller: ControllerPro
             item = client.document("Flow", "default", "web-to-db")
             assert item.document["spec"]["ports"][0]["port"] == port
             assert item.revision == applied.revision
-    wait_for("the last is enforced", lambda: all(agent.newest and allows(agent, 5009) for agent in agents), 30)
+    wait_for("the last is enforced", lambda: all(agent.newest and allows(agent, 5003) for agent in agents), 30)
 
 
 def test_every_problem_is_told_at_once_and_nothing_is_applied(controller: ControllerProcess) -> None:
