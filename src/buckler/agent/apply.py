@@ -107,14 +107,14 @@ def _take(
             kernel.links.set_learning(ifindex, learning=learning)
         case steps.PutProgram(digest):
             shield.put_program(digest, _program(digest, programs))
+        case steps.PutTap(tap):
+            shield.put_tap(tap)
         case steps.PutAddresses(entries):
             kernel.book.put_addresses(entries)
         case steps.PutMacs(entries):
             kernel.book.put_macs(entries)
         case steps.PutBridgePort(port):
             kernel.ports.put_bridge_port(port)
-        case steps.PutTap(tap):
-            shield.put_tap(tap)
         case steps.Rejudge():
             shield.rejudge()
         case _:

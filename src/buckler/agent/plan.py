@@ -1,18 +1,20 @@
-"""Observed against desired → the steps between, in the order that never opens too early. Pure."""
+"""Observed against desired → the steps between, in the order that never opens too early. Pure; takes no step.
+
+Programs are in force before an address means another: so a host that skipped the stages of a change judges by the new
+rules first. Deletions come last, and what is admitted anew after everything.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TypeVar
+import ipaddress
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from buckler.agent.desired import Desired, Observed
 from buckler.model.ids import Digest, VmNumber
 from buckler.model.shield import Address, AddressKey, BridgePort, GuardState, MacKey, Tap
-
-_K = TypeVar("_K")
-_V = TypeVar("_V")
+from buckler.reconcile.delta import Delta, diff
 
 
 class CloseGuard(msgspec.Struct, frozen=True):
@@ -30,7 +32,13 @@ class PutProgram(msgspec.Struct, frozen=True):
     digest: Digest
 
 
+class PutTap(msgspec.Struct, frozen=True):
+    tap: Tap
+
+
 class PutAddresses(msgspec.Struct, frozen=True):
+    """Inner prefixes before those around them: no address means its surroundings for a moment."""
+
     entries: dict[AddressKey, Address]
 
 
@@ -40,10 +48,6 @@ class PutMacs(msgspec.Struct, frozen=True):
 
 class PutBridgePort(msgspec.Struct, frozen=True):
     port: BridgePort
-
-
-class PutTap(msgspec.Struct, frozen=True):
-    tap: Tap
 
 
 class Rejudge(msgspec.Struct, frozen=True):
@@ -80,10 +84,10 @@ Step = (
     CloseGuard
     | SetLearning
     | PutProgram
-    | PutAddresses
-    | PutMacs
-    | PutBridgePort
     | PutTap
+    | PutMacs
+    | PutAddresses
+    | PutBridgePort
     | Rejudge
     | DeleteTap
     | DeleteBridgePort
@@ -114,55 +118,45 @@ def _closing(observed: Observed, desired: Desired) -> Iterator[Step]:
 
 
 def _still_open(observed: Observed, desired: Desired) -> frozenset[tuple[int, str]]:
+    """What may stay open meanwhile: where a shield stands; without a guard only where it stands as it should."""
+    standing = {*observed.taps, *observed.bridge_ports}
     if observed.guard is not None:
-        standing = {*observed.taps, *observed.bridge_ports}
-        kept = {pair for pair in observed.guard.ports if pair[0] in standing}
-    else:
-        taps = {
-            index
-            for index, tap in observed.taps.items()
-            if index in desired.taps and normal(tap) == normal(desired.taps[index])
-        }
-        ports = {index for index, port in observed.bridge_ports.items() if desired.bridge_ports.get(index) == port}
-        kept = {pair for pair in desired.guard.ports if pair[0] in taps | ports}
-    return frozenset(kept) & desired.guard.ports
+        return frozenset(pair for pair in observed.guard.ports if pair[0] in standing) & desired.guard.ports
+    altered = {*_tap_delta(observed, desired).puts, *diff(desired.bridge_ports, observed.bridge_ports).puts}
+    return frozenset(pair for pair in desired.guard.ports if pair[0] in standing - altered)
 
 
 def _changing(observed: Observed, desired: Desired) -> Iterator[Step]:
-    for digest in sorted(desired.programs - observed.programs):
-        yield PutProgram(digest)
-    addresses = _changed(observed.addresses, desired.addresses)
-    macs = _changed(observed.macs, desired.macs)
-    if addresses:
-        yield PutAddresses(addresses)
-    if macs:
-        yield PutMacs(macs)
-    for index, port in sorted(desired.bridge_ports.items()):
-        if observed.bridge_ports.get(index) != port:
-            yield PutBridgePort(port)
-    taps = [tap for index, tap in sorted(desired.taps.items()) if not _is_equal(observed.taps.get(index), tap)]
-    for tap in taps:
-        yield PutTap(tap)
-    gone_addresses = frozenset(observed.addresses) - frozenset(desired.addresses)
-    swapped = any(tap.ifindex in observed.taps for tap in taps)
-    if swapped or any(key in observed.addresses for key in addresses) or (addresses and observed.taps):
+    taps = _tap_delta(observed, desired)
+    addresses = diff(desired.addresses, observed.addresses)
+    macs = diff(desired.macs, observed.macs)
+    ports = diff(desired.bridge_ports, observed.bridge_ports)
+    yield from (PutProgram(digest) for digest in sorted(desired.programs - observed.programs))
+    yield from (PutTap(desired.taps[index]) for index in sorted(taps.puts))
+    if macs.puts:
+        yield PutMacs(macs.puts)
+    if addresses.puts:
+        yield PutAddresses(dict(sorted(addresses.puts.items(), key=lambda entry: -_length(entry[0]))))
+    yield from (PutBridgePort(port) for _, port in sorted(ports.puts.items()))
+    if taps.changes or addresses.changes or (addresses.adds and observed.taps):
         yield Rejudge()
-    yield from _deleting(observed, desired, gone_addresses)
+    yield from (DeleteTap(index) for index in sorted({*taps.removes, *observed.leftovers} - set(desired.taps)))
+    yield from (DeleteBridgePort(index) for index in sorted(ports.removes))
+    if macs.removes:
+        yield DeleteMacs(frozenset(macs.removes))
+    yield from _forgetting(addresses.removes)
+    yield from (DeleteProgram(digest) for digest in sorted(observed.programs - desired.programs))
 
 
-def _deleting(observed: Observed, desired: Desired, addresses: frozenset[AddressKey]) -> Iterator[Step]:
-    for index in sorted((set(observed.taps) | observed.leftovers) - set(desired.taps)):
-        yield DeleteTap(index)
-    for index in sorted(set(observed.bridge_ports) - set(desired.bridge_ports)):
-        yield DeleteBridgePort(index)
-    macs = frozenset(observed.macs) - frozenset(desired.macs)
-    if macs:
-        yield DeleteMacs(macs)
-    if addresses:
-        yield DeleteAddresses(addresses)
+def _forgetting(gone: Iterable[AddressKey]) -> Iterator[Step]:
+    """Outer prefixes before those within them, for the reason that they were put the other way round."""
+    by_length: dict[int, set[AddressKey]] = {}
+    for key in gone:
+        by_length.setdefault(_length(key), set()).add(key)
+    for length in sorted(by_length):
+        yield DeleteAddresses(frozenset(by_length[length]))
+    if by_length:
         yield Rejudge()
-    for digest in sorted(observed.programs - desired.programs):
-        yield DeleteProgram(digest)
 
 
 def _opening(observed: Observed, desired: Desired) -> Iterator[Step]:
@@ -173,9 +167,9 @@ def _opening(observed: Observed, desired: Desired) -> Iterator[Step]:
             yield SetLearning(index, learning=True)
 
 
-def _is_equal(one: Tap | None, other: Tap) -> bool:
-    return one is not None and normal(one) == normal(other)
+def _tap_delta(observed: Observed, desired: Desired) -> Delta[int, Tap]:
+    return diff(*({index: normal(tap) for index, tap in taps.items()} for taps in (desired.taps, observed.taps)))
 
 
-def _changed(observed: Mapping[_K, _V], desired: Mapping[_K, _V]) -> dict[_K, _V]:
-    return {key: value for key, value in desired.items() if observed.get(key) != value}
+def _length(key: AddressKey) -> int:
+    return ipaddress.ip_network(key.prefix).prefixlen

@@ -17,7 +17,8 @@ class ShieldFailed(Exception):
 class Shield(Protocol):
     """All methods are idempotent. A tap that is attached but unknown to the maps drops everything.
 
-    Order for a change: put_program, put_addresses/put_macs, put_tap, rejudge; then the deletions, programs last.
+    Order for a change: put_program, put_tap, put_macs/put_addresses, rejudge; then the deletions, programs last. So
+    programs are in force before an address means another; a tap that is new stays closed by the guard until the end.
     """
 
     def open(self) -> None:
