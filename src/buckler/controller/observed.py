@@ -62,8 +62,9 @@ def _order(sight: Sight) -> tuple[bool, float]:
 
 
 def _note_domain(parts: Parts, unit: Unit, host: Host, vm: VmId, domain: ObservedDomain, keys: KeySet) -> None:
-    now = attributes_now(unit, vm)
-    if not is_active(domain) and now.get(HOST, host.name) != host.name:
+    place = attributes_now(unit, vm).get(HOST) or host.name
+    # Of the two ends of a migration only the one where it runs is its place: the other is still, or already, paused.
+    if place != host.name and domain.state != DomainState.RUNNING.value:
         return
     changes = {HOST: host.name, STATE: domain.state}
     if domain.passport and is_passport_of(domain.passport, vm, domain.uuid, keys):
@@ -72,11 +73,15 @@ def _note_domain(parts: Parts, unit: Unit, host: Host, vm: VmId, domain: Observe
 
 
 def _note_absent(parts: Parts, unit: Unit, host: Host, uuids: dict[str, VmId], observation: Observation) -> None:
-    """A VM that its host no longer has is nowhere until another host reports it."""
+    """A VM that its host no longer has is where another host reported it last; that host does not say it twice."""
     present = {domain.uuid for domain in observation.domains}
-    for uuid, vm in uuids.items():
-        if uuid not in present and attributes_now(unit, vm).get(HOST) == host.name:
-            merge_attributes(unit, vm, {HOST: "", STATE: ""}, parts.clock())
+    gone = {uuid: vm for uuid, vm in uuids.items() if uuid not in present}
+    gone = {uuid: vm for uuid, vm in gone.items() if attributes_now(unit, vm).get(HOST) == host.name}
+    elsewhere = sights(unit) if gone else {}
+    for uuid, vm in gone.items():
+        found = next((sight for sight in elsewhere.get(uuid, ()) if is_active(sight.domain)), None)
+        changes = {HOST: "", STATE: ""} if found is None else {HOST: found.host.name, STATE: found.domain.state}
+        merge_attributes(unit, vm, changes, parts.clock())
 
 
 def _vms_by_uuid(unit: Unit) -> dict[str, VmId]:

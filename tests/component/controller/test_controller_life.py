@@ -191,6 +191,33 @@ def test_a_quarantine_is_no_label_that_people_may_set(controller: ControllerProc
         assert [entry.kind for entry in client.history("web")] == ["vm.registered", "vm.labelled"]
 
 
+def test_a_vm_is_where_it_runs_whichever_end_of_its_move_tells_first(
+    controller: ControllerProcess, agents: list[Agent]
+) -> None:
+    source, destination = running(agents), agents[1]
+    controller.apply(*SHOP, wait=20)
+    with controller.operator() as client:
+
+        def place() -> tuple[str, str]:
+            web = client.vm("web")
+            return web.host, web.state
+
+        source.observe(domain())
+        destination.observe(domain(state="paused"))
+        assert place() == ("host-a", "running")
+        destination.observe(domain())
+        source.observe(domain(state="paused"))
+        assert place() == ("host-b", "running")
+        source.observe()
+        assert place() == ("host-b", "running")
+        source.observe(domain())
+        destination.observe(domain(state="paused"))
+        source.observe()
+        assert place() == ("host-b", "paused"), "what one host said once still holds when the other is done"
+        destination.observe()
+        assert place() == ("", "unknown")
+
+
 def test_draining_moves_what_runs_and_ends_when_nothing_is_left(
     controller: ControllerProcess, agents: list[Agent]
 ) -> None:
