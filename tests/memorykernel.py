@@ -17,10 +17,7 @@ class MemoryKernel:
         self.guard, self.links = InMemoryGuard(), InMemoryLinks(addresses=addresses)
 
     def kernel(self) -> Kernel:
-        return Kernel(
-            self.shield, self.book, self.ports, self.guard, self.links,
-            known=lambda: frozenset(self.shield._taps), altered=self.shield.altered_programs, prune=self.shield.prune,
-        )  # fmt: skip
+        return Kernel(self.shield, self.book, self.ports, upkeep=self.shield, guard=self.guard, links=self.links)
 
     def add(self, link: Link) -> None:
         self.interfaces.add(link.ifindex)

@@ -17,8 +17,8 @@ from poolkit import program
 from privatehost import wait_until
 
 SCRIPT = str(Path(__file__).parent / "killed_agent.py")
-ON_START = [f"{when} {step}" for step in ("put-program", "put-tap", "open-guard") for when in ("before", "after")]
-ON_HOOK = ["hook start", *ON_START, "answer start"]
+# After one step is before the next: put-program, put-tap, open-guard follow each other.
+ON_HOOK = ["hook start", "before put-program", "after put-program", "after put-tap", "after open-guard", "answer start"]
 ON_BOOT = ["start", "opened", "started"]
 
 
@@ -74,9 +74,7 @@ def test_killed_while_it_boots_a_running_vm_keeps_its_shield(host: AgentHost, st
     assert admitted(host) == before
 
 
-@pytest.mark.parametrize(
-    "step", ["before put-program", "after put-program", "before put-tap", "after put-tap", "after rejudge"]
-)
+@pytest.mark.parametrize("step", ["before put-program", "after put-program", "after put-tap", "after rejudge"])
 def test_killed_while_policy_is_swapped_the_vm_keeps_a_whole_one(host: AgentHost, step: str):
     host.start_agent()
     assert host.start(1).returncode == 0

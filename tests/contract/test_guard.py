@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -53,6 +54,21 @@ def test_an_altered_rule_is_drift_and_is_put_right(guard: tuple[Guard, Altered])
     assert door.observe() is None
     door.apply(FULL)
     assert door.observe() == FULL
+
+
+def test_a_watch_tells_of_every_hand_at_the_rules_until_it_is_stopped(guard: tuple[Guard, Altered]) -> None:
+    door, alter = guard
+    door.apply(FULL)
+    told = threading.Event()
+    stop = door.watch(told.set)
+    for change in (alter, lambda: door.apply(FULL), door.remove):
+        told.clear()
+        change()
+        assert told.wait(2)
+    stop()
+    told.clear()
+    door.apply(FULL)
+    assert not told.wait(0.2)
 
 
 @pytest.mark.parametrize("command", [

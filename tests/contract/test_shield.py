@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ from buckler.model.ids import IDENTITY_INFRA, Digest, IdentityNumber, RuleNumber
 from buckler.model.pool import ShieldMode
 from buckler.model.program import Direction, Entry, Program, Verdict
 from buckler.model.shield import Address, AddressKey, BridgePort, MacKey, PortRole, Tap
-from buckler.ports.shield import AddressBook, Ports, Shield, ShieldFailed
+from buckler.ports.shield import AddressBook, Ports, Shield, ShieldFailed, Upkeep
 
 ABSENT = 987654
 
@@ -32,13 +33,16 @@ class Doors:
     ports: Ports
     first: int
     second: int
+    upkeep: Upkeep
+    take_down: Callable[[int], None]
 
 
 @pytest.fixture(params=["inmemory", "tcx", "clsact"])
 def doors(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Doors]:
     if request.param == "inmemory":
         interfaces = {3, 4}
-        yield Doors(InMemoryShield(interfaces), InMemoryAddressBook(), InMemoryPorts(interfaces), 3, 4)
+        memory, ports = InMemoryShield(interfaces), InMemoryPorts(interfaces)
+        yield Doors(memory, InMemoryAddressBook(), ports, 3, 4, memory, interfaces.discard)
         return
     with own_network(), own_bpffs(tmp_path / "bpffs") as pins:
         add_bridge()
@@ -46,7 +50,9 @@ def doors(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Doors]:
         kernel = Kernel(pins, tcx=None if request.param == "tcx" else False)
         shield = EbpfShield(kernel)
         shield.open()
-        yield Doors(shield, EbpfAddressBook(kernel), EbpfPorts(kernel), first.ifindex, second.ifindex)
+        ends = (first.ifindex, second.ifindex)
+        take_down = partial(kernel.attachments.detach, hook="tap_to_vm")
+        yield Doors(shield, EbpfAddressBook(kernel), EbpfPorts(kernel), *ends, shield, take_down)
         kernel.close()
         first.close()
         second.close()
@@ -92,6 +98,19 @@ def test_any_change_of_a_tap_reads_back(doors: Doors, changed: dict[str, object]
     tap = msgspec.structs.replace(tap_at(doors.first, digest), **changed)
     doors.shield.put_tap(tap)
     assert doors.shield.taps() == {doors.first: tap}
+
+
+def test_a_shield_that_hangs_no_more_is_told_as_fallen(doors: Doors) -> None:
+    digest, program = named(1)
+    doors.shield.put_program(digest, program)
+    doors.shield.put_tap(tap_at(doors.first, digest))
+    doors.ports.put_bridge_port(BridgePort(doors.second, PortRole.OUTSIDE, Zone(2)))
+    assert (doors.upkeep.held(), doors.upkeep.fallen()) == ({doors.first}, frozenset())
+    doors.take_down(doors.first)
+    assert doors.upkeep.fallen() == {doors.first}
+    assert doors.shield.taps() == {}
+    doors.shield.delete_tap(doors.first)
+    assert (doors.upkeep.held(), doors.upkeep.fallen()) == (frozenset(), frozenset())
 
 
 def test_programs_are_swapped_and_freed(doors: Doors) -> None:

@@ -13,44 +13,20 @@ from buckler.model.program import Program
 from buckler.model.shield import GuardState, Tap
 from buckler.ports.guard import Guard, GuardFailed
 from buckler.ports.links import Link, Links, LinksFailed
-from buckler.ports.shield import AddressBook, Ports, Shield, ShieldFailed
+from buckler.ports.shield import AddressBook, Ports, Shield, ShieldFailed, Upkeep
 
 OnStep = Callable[[str], None]
 
 
-def _nothing_known() -> frozenset[int]:
-    return frozenset()
-
-
-def _nothing_altered() -> frozenset[Digest]:
-    return frozenset()
-
-
-def _nothing_to_prune() -> int:
-    return 0
-
-
-def _nothing_to_watch(changed: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG001 - nothing changes
-    return lambda: None
-
-
 class Kernel(msgspec.Struct, frozen=True):
-    """The drivers that together are this host's kernel.
-
-    ``known`` gives the indexes of which the shield holds anything at all, be their interfaces gone; ``altered`` the
-    programs whose maps are not what their digests name any more; ``prune`` frees connections whose time is up; ``watch_guard``
-    tells of changes of the guard by whomever.
-    """
+    """The drivers that together are this host's kernel."""
 
     shield: Shield
     book: AddressBook
     ports: Ports
+    upkeep: Upkeep
     guard: Guard
     links: Links
-    known: Callable[[], frozenset[int]] = _nothing_known
-    altered: Callable[[], frozenset[Digest]] = _nothing_altered
-    prune: Callable[[], int] = _nothing_to_prune
-    watch_guard: Callable[[Callable[[], None]], Callable[[], None]] = _nothing_to_watch
 
 
 def observe(kernel: Kernel, links: Mapping[int, Link]) -> Observed:
@@ -58,7 +34,7 @@ def observe(kernel: Kernel, links: Mapping[int, Link]) -> Observed:
     taps = kernel.shield.taps()
     return Observed(
         taps=taps,
-        leftovers=kernel.known() - taps.keys(),
+        leftovers=kernel.upkeep.held() - taps.keys(),
         programs=kernel.shield.programs(),
         addresses=kernel.book.addresses(),
         macs=kernel.book.macs(),

@@ -23,6 +23,7 @@ from buckler.agent.recorder import Recorder
 from buckler.agent.report import acknowledgement_of, observation_of
 from buckler.agent.residents import Residents
 from buckler.agent.sensing import Sensing
+from buckler.agent.sentry import Sentry
 from buckler.agent.settings import AgentSettings
 from buckler.agent.steward import Parts, Steward
 from buckler.agent.tasks import Tasks
@@ -117,6 +118,7 @@ class Agent:
         self._downlink = Downlink(
             self._clients, drivers.state, belief, self._believed, self._tasks.take, membership.root_key
         )
+        self._sentry = Sentry(drivers.kernel.upkeep, self._worker.want_pass)
         self._stop_watching: list[Callable[[], None]] = []
         self._started_at = time.time()
 
@@ -135,13 +137,14 @@ class Agent:
         self._worker.start()
         self._stop_watching += [
             self._drivers.kernel.links.watch(self._worker.want_pass),
-            self._drivers.kernel.watch_guard(self._worker.want_pass),
+            self._drivers.kernel.guard.watch(self._worker.want_pass),
         ]
         self._doorman.start()
         self._watcher.start()
         self._downlink.start()
         self._uplink.start()
         self._sensing.start()
+        self._sentry.start()
         self._on_step("started")
 
     def stop(self) -> None:
@@ -150,6 +153,7 @@ class Agent:
         for stop in self._stop_watching:
             stop()
         self._watcher.stop()
+        self._sentry.stop()
         self._sensing.stop()
         self._chores.stop()
         self._downlink.stop()

@@ -61,9 +61,9 @@ class Engine:
     def sweep(self) -> None:
         """Throw out programs that are not what their digests name: the next pass closes, refills and tells it."""
         try:
-            for digest in sorted(self._kernel.altered()):
+            for digest in sorted(self._kernel.upkeep.altered_programs()):
                 self._kernel.shield.delete_program(digest)
-            self._kernel.prune()
+            self._kernel.upkeep.prune()
         except ShieldFailed as error:
             _log.warning("the sweep failed", error=str(error))
 

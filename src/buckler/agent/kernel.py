@@ -7,7 +7,6 @@ from pathlib import Path
 from buckler.agent.apply import Kernel
 from buckler.agent.assemble import Drivers
 from buckler.agent.settings import AgentSettings
-from buckler.drivers.ebpf import layout
 from buckler.drivers.ebpf.address_book import EbpfAddressBook
 from buckler.drivers.ebpf.bridge_ports import EbpfPorts
 from buckler.drivers.ebpf.kernel import Kernel as EbpfKernel
@@ -17,7 +16,6 @@ from buckler.drivers.ebpf.telemetry import EbpfTelemetry
 from buckler.drivers.libvirt.hypervisor import LibvirtHypervisor
 from buckler.drivers.netlink.links import NetlinkLinks
 from buckler.drivers.nftables.guard import NftablesGuard
-from buckler.drivers.nftables.notices import watch_tables
 from buckler.drivers.state.sqlite import SqliteState
 
 
@@ -32,12 +30,9 @@ def real_drivers(settings: AgentSettings) -> Drivers:
             shield=shield,
             book=EbpfAddressBook(loaded),
             ports=EbpfPorts(loaded),
+            upkeep=shield,
             guard=NftablesGuard(),
             links=NetlinkLinks(),
-            known=lambda: frozenset(layout.U32.unpack(key)[0] for key in loaded["tap_index"].each_key()),
-            altered=shield.altered_programs,
-            prune=shield.prune,
-            watch_guard=watch_tables,
         ),
         telemetry=EbpfTelemetry(loaded),
         reasons={reason.value: reason.name.lower().replace("_", "-") for reason in Reason},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from buckler.model.shield import GuardState
@@ -19,6 +20,9 @@ class Guard(Protocol):
 
     def apply(self, state: GuardState) -> None:
         """Make the guard equal to ``state`` atomically; a missing or altered table is rebuilt whole. Raises GuardFailed."""
+
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call ``changed`` from another thread soon after any rule changed, by whomever; returns a function that stops."""
 
     def remove(self) -> None:
         """Take the guard away (only when Buckler leaves a host)."""

@@ -82,3 +82,19 @@ class Ports(Protocol):
 
     def delete_bridge_port(self, ifindex: int) -> None:
         """Forget (closed) and detach."""
+
+
+class Upkeep(Protocol):
+    """What keeps a shield true while nothing changes. Opens nothing. All may raise ShieldFailed."""
+
+    def held(self) -> frozenset[int]:
+        """Indexes of taps of which the kernel holds anything at all, be their interfaces gone."""
+
+    def fallen(self) -> frozenset[int]:
+        """Configured taps and bridge ports at which a program of ours judges no more. Cheap: nobody tells of that."""
+
+    def altered_programs(self) -> frozenset[Digest]:
+        """Programs whose content is not what their digests name any more. Empty unless somebody meddled."""
+
+    def prune(self) -> int:
+        """Free connections whose time is up; return how many."""

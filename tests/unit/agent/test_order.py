@@ -50,9 +50,7 @@ def host_of(bundle: Bundle) -> Host:
 
 def walk(one: Host, other: Host) -> Iterator[Host]:
     """The host after every single write of the agent's plan from one state to the other."""
-    observed = Observed(
-        taps=one.taps, programs=frozenset(tap.program for tap in one.taps.values()), addresses=one.book
-    )
+    observed = Observed(taps=one.taps, programs=frozenset(tap.program for tap in one.taps.values()), addresses=one.book)
     taps, book = dict(one.taps), dict(one.book)
     for step in plan(observed, Desired(taps=other.taps, addresses=other.book)):
         match step:

@@ -8,7 +8,7 @@ from buckler.model.ids import Zone
 from buckler.model.shield import BridgePort, PortRole
 from buckler.ports.shield import ShieldFailed
 
-_HOOKS = {PortRole.OUTSIDE: "port_from_outside", PortRole.TUNNEL: "port_from_tunnel"}
+ROLE_HOOKS = {PortRole.OUTSIDE: "port_from_outside", PortRole.TUNNEL: "port_from_tunnel"}
 
 
 class EbpfPorts:
@@ -55,7 +55,7 @@ class EbpfPorts:
         if len(roles) != 1 or 0 not in vlans:
             return None
         role = PortRole(roles.pop())
-        if not self._kernel.attachments.is_attached(ifindex, _HOOKS[role]):
+        if not self._kernel.attachments.is_attached(ifindex, ROLE_HOOKS[role]):
             return None
         tagged = tuple(sorted((vlan, Zone(zone)) for vlan, (_, zone) in vlans.items() if vlan))
         return BridgePort(ifindex, role, Zone(vlans[0][1]), tagged)
@@ -64,14 +64,14 @@ class EbpfPorts:
         counters, number = self._kernel["counters"], layout.U32.pack(port.ifindex)
         if counters.get(number) is None:
             counters.put(number, bytes(counters.read_size))
-        self._kernel.attachments.attach(port.ifindex, _HOOKS[port.role])
+        self._kernel.attachments.attach(port.ifindex, ROLE_HOOKS[port.role])
         wanted = {
             layout.PORT_KEY.pack(port.ifindex, vlan): layout.PORT.pack(port.role, zone)
             for vlan, zone in ((0, port.zone), *port.vlans)
         }
         self._kernel["ports"].put_all(wanted)
         self._forget(port.ifindex, frozenset(wanted))
-        for role, hook in _HOOKS.items():
+        for role, hook in ROLE_HOOKS.items():
             if role is not port.role:
                 self._kernel.attachments.detach(port.ifindex, hook)
 
@@ -83,6 +83,6 @@ class EbpfPorts:
 
     def _delete(self, ifindex: int) -> None:
         self._forget(ifindex, frozenset())
-        for hook in _HOOKS.values():
+        for hook in ROLE_HOOKS.values():
             self._kernel.attachments.detach(ifindex, hook)
         self._kernel["counters"].delete(layout.U32.pack(ifindex))

@@ -13,13 +13,14 @@ import msgspec
 from buckler.drivers.ebpf import layout, libbpf
 from buckler.drivers.ebpf.attach import TAP_HOOKS
 from buckler.drivers.ebpf.bpffs import digest_of_pin
+from buckler.drivers.ebpf.bridge_ports import ROLE_HOOKS
 from buckler.drivers.ebpf.kernel import Kernel
 from buckler.drivers.ebpf.table import Table
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.ids import Digest, IdentityNumber, VmNumber, Zone
 from buckler.model.pool import ShieldMode
 from buckler.model.program import Program
-from buckler.model.shield import Tap
+from buckler.model.shield import PortRole, Tap
 from buckler.ports.shield import ShieldFailed
 
 Result = TypeVar("Result")
@@ -77,12 +78,20 @@ class EbpfShield:
         with self._kernel.lock:
             self._guarded("rejudge", self._kernel.raise_generation)
 
+    def held(self) -> frozenset[int]:
+        """See the port."""
+        return frozenset(layout.U32.unpack(key)[0] for key in self._kernel["tap_index"].each_key())
+
+    def fallen(self) -> frozenset[int]:
+        """See the port. Three system calls for each program that should be somewhere."""
+        return self._guarded("ask for attachments", self._fallen)
+
     def altered_programs(self) -> frozenset[Digest]:
-        """Programs whose map, read back entry by entry, is not what its digest names. Empty unless somebody meddled."""
+        """See the port. Each map is read back entry by entry."""
         return frozenset(digest for digest in self.programs() if self._read_digest(digest) != digest)
 
     def prune(self) -> int:
-        """Free connections whose time is up; return how many."""
+        """See the port."""
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         freed = 0
         for index in self._indexes().values():
@@ -132,6 +141,15 @@ class EbpfShield:
 
     def _is_attached(self, ifindex: int) -> bool:
         return all(self._kernel.attachments.is_attached(ifindex, hook) for hook in TAP_HOOKS)
+
+    def _fallen(self) -> frozenset[int]:
+        taps = {ifindex for ifindex in self.held() if not self._is_attached(ifindex)}
+        roles = {
+            layout.PORT_KEY.unpack(key)[0]: PortRole(layout.PORT.unpack(value)[0])
+            for key, value in self._kernel["ports"].items().items()
+        }
+        attached = self._kernel.attachments.is_attached
+        return frozenset(taps | {at for at, role in roles.items() if not attached(at, ROLE_HOOKS[role])})
 
     def _read_tap(self, ifindex: int, index: int, addresses: list[str]) -> Tap | None:
         policy = self._kernel["policies"].get(layout.U32.pack(index))

@@ -57,12 +57,20 @@ class InMemoryShield:
         """See the port."""
         self.rejudged += 1
 
+    def held(self) -> frozenset[int]:
+        """See the port."""
+        return frozenset(self._taps)
+
+    def fallen(self) -> frozenset[int]:
+        """See the port."""
+        return frozenset(self._taps) - self.interfaces
+
     def altered_programs(self) -> frozenset[Digest]:
-        """See the eBPF driver."""
+        """See the port."""
         return frozenset()
 
     def prune(self) -> int:
-        """See the eBPF driver."""
+        """See the port."""
         return 0
 
 

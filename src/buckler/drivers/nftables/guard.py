@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from buckler.drivers.nftables import ruleset
+from buckler.drivers.nftables.notices import watch_tables
 from buckler.model.shield import GuardState
 from buckler.ports.guard import GuardFailed
 
@@ -47,6 +48,10 @@ class NftablesGuard:
             _run(ruleset.write_update(state, foreign))
         if self._observe() != (state, foreign):
             raise GuardFailed("the guard does not read back as it was written")
+
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """See the port. What changes in the tables of others is told as well."""
+        return watch_tables(changed)
 
     def remove(self) -> None:
         """See the port."""
