@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +33,10 @@ from buckler.model.canonical import digest_of
 from buckler.model.ids import Digest, Revision
 from buckler.model.operatorapi import ApplyRequest, ApplyResult, JoinTokenRequest, SourceFile
 from buckler.trust.statement import KeySet, Kind, key_from_text, key_id, key_text, verify
+from tests.component.controller.nursery import Nursery
 from tests.postgresql import run_postgresql
+
+NURSERIES: list[Nursery] = []
 
 
 def wait_for(what: str, is_so: Callable[[], bool], seconds: float = 15.0) -> None:
@@ -48,7 +49,7 @@ def wait_for(what: str, is_so: Callable[[], bool], seconds: float = 15.0) -> Non
 
 
 class ControllerProcess:
-    """``python -m buckler controller run`` in a folder of its own; started and killed as often as a test wants."""
+    """``buckler controller run`` in a folder of its own; started and killed as often as a test wants."""
 
     def __init__(self, folder: Path, **settings: object) -> None:
         self.folder = folder
@@ -58,7 +59,7 @@ class ControllerProcess:
             self.port = free.getsockname()[1]
         self.url = f"https://127.0.0.1:{self.port}"
         self.socket = str(folder / "api.sock")
-        self._process: subprocess.Popen[bytes] | None = None
+        self._pid = 0
 
     def start(self, **environment: str) -> None:
         config = self.folder / "controller.yaml"
@@ -71,30 +72,33 @@ class ControllerProcess:
             **self.settings,
         }
         config.write_bytes(msgspec.json.encode(given))
-        command = [sys.executable, "-m", "buckler", "controller", "run", "--config", str(config)]
-        log = (self.folder / "log").open("ab")
-        self._process = subprocess.Popen(command, stderr=log, stdout=log, env={**os.environ, **environment})
-        log.close()
-        wait_for("the controller answers", self._answers, 30)
+        if not NURSERIES:
+            NURSERIES.append(Nursery())
+        command = ["controller", "run", "--config", str(config)]
+        self._pid = NURSERIES[0].start(command, str(self.folder / "log"), environment)
+        wait_for("the controller answers", self._answers, 60)
 
     def kill(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            self.wait_ended()
 
     def stop(self) -> int:
-        assert self._process is not None
-        self._process.terminate()
-        code = self._process.wait(15)
-        self._process = None
-        return code
+        os.kill(self._pid, signal.SIGTERM)
+        return self.wait_ended()
 
     def wait_ended(self) -> int:
-        assert self._process is not None
-        code = self._process.wait(15)
-        self._process = None
-        return code
+        codes: list[int] = []
+
+        def has_ended() -> bool:
+            code = NURSERIES[0].exit_code(self._pid)
+            codes.extend([] if code is None else [code])
+            return bool(codes)
+
+        assert self._pid
+        wait_for("the controller ended", has_ended)
+        self._pid = 0
+        return codes[0]
 
     def operator(self) -> OperatorClient:
         return OperatorClient(self.socket)
@@ -112,8 +116,8 @@ class ControllerProcess:
         return (self.folder / "log").read_text()
 
     def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, self.log()
+        code = NURSERIES[0].exit_code(self._pid)
+        assert code is None, f"ended with {code}: {self.log()}"
         try:
             with self.operator() as client:
                 client.status()
@@ -212,6 +216,13 @@ class Agent:
         payload = verify(Kind.ISSUERS, statement, {key_id(self.root): self.root})
         keys = [key_from_text(text) for text in msgspec.json.decode(payload, type=Issuers).keys]
         return {key_id(key): key for key in keys}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nursery() -> Iterator[None]:
+    yield
+    while NURSERIES:
+        NURSERIES.pop().close()
 
 
 @pytest.fixture(scope="session")
