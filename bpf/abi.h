@@ -21,7 +21,9 @@
 #define MAX_PORTS 4096
 #define CONNECTIONS_HALF_OPEN 4096
 #define FRAGMENTS_PER_TAP 1024
-#define NOBODY 0xffffffff /* the pair bucket for what found no room */
+#define MAX_CLAIM_MESSAGE 1024 /* of a DHCP message; what stands behind them is not told */
+#define CLAIMS_PER_SECOND 5    /* and tap */
+#define NOBODY 0xffffffff      /* the pair bucket for what found no room */
 
 enum direction { DIR_EGRESS = 0, DIR_INGRESS = 1 }; /* seen from the VM */
 
@@ -30,6 +32,8 @@ enum action { ACT_ALLOW = 1, ACT_DENY = 2 }; /* any other number is a denial */
 enum port_role { PORT_TUNNEL = 1, PORT_OUTSIDE = 2 };
 
 enum address_flag { ADDR_DHCP_SERVER = 1, ADDR_ROUTER = 2 };
+
+enum claim_source { CLAIM_DHCP = 1, CLAIM_DHCPV6 = 2, CLAIM_DETECTED = 3 };
 
 enum identity {
 	IDENTITY_ANY = 0,
@@ -295,6 +299,30 @@ struct event {
 struct shed {
 	__u64 lost;
 	__u64 suppressed;
+};
+
+/*
+ * Map claims, ring: an address that a VM would have. CLAIM_DETECTED: it probed for `address`, which is not its own (the
+ * frame was dropped all the same). CLAIM_DHCP, CLAIM_DHCPV6: `server`, a permitted one, answered it: `length` bytes of
+ * `data` are the message behind the UDP header, not looked at but for whom it is meant. Bytes behind `length` are noise.
+ */
+struct claim {
+	__u64 at;
+	__u32 ifindex;
+	__u32 vm;
+	struct address address;
+	struct address server;
+	__u16 length;
+	__u8 source;
+	__u8 reserved[5];
+	__u8 data[MAX_CLAIM_MESSAGE];
+};
+
+/* Map claim_budgets, by slot: a tap's share of the ring. */
+struct claim_budget {
+	__u64 window;
+	__u32 used;
+	__u32 reserved;
 };
 
 /* Map settings, one element. `build` names the object that the pinned programs came from. */

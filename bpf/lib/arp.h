@@ -48,9 +48,12 @@ STAGE judge_arp(struct __sk_buff *skb, __u32 direction)
 	if (direction == DIR_EGRESS) {
 		if (!is_unspecified(&f->source) && !owns_address(f->index, &f->source))
 			return REASON_SPOOFED_ARP;
-		if (is_unspecified(&f->source) &&
-		    (arp.operation[1] != ARP_REQUEST || !owns_address(f->index, &f->destination)))
-			return REASON_SPOOFED_ARP; /* a probe asks for what is one's own */
+		if (is_unspecified(&f->source) && arp.operation[1] != ARP_REQUEST)
+			return REASON_SPOOFED_ARP;
+		if (is_unspecified(&f->source) && !owns_address(f->index, &f->destination)) {
+			f->claim = CLAIM_DETECTED; /* RFC 5227; dropped, as it could deny the address to its owner */
+			return REASON_SPOOFED_ARP;
+		}
 		return REASON_ARP;
 	}
 	/* gratuitous ones tell of the sender; all others must ask for or answer this VM */

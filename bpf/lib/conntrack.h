@@ -16,6 +16,7 @@ struct told {
 	struct fragment_key fragment_key;
 	struct fragment fragment;
 	struct event event;
+	struct claim claim;
 };
 
 /* The key in hand and a connection being made: too big for the 512 bytes of stack that all stages share. */

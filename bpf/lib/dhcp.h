@@ -21,6 +21,13 @@ INLINE int is_from_dhcp_server(const struct frame *f)
 	return f->version == 4 ? f->destination_port == 68 : f->destination_port == 546;
 }
 
+/* An answer of a declared server before the VM has its address (RFC 2131, 4.1): unicast to what it is about to get. */
+INLINE int is_offer(const struct frame *f)
+{
+	return f->version == 4 && is_from_dhcp_server(f) && f->source_port == 67 && !f->fragment &&
+	       (flags_of(f->zone, &f->source) & ADDR_DHCP_SERVER);
+}
+
 /* Returns a reason, or 0: not DHCP's business, go on to policy. */
 STAGE judge_dhcp(struct __sk_buff *skb, __u32 direction)
 {

@@ -172,6 +172,25 @@ struct {
 	__type(value, struct shed);
 } sheds SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} claims SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_TAPS);
+	__type(key, __u32);
+	__type(value, struct claim_budget);
+} claim_budgets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct shed);
+} claim_sheds SEC(".maps");
+
 INLINE struct settings *get_settings(void)
 {
 	__u32 zero = 0;

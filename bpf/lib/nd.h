@@ -54,8 +54,11 @@ INLINE int judge_nd_egress(struct frame *f, const struct address *target)
 		return REASON_ND;
 	if (f->icmp_type == ND_NEIGHBOUR_ADVERTISEMENT)
 		return !unspecified && owns_address(f->index, target) ? REASON_ND : REASON_SPOOFED_ND;
-	if (unspecified && !owns_address(f->index, target))
+	if (unspecified && !owns_address(f->index, target)) {
+		/* RFC 4862, 5.4.2; dropped, as it could deny the address to its owner */
+		f->claim = f->group ? CLAIM_DETECTED : 0;
 		return REASON_SPOOFED_ND;
+	}
 	return REASON_ND;
 }
 

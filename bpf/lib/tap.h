@@ -4,6 +4,7 @@
 #define BUCKLER_TAP_H
 
 #include "arp.h"
+#include "claims.h"
 #include "conntrack.h"
 #include "counters.h"
 #include "dhcp.h"
@@ -67,7 +68,7 @@ STAGE check_addresses(struct __sk_buff *skb, __u32 direction)
 		return 0;
 	if (group_mac) /* RFC 1122, 3.3.6: no unicast within a broadcast */
 		return owns_address(f->index, &f->destination) ? REASON_MARTIAN : 0;
-	return owns_address(f->index, &f->destination) ? 0 : REASON_NOT_FOR_VM;
+	return owns_address(f->index, &f->destination) || is_offer(f) ? 0 : REASON_NOT_FOR_VM;
 }
 
 STAGE judge_ip(struct __sk_buff *skb, __u32 direction)
@@ -167,6 +168,8 @@ INLINE int judge_tap(struct __sk_buff *skb, __u32 direction)
 		count_pair(f, reason < REASON_FIRST_REFUSAL);
 	if (is_event(reason) && reason != REASON_UNCONFIGURED)
 		emit_event(skb, direction, reason);
+	if (f->claim || (direction == DIR_INGRESS && reason == REASON_DHCP))
+		emit_claim(skb, f->claim);
 	if (reason >= REASON_FIRST_REFUSAL || reason == REASON_NONE)
 		return VERDICT_DROP;
 	if (direction == DIR_EGRESS) {

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from buckler.drivers.ebpf.address_book import EbpfAddressBook
 from buckler.drivers.ebpf.bridge_ports import EbpfPorts
+from buckler.drivers.ebpf.claims import EbpfClaims
 from buckler.drivers.ebpf.kernel import Kernel
 from buckler.drivers.ebpf.reasons import Reason
 from buckler.drivers.ebpf.shield import EbpfShield
@@ -33,6 +34,9 @@ _NEW_NETWORK, _NEW_MOUNTS = 0x40000000, 0x00020000
 _TUNSETIFF, _TAP, _NO_PI = 0x400454CA, 2, 0x1000
 _ETH_ALL = 3
 _libc = ctypes.CDLL(None, use_errno=True)
+
+SLOWNESS = int(os.environ.get("BUCKLER_TEST_SLOWNESS", "1"))
+"""How many times longer than on a real machine things may take here: an emulated one sets it. Floods shrink by it."""
 
 ZONE = Zone(5)
 WEB, APP = IdentityNumber(0x20000001), IdentityNumber(0x20000002)
@@ -82,7 +86,7 @@ class Wire:
     def receive(self, until: bytes | None = None, seconds: float = 2.0) -> list[bytes]:
         """Everything up to the frame ``until``; without one, what comes within ``seconds``."""
         found: list[bytes] = []
-        end = time.monotonic() + seconds
+        end = time.monotonic() + (seconds if until is None else seconds * SLOWNESS)
         while (left := end - time.monotonic()) > 0:
             if not select.select([self.fd], [], [], left)[0]:
                 break
@@ -137,6 +141,7 @@ class Host:
         self.book = EbpfAddressBook(self.kernel)
         self.ports = EbpfPorts(self.kernel)
         self.telemetry = EbpfTelemetry(self.kernel)
+        self.claims = EbpfClaims(self.kernel)
         self.guard = NftablesGuard()
         self.shield.open()
 

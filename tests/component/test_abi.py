@@ -18,6 +18,7 @@ from buckler.drivers.ebpf.reasons import FIRST_HARD, FIRST_REFUSAL, SENTENCES, R
 from buckler.model import ids
 from buckler.model.program import Direction, Verdict
 from buckler.model.shield import AddressFlag, PortRole
+from buckler.ports.claims import ClaimSource
 
 ABI = Path(__file__).parents[2] / "bpf" / "abi.h"
 
@@ -26,11 +27,11 @@ ABI = Path(__file__).parents[2] / "bpf" / "abi.h"
 def numbers() -> dict[str, int]:
     text = re.sub(r"/\*.*?\*/", "", ABI.read_text(), flags=re.S)
     found = {name: int(value, 0) for name, value in re.findall(r"^#define (\w+) (0x[0-9a-f]+|\d+)\s*$", text, re.M)}
-    return found | {name: int(value, 0) for name, value in re.findall(r"\b([A-Z][A-Z_]+) = (\d+)", text)}
+    return found | {name: int(value, 0) for name, value in re.findall(r"\b([A-Z][A-Z0-9_]+) = (\d+)", text)}
 
 
 @pytest.mark.parametrize(("prefix", "enum"), [
-    ("DIR_", Direction), ("ACT_", Verdict), ("PORT_", PortRole), ("ADDR_", AddressFlag),
+    ("DIR_", Direction), ("ACT_", Verdict), ("PORT_", PortRole), ("ADDR_", AddressFlag), ("CLAIM_", ClaimSource),
 ])  # fmt: skip
 def test_enums_are_those_of_abi_h(numbers: dict[str, int], prefix: str, enum: type[IntEnum]) -> None:
     assert {prefix + member.name: member.value for member in enum} == {

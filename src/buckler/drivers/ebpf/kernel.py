@@ -35,6 +35,9 @@ MAPS = [
     "pairs",
     "events",
     "sheds",
+    "claims",
+    "claim_budgets",
+    "claim_sheds",
 ]
 EVENTS_PER_SECOND = 200
 _ZERO = layout.U32.pack(0)

@@ -30,6 +30,8 @@ COUNT = struct.Struct("<QQ")
 PAIR_KEY = struct.Struct("<4IBB2x")
 EVENT = struct.Struct("<Q7I16s16sHHHBBBB2x")
 SHED = struct.Struct("<QQ")
+CLAIM = struct.Struct("<QII16s16sHB5x1024s")
+CLAIM_BUDGET = struct.Struct("<QI4x")
 SETTINGS = struct.Struct("<QII32s")
 U32 = struct.Struct("<I")
 
@@ -53,6 +55,8 @@ FORMATS: dict[str, struct.Struct] = {
     "pair_key": PAIR_KEY,
     "event": EVENT,
     "shed": SHED,
+    "claim": CLAIM,
+    "claim_budget": CLAIM_BUDGET,
     "settings": SETTINGS,
 }
 

@@ -29,7 +29,7 @@ class EbpfTelemetry:
 
     def shed(self) -> Shed:
         """See the port."""
-        lost, suppressed = _sum_cpus(self._kernel["sheds"].get(layout.U32.pack(0)) or b"", 2)
+        lost, suppressed = sum_cpus(self._kernel["sheds"].get(layout.U32.pack(0)) or b"", 2)
         return Shed(lost, suppressed)
 
     def reasons(self, ifindex: int) -> dict[tuple[int, int], ReasonCount]:
@@ -37,7 +37,7 @@ class EbpfTelemetry:
         raw = self._kernel["counters"].get(layout.U32.pack(ifindex))
         if raw is None:
             return {}
-        sums = _sum_cpus(raw, layout.REASON_COUNTS_SIZE // 8)
+        sums = sum_cpus(raw, layout.REASON_COUNTS_SIZE // 8)
         found = {}
         for position in range(0, len(sums), 2):
             direction, reason = divmod(position // 2, layout.REASON_COUNT)
@@ -50,10 +50,17 @@ class EbpfTelemetry:
         found = []
         for key, raw in self._kernel["pairs"].items().items():
             vm, peer_vm, peer_identity, rule, direction, allowed = layout.PAIR_KEY.unpack(key)
-            packets, octets = _sum_cpus(raw, 2)
+            packets, octets = sum_cpus(raw, 2)
             if packets:
                 found.append(PairCount(vm, peer_vm, peer_identity, rule, direction, bool(allowed), packets, octets))
         return found
+
+    def forget_pairs(self, vms: frozenset[int]) -> None:
+        """See the port."""
+        table = self._kernel["pairs"]
+        for key in list(table.each_key()):
+            if layout.PAIR_KEY.unpack(key)[0] in vms:
+                table.delete(key)
 
     def connections(self, ifindex: int) -> tuple[int, int]:
         """See the port."""
@@ -74,7 +81,7 @@ class EbpfTelemetry:
             table.close()
 
 
-def _sum_cpus(raw: bytes, width: int) -> list[int]:
+def sum_cpus(raw: bytes, width: int) -> list[int]:
     """Add up per-CPU values of ``width`` u64 each."""
     values = memoryview(raw).cast("Q").tolist() if raw else [0] * width
     return [sum(values[field::width]) for field in range(width)]

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Addresses that VMs would have, told to the agent within each tap's budget. Owns no verdict, and reads no option. */
+#ifndef BUCKLER_CLAIMS_H
+#define BUCKLER_CLAIMS_H
+
+#include "frame.h"
+
+#define CLAIM_SECOND 1000000000ULL
+#define UDP_HEADER 8
+#define BOOTP_CHADDR 28
+#define BOOTP_HEADER 34 /* as far as the six bytes of chaddr */
+#define BOOTP_REPLY 2
+#define DHCPV6_REPLY 7
+
+INLINE void count_unclaimed(int lost)
+{
+	__u32 zero = 0;
+	struct shed *shed = bpf_map_lookup_elem(&claim_sheds, &zero);
+	if (!shed)
+		return;
+	if (lost)
+		shed->lost++;
+	else
+		shed->suppressed++;
+}
+
+INLINE int may_claim(__u32 index, __u64 now)
+{
+	__u32 slot = index >> 1;
+	struct claim_budget *budget = bpf_map_lookup_elem(&claim_budgets, &slot);
+	if (!budget)
+		return 0;
+	if (now - budget->window > CLAIM_SECOND) {
+		budget->window = now;
+		budget->used = 0;
+	}
+	return __sync_fetch_and_add(&budget->used, 1) < CLAIMS_PER_SECOND;
+}
+
+/* Which claim an answer makes: only what is meant for this VM. A broadcast answer for another one is not its business. */
+INLINE int source_of_answer(struct __sk_buff *skb, const struct frame *f)
+{
+	struct endpoint *endpoint = get_endpoint(f->index);
+	__u8 bootp[BOOTP_HEADER];
+	__u8 kind;
+	if (!endpoint)
+		return 0;
+	if (f->version == 6) { /* RFC 8415, 18.3.10: to the address that asked, which is the VM's own */
+		if (f->group || bpf_skb_load_bytes(skb, f->l4 + UDP_HEADER, &kind, 1))
+			return 0;
+		return kind == DHCPV6_REPLY ? CLAIM_DHCPV6 : 0;
+	}
+	if (f->source_port != 67 || bpf_skb_load_bytes(skb, f->l4 + UDP_HEADER, bootp, BOOTP_HEADER))
+		return 0;
+	if (bootp[0] != BOOTP_REPLY || bootp[1] != 1 || bootp[2] != 6)
+		return 0;
+	return same_mac(bootp + BOOTP_CHADDR, endpoint->mac) ? CLAIM_DHCP : 0;
+}
+
+/* Copy what the claim stands on. Returns 0, or not: nothing to tell. */
+INLINE int fill_claim(struct __sk_buff *skb, const struct frame *f, struct claim *c)
+{
+	__u32 size = f->l4_length;
+	if (c->source == CLAIM_DETECTED) {
+		if (f->ethertype == ETHERTYPE_IPV6)
+			return bpf_skb_load_bytes(skb, f->l4 + 8, &c->address, 16);
+		c->address = f->destination;
+		return 0;
+	}
+	c->server = f->source;
+	if (size <= UDP_HEADER)
+		return 1;
+	size -= UDP_HEADER;
+	asm volatile("" : "+r"(size)); /* else clang folds the bounds away that the verifier asks for */
+	if (size > MAX_CLAIM_MESSAGE)
+		size = MAX_CLAIM_MESSAGE;
+	if (size == 0)
+		return 1;
+	c->length = size;
+	return bpf_skb_load_bytes(skb, f->l4 + UDP_HEADER, c->data, size);
+}
+
+/* `detected`: what the frame itself claims, or 0 for an answer of a DHCP server. */
+STAGE emit_claim(struct __sk_buff *skb, __u32 detected)
+{
+	struct frame *f = get_frame(0);
+	struct claim *c;
+	__u64 now = bpf_ktime_get_boot_ns();
+	__u32 source;
+	KEEP(skb);
+	if (!f)
+		return 0;
+	source = detected ? detected : source_of_answer(skb, f);
+	if (!source)
+		return 0;
+	if (!may_claim(f->index, now)) {
+		count_unclaimed(0);
+		return 0;
+	}
+	c = bpf_ringbuf_reserve(&claims, sizeof(*c), 0);
+	if (!c) {
+		count_unclaimed(1);
+		return 0;
+	}
+	__builtin_memset(c, 0, sizeof(*c) - MAX_CLAIM_MESSAGE);
+	c->at = now;
+	c->ifindex = f->ifindex;
+	c->vm = f->vm;
+	c->source = source;
+	if (fill_claim(skb, f, c))
+		bpf_ringbuf_discard(c, BPF_RB_NO_WAKEUP);
+	else
+		bpf_ringbuf_submit(c, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+#endif
