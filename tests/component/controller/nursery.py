@@ -52,10 +52,7 @@ def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
     assert controller.name in main.list_commands(None)  # type: ignore[arg-type]
     for line in questions:
         question = json.loads(line)
-        if "pid" in question:
-            answer = _exit_code(question["pid"])
-        else:
-            answer = os.fork() or _be_child(question)
+        answer = _exit_code(question["pid"]) if "pid" in question else os.fork() or _be_child(question)
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
 

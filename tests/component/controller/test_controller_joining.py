@@ -18,9 +18,11 @@ from buckler.client.agentside import BadJoinToken, ControllerAway, ControllerRef
 from buckler.client.operator import OperatorFailed
 from buckler.model.agentapi import JoinRequest
 from buckler.model.operatorapi import HostRequest
+from buckler.policy.pool import link_local_address
 from buckler.trust.statement import Kind, key_text, sign
 
 from .conftest import Agent, ControllerProcess, wait_for
+from .shop import SHOP, WEB_MAC
 
 
 @pytest.fixture(scope="module")
@@ -240,3 +242,18 @@ def _payload(statement: str) -> bytes:
 
     body = statement.split(".")[1]
     return base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
+
+
+def test_whoever_joins_cannot_take_an_address_away(controller: ControllerProcess) -> None:
+    controller.apply(*SHOP)
+    token = controller.token()
+    for address in ("10.0.0.1", "10.0.0.255", link_local_address(WEB_MAC)):
+        key = Ed25519PrivateKey.generate()
+        claim = JoinRequest(token, "thief", key_text(key.public_key()), "192.0.2.9", (address,), "")
+        with pytest.raises(ControllerRefused) as refused:
+            join(controller.url, claim)
+        assert (refused.value.status, address in refused.value.problem["detail"]) == (409, True)
+    join(controller.url, request(token, "thief"))
+    with pytest.raises(ControllerRefused) as refused:
+        join(controller.url, request(controller.token(), "Thief"))
+    assert refused.value.status == 409

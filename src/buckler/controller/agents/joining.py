@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 import secrets
 
 from litestar import get, post
@@ -11,6 +12,7 @@ from litestar.handlers import BaseRouteHandler
 
 from buckler.controller.agents.callers import NONCE, SESSION, AnyRequest, failure, refuse_throttled
 from buckler.controller.parts import Parts
+from buckler.controller.pool_state import State, load_state
 from buckler.controller.problems import Refused
 from buckler.controller.tokens import JoinText, Sealed, parse_join, seal, secret_digest, unseal
 from buckler.model.agentapi import (
@@ -25,6 +27,8 @@ from buckler.model.agentapi import (
 from buckler.model.event import Event, EventKind
 from buckler.model.ids import HostId
 from buckler.model.pool import Host, HostState
+from buckler.policy.pool import link_local_address
+from buckler.policy.prefix import address_of, network_of
 from buckler.ports.roster import HostRecord, JoinTokenRecord
 from buckler.ports.store import Unit
 from buckler.trust.statement import Kind, Untrusted, key_from_text, key_id, key_text, verify
@@ -33,6 +37,12 @@ _NONCE_LIFETIME = 60.0
 _BODY = 16 * 1024
 _NAME_LENGTH = 63
 _ADDRESSES = 64
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
+# Other hosts' libvirtd opens it as root: no transport that runs programs, no parameter that names one.
+_MIGRATE_URI = re.compile(
+    r"qemu\+(tcp|tls|ssh)://([a-z0-9_][a-z0-9_-]{0,31}@)?"
+    r"([A-Za-z0-9][-A-Za-z0-9.]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?/system\Z"
+)
 
 
 def joining_routes(parts: Parts) -> list[BaseRouteHandler]:
@@ -96,21 +106,55 @@ def check_join(request: JoinRequest) -> tuple[str, ...]:
     name = request.name
     if not name or len(name) > _NAME_LENGTH or not set(name.lower()) <= letters or name.startswith((".", "-")):
         problems.append("name: not a host name")
+    elif _ID.match(name):
+        problems.append("name: has the form of an id, which names another host")
     try:
         key_from_text(request.public_key)
     except Untrusted as error:
         problems.append(f"public_key: {error}")
-    if len(request.addresses) > _ADDRESSES or len(request.migrate_uri) > 256:
-        problems.append("addresses, migrate_uri: too many or too long")
+    if len(request.addresses) > _ADDRESSES:
+        problems.append("addresses: too many")
+    if request.migrate_uri and not _MIGRATE_URI.match(request.migrate_uri):
+        problems.append("migrate_uri: not of the form qemu+tls://HOST[:PORT]/system (or qemu+tcp, qemu+ssh)")
     for place, address in (
         ("fabric", request.fabric),
         *(("addresses", each) for each in request.addresses[:_ADDRESSES]),
     ):
-        try:
-            ipaddress.ip_address(address)
-        except ValueError:
-            problems.append(f"{place}: {address[:64]!r} is no IP address")
+        why = _unfit(address)
+        if why:
+            problems.append(f"{place}: {address[:64]!r} {why}")
     return tuple(problems)
+
+
+def _unfit(address: str) -> str:
+    """Say why no host can have an address; empty when one can. Every host of the pool keeps its guests from it."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "is no IP address"
+    if isinstance(parsed, ipaddress.IPv6Address) and (parsed.ipv4_mapped or parsed.scope_id):
+        return "is IPv4, or belongs to one link only"
+    if parsed.is_multicast or parsed.is_unspecified or parsed == ipaddress.IPv4Address("255.255.255.255"):
+        return "is no host's"
+    return ""
+
+
+def refuse_taken(state: State, request: JoinRequest) -> None:
+    """Refuse addresses that are VMs' or reach whole networks: whoever joins must not cut them off. Raises Refused."""
+    owners = {
+        address_of(address): f"VM {each.vm.name}'s"
+        for each in state.registered
+        for card in each.vm.interfaces
+        for address in (*card.addresses, link_local_address(card.mac))
+    }
+    for network in state.pool.networks:
+        for cidr in map(network_of, network.cidrs):
+            if isinstance(cidr, ipaddress.IPv4Network) and cidr.prefixlen < 31:
+                owners[cidr.broadcast_address] = f"the broadcast address of network {network.name}"
+    claimed = dict.fromkeys((request.fabric, *request.addresses))
+    taken = [f"{address} is {owners[address_of(address)]}" for address in claimed if address_of(address) in owners]
+    if taken:
+        raise Refused(409, "addresses of the host are not its own", "; ".join(taken))
 
 
 def _admit(parts: Parts, unit: Unit, text: JoinText, request: JoinRequest) -> tuple[HostId | None, bool]:
@@ -126,8 +170,9 @@ def _admit(parts: Parts, unit: Unit, text: JoinText, request: JoinRequest) -> tu
     for other in unit.hosts.all():
         if other.host.public_key == request.public_key:
             raise Refused(409, "a host with this key has joined before")
-        if other.host.name == request.name and other.host.state is not HostState.REVOKED:
+        if other.host.name.lower() == request.name.lower() and other.host.state is not HostState.REVOKED:
             raise Refused(409, "a host of this name is a member", "revoke it first, or join by another name")
+    refuse_taken(load_state(unit), request)
     host = Host(
         id=HostId(parts.new_id()),
         name=request.name,
