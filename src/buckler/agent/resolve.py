@@ -125,32 +125,29 @@ def _bridge_ports(
 ) -> tuple[dict[int, BridgePort], list[str]]:
     ports: dict[int, BridgePort] = {}
     problems: list[str] = []
-    zones = _zones(segments)
     for link in links.values():
         role = _role(link.name, roles)
         if role is None or not link.bridge:
             continue
-        zone = zones.get(link.bridge)
-        if zone is None:
+        on_it = sorted((one.vlan, one.zone, one.network) for one in segments if one.bridge == link.bridge)
+        shared = sorted({vlan for vlan, _, _ in on_it if [other for other, _, _ in on_it].count(vlan) > 1})
+        if not on_it:
             problems.append(f"{link.name} stays closed: no network of the pool is on {link.bridge}")
-            continue
-        ports[link.ifindex] = BridgePort(link.ifindex, role, zone)
+        elif shared:
+            names = ", ".join(network for vlan, _, network in on_it if vlan in shared)
+            problems.append(f"{link.name} stays closed: {names} share {link.bridge} and VLAN {shared[0]}")
+        else:
+            ports[link.ifindex] = _bridge_port(link.ifindex, role, {vlan: zone for vlan, zone, _ in on_it})
     return ports, problems
+
+
+def _bridge_port(ifindex: int, role: PortRole, zones: Mapping[int, Zone]) -> BridgePort:
+    """A bridge with tagged networks only: its untagged frames belong to no network, and no tap takes them."""
+    tagged = tuple((vlan, zone) for vlan, zone in sorted(zones.items()) if vlan)
+    return BridgePort(ifindex, role, zones.get(0, Zone(0)), tagged)
 
 
 def _role(name: str, roles: Roles) -> PortRole | None:
     if name in roles.tunnel:
         return PortRole.TUNNEL
     return PortRole.OUTSIDE if name in roles.outside else None
-
-
-def _zones(segments: tuple[Segment, ...]) -> dict[str, Zone]:
-    """The zone of untagged frames on each bridge: its network without VLAN, or the only one it has."""
-    zones: dict[str, Zone] = {}
-    for bridge in {segment.bridge for segment in segments}:
-        on_it = [segment for segment in segments if segment.bridge == bridge]
-        untagged = [segment for segment in on_it if not segment.vlan]
-        candidates = untagged or on_it
-        if len(candidates) == 1:
-            zones[bridge] = candidates[0].zone
-    return zones
