@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 
 from buckler.controller.parts import Parts
-from buckler.controller.pool_state import load_documents
+from buckler.controller.pool_state import QUARANTINE, attributes_now, load_documents
 from buckler.controller.problems import Refused
 from buckler.controller.registry import Author, Edit, plan_edits, store_edits
 from buckler.controller.simulate import reach_changes
@@ -26,6 +26,7 @@ from buckler.policy.language import Document, Kind, document_from_dict, document
 from buckler.policy.problem import Problem, Severity
 from buckler.policy.source import Source
 from buckler.ports.records import StoredDocument
+from buckler.ports.store import Unit
 
 Pairs = dict[str, tuple[StoredDocument, Document]]
 
@@ -74,9 +75,11 @@ def store_change(parts: Parts, wanted: Wanted, author: Author) -> ApplyResult:
     if wanted.dry_run:
         with parts.store.read() as unit:
             plan, revision = plan_change(load_documents(unit), read, wanted), 0
+            refuse_escapes(unit, plan)
     else:
         with parts.store.write() as unit:
             plan = plan_change(load_documents(unit), read, wanted)
+            refuse_escapes(unit, plan)
             revision = store_edits(parts, unit, plan.edits, author)
     changes = tuple(_change(edit) for edit in plan.edits)
     return ApplyResult(revision=revision, changes=changes, warnings=plan.warnings, dry_run=wanted.dry_run)
@@ -110,7 +113,10 @@ def plan_change(present: Pairs, read: tuple[tuple[Document, ...], tuple[Problem,
             check_etag(present[key][0], etag)
         else:
             raise Refused(412, "the document was deleted meanwhile", key)
-    deleted = [_deleted(present, reference) for reference in wanted.delete]
+    deleted = list(dict.fromkeys(_deleted(present, reference) for reference in wanted.delete))
+    both = sorted({document.key for document in applied} & set(deleted))
+    if both:
+        raise Refused(409, "a document is to be written and deleted at once", ", ".join(both))
     before = tuple(document for _, document in present.values())
     after = merge_documents(before, applied, deleted)
     found = [*problems, *check_documents(after, applied)]
@@ -120,6 +126,15 @@ def plan_change(present: Pairs, read: tuple[tuple[Document, ...], tuple[Problem,
         raise Refused(422, f"nothing was applied: {count}", issues=tuple(_issue(problem) for problem in errors))
     edits = plan_edits({document.key: document for document in before}, applied, deleted)
     return Planned(edits, before, after, tuple(_issue(problem) for problem in found))
+
+
+def refuse_escapes(unit: Unit, plan: Planned) -> None:
+    """Refuse to delete a VM in quarantine: registered anew, under whatever name, it would be free. Raises Refused."""
+    records = {(vm.tenant, vm.name): vm.id for vm in unit.vms.all()}
+    for edit in plan.edits:
+        vm = records.get((edit.document.tenant, edit.document.name))
+        if edit.after is None and edit.document.kind is Kind.VM and vm and QUARANTINE in attributes_now(unit, vm):
+            raise Refused(409, f"VM {edit.document.name} is in quarantine", "release it first, with a reason")
 
 
 def _read(wanted: Wanted) -> tuple[tuple[Document, ...], tuple[Problem, ...]]:

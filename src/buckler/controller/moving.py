@@ -92,6 +92,20 @@ def order_moves(
     return tuple(records), tuple(staying)
 
 
+def end_moves(parts: Parts, unit: Unit, host: Host, actor: str) -> None:
+    """Take back every open order from or to a host that is no member any more: no VM goes there."""
+    now = parts.clock()
+    for record in unit.tasks.all():
+        if record.state in _ENDED or host.id not in {record.task.host, record.task.destination}:
+            continue
+        message = f"{host.name} was revoked"
+        ended = msgspec.structs.replace(record, state=TaskState.FAILED, message=message, updated_at=now)
+        unit.tasks.put(ended)
+        detail = {"task": record.task.id, "state": TaskState.FAILED.value, "message": message}
+        event = Event(EventKind.TASK_ENDED, now, record.task.host, vm=record.task.vm, actor=actor, detail=detail)
+        parts.record(unit, event)
+
+
 def note_drained(parts: Parts, unit: Unit, state: State) -> bool:
     """Call a draining host drained once its newest report shows nothing that runs; say whether any changed."""
     changed = False

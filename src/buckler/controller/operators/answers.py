@@ -16,8 +16,10 @@ from buckler.controller.operators.views import list_rogues, task_view
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import load_state
 from buckler.controller.problems import Refused
+from buckler.model.ids import HostId
 from buckler.model.operatorapi import (
     PREFIX,
+    CounterItem,
     Explanation,
     FlowItem,
     LedgerKeys,
@@ -28,7 +30,7 @@ from buckler.model.operatorapi import (
 )
 from buckler.policy.explain import UnknownEnd, explain
 from buckler.policy.reach import WORLD, reach_pairs, vm_names
-from buckler.ports.journal import FlowQuery, StoredFlow
+from buckler.ports.journal import CounterTotal, FlowQuery, StoredFlow
 from buckler.ports.store import Unit
 from buckler.trust.statement import key_text
 
@@ -81,6 +83,15 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
         lines = _followed(parts, query) if follow else _found(parts, query)
         return Stream(lines, media_type="application/x-ndjson" if follow else "application/json")
 
+    @get(PREFIX + "/counters", sync_to_thread=True)
+    def counters(
+        verdict: str = "", origin: str = Parameter(query="from", default=""), to: str = ""
+    ) -> list[CounterItem]:
+        with parts.store.read() as unit:
+            names = {record.host.id: record.host.name for record in unit.hosts.all()}
+            items = [_counter_item(total, names) for total in unit.counters.totals()]
+        return [item for item in items if _is_wanted(item, verdict, origin, to)]
+
     @get(PREFIX + "/tasks", sync_to_thread=True)
     def list_tasks() -> list[TaskView]:
         with parts.store.read() as unit:
@@ -118,7 +129,19 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
                 hosts={record.host.id: record.host.public_key for record in unit.hosts.all()},
             )
 
-    return [explain_path, reach, flows, list_tasks, show_task, rogues, ledger_entries, ledger_keys]
+    return [explain_path, reach, flows, counters, list_tasks, show_task, rogues, ledger_entries, ledger_keys]
+
+
+def _counter_item(total: CounterTotal, names: dict[HostId, str]) -> CounterItem:
+    hosts = tuple(sorted(names.get(HostId(host), host) for host in total.hosts))
+    return CounterItem(**{**msgspec.structs.asdict(total), "hosts": hosts})
+
+
+def _is_wanted(item: CounterItem, verdict: str, origin: str, to: str) -> bool:
+    ends = (item.local, item.peer) if item.direction == "egress" else (item.peer, item.local)
+    if item.verdict == "shed" and not verdict:
+        return True
+    return verdict in {"", item.verdict} and origin in {"", ends[0]} and to in {"", ends[1]}
 
 
 def _tasks(unit: Unit) -> dict[str, TaskView]:

@@ -27,17 +27,18 @@ def actor_of(request: AnyRequest) -> str:
 
 
 def find_vm(state: State, name: str, tenant: str) -> Registered:
-    """Find a VM by its name in a tenant, or by its Buckler id. Raises Refused."""
-    for each in state.registered:
-        if each.vm.id == name or (each.vm.name, each.vm.tenant) == (name, tenant or "default"):
-            return each
+    """Find a VM by its Buckler id, or else by its name in a tenant. Raises Refused."""
+    wanted = (name, tenant or "default")
+    named = [each for each in state.registered if (each.vm.name, each.vm.tenant) == wanted]
+    for each in (*(each for each in state.registered if each.vm.id == name), *named):
+        return each
     raise Refused(404, "no such VM", f"no VM {name!r} in tenant {tenant or 'default'!r}")
 
 
 def find_host(unit: Unit, name: str) -> HostRecord:
-    """Find a member by name, or any host that ever joined by id. Raises Refused."""
+    """Find any host that ever joined by id, or else by name, members first. Raises Refused."""
     records = unit.hosts.all()
-    for record in sorted(records, key=lambda each: each.host.state == "revoked"):
+    for record in sorted(records, key=lambda each: (each.host.id != name, each.host.state == "revoked")):
         if name in {record.host.id, record.host.name}:
             return record
     raise Refused(404, "no such host", f"no host {name!r}")

@@ -8,7 +8,7 @@ import msgspec
 from litestar import get, post
 from litestar.handlers import BaseRouteHandler
 
-from buckler.controller.moving import order_moves
+from buckler.controller.moving import end_moves, order_moves
 from buckler.controller.operators.callers import AnyRequest, actor_of, find_host
 from buckler.controller.operators.views import host_views, task_view
 from buckler.controller.parts import Parts
@@ -91,6 +91,8 @@ def change_host(parts: Parts, name: str, wanted: HostState, request: HostRequest
         changed = msgspec.structs.replace(record, host=msgspec.structs.replace(record.host, state=wanted))
         if not request.dry_run and _differs(record.host.state, wanted):
             _store(parts, unit, changed, request, actor)
+            if wanted is HostState.REVOKED:
+                end_moves(parts, unit, record.host, actor)
         if wanted is HostState.DRAINING:
             moves, staying = order_moves(parts, unit, record.host, actor, dry_run=request.dry_run)
         shown = changed if request.dry_run else find_host(unit, record.host.id)
