@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from buckler.lab.datacentre import OutsideJob
 from buckler.lab.machine import LabFailed
 from buckler.lab.plan import OUTSIDE_IPV4, OUTSIDE_IPV6
 from buckler.lab.story.cast import TENANT, Cast, differences, wait_until
+from buckler.lab.story.crossfire import OUTSIDE, Crossfire
 from buckler.lab.story.figures import AgentKilled, ControllerAway, MigrationShielded
-from buckler.lab.story.probing import Job, arrived, hammer, hold, is_reached, scan, watch
+from buckler.lab.story.probing import hold, is_reached, scan
 from buckler.model.agentapi import TaskState
 from buckler.model.operatorapi import MigrateRequest
 
@@ -25,37 +25,32 @@ def migration_shielded(cast: Cast) -> MigrationShielded:
         f"tcp/{attacker.ipv4}/22",
         f"udp/{attacker.ipv6}/53",
     ]
-    hammers: list[Job | OutsideJob] = [
-        cast.centre.start_outside("hammer", "forbidden", "5", "0", *at_app),
-        hammer(cast.centre, "attacker", "forbidden", at_app),
-        hammer(cast.centre, "app", "forbidden", at_outside),
-    ]
-    watches: list[Job | OutsideJob] = [
-        cast.centre.start_outside("watch", "arrivals", "0", app.ipv4, app.ipv6),
-        watch(cast.centre, "attacker", "arrivals", [app.ipv4, app.ipv6]),
-        watch(cast.centre, "app", "arrivals", [attacker.ipv4, attacker.ipv6, OUTSIDE_IPV4, OUTSIDE_IPV6]),
-    ]
+    everything_of_app = [app.ipv4, app.ipv6]
+    crossfire = Crossfire(
+        cast,
+        shots={OUTSIDE: at_app, "attacker": at_app, "app": at_outside},
+        eyes={
+            OUTSIDE: everything_of_app,
+            "attacker": everything_of_app,
+            "app": [attacker.ipv4, attacker.ipv6, OUTSIDE_IPV4, OUTSIDE_IPV6],
+        },
+    )
     home = cast.centre.host_of("app")
     away = next(host.name for host in cast.centre.plan.hosts if host.name != home)
     seconds = [migrate_by_task(cast, "app", away), cast.centre.migrate("app", home)]
     wait_until("the shop answers again", lambda: cast.page("web1").count("hello from") == 3)
-    sent = [job.stop() for job in hammers]
-    seen = [job.stop() for job in watches]
+    sent, passed, evidence = crossfire.stop()
     result = MigrationShielded(
         moves=(f"{home} → {away}", f"{away} → {home}"),
         seconds=tuple(round(value, 2) for value in seconds),
-        sent=sum(int(counts["sent"]) for counts in sent),
-        passed=sum(int(counts["answered"]) for counts in sent) + sum(arrived(counts) for counts in seen),
-        evidence=(
-            *(f"{name}: {counts}" for name, counts in zip(("outside", "attacker", "app"), sent, strict=True)),
-            *(
-                f"arrived at {name}: {counts}"
-                for name, counts in zip(("outside", "attacker", "app"), seen, strict=True)
-            ),
-        ),
+        sent=sent,
+        passed=passed,
+        evidence=evidence,
     )
     cast.tell(f"app moved {', '.join(result.moves)} in {result.seconds} s")
     cast.tell(f"{result.sent} forbidden packets sent meanwhile, {result.passed} passed")
+    if passed:
+        cast.tell("; ".join(evidence))
     return result
 
 

@@ -136,9 +136,9 @@ def hammer(centre: DataCentre, guest: str, name: str, targets: list[str], interv
     return Job(centre, guest, "hammer", name, f"{interval_ms} 0 {' '.join(targets)}")
 
 
-def watch(centre: DataCentre, guest: str, name: str, addresses: list[str]) -> Job:
-    """Count the IP packets that arrive in a guest from each of ``addresses``, until stopped."""
-    return Job(centre, guest, "watch", name, f"0 {' '.join(addresses)}")
+def watch(centre: DataCentre, guest: str, name: str, what: list[str]) -> Job:
+    """Count what arrives in a guest: packets from an address, requests like ``tcp/ADDRESS/PORT``, until stopped."""
+    return Job(centre, guest, "watch", name, f"0 {' '.join(what)}")
 
 
 def hold(centre: DataCentre, guest: str, name: str, target: str) -> Job:

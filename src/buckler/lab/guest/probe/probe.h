@@ -11,11 +11,13 @@
 
 enum kind { KIND_TCP, KIND_UDP, KIND_ICMP };
 
-/* "tcp/ADDRESS/PORT", "udp/ADDRESS/PORT" or "icmp/ADDRESS"; a link-local address carries "%INTERFACE". */
+/* "tcp/ADDRESS/PORT", "udp/ADDRESS/PORT", "icmp/ADDRESS" or "icmp/ADDRESS/ECHO-ID" (without one it is the process's
+ * own); a link-local address carries "%INTERFACE". */
 struct target {
 	enum kind kind;
 	struct sockaddr_storage address;
 	socklen_t length;
+	uint16_t echo_id;
 	const char *text;
 };
 

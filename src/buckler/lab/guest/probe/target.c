@@ -91,7 +91,8 @@ bool target_parse(const char *text, struct target *target)
 		return false;
 	if (!strcmp(kind, "icmp")) {
 		target->kind = KIND_ICMP;
-		return fields == 2;
+		target->echo_id = fields == 3 ? port : (unsigned int)getpid() & 0xffff;
+		return port <= 65535;
 	}
 	if (fields != 3 || port == 0 || port > 65535)
 		return false;
@@ -143,7 +144,7 @@ void target_send(const struct target *target, int fd, uint16_t sequence)
 	if (target->kind == KIND_UDP) {
 		sent = send(fd, "probe\n", 6, MSG_NOSIGNAL);
 	} else {
-		echo.un.echo.id = htons(getpid() & 0xffff);
+		echo.un.echo.id = htons(target->echo_id);
 		echo.un.echo.sequence = htons(sequence);
 		if (target->address.ss_family == AF_INET)
 			echo.checksum = checksum(&echo, sizeof(echo));
@@ -171,5 +172,5 @@ bool target_answered(const struct target *target, int fd)
 		return false;
 	memcpy(&echo, packet + skip, sizeof(echo));
 	return echo.type == (target->address.ss_family == AF_INET ? ICMP_ECHOREPLY : ICMP6_ECHO_REPLY) &&
-	       echo.un.echo.id == htons(getpid() & 0xffff);
+	       echo.un.echo.id == htons(target->echo_id);
 }

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `probe watch RESULT SECONDS ADDRESS…`: count the IP packets that really arrive from each address, below the
- * network stack; of a MAC address every frame. Neighbour discovery is not counted: it is how two stations learn that
- * they may not speak. */
+/* `probe watch RESULT SECONDS WHAT…`: count what really arrives, below the network stack. WHAT is an address (every IP
+ * packet from it), a MAC address (every frame from it), "tcp/ADDRESS/PORT" or "udp/ADDRESS/PORT" (from the address to
+ * our port) or "icmp/ADDRESS" (its echo requests). Neighbour discovery is not counted: it is how two stations learn
+ * that they may not speak. */
 #include "probe.h"
 
 #include <arpa/inet.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <netinet/icmp6.h>
+#include <netinet/ip_icmp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +20,7 @@
 
 static unsigned char sources[MOST][16];
 static int sizes[MOST];
+static struct target services[MOST]; /* without text: whatever comes from the address */
 static long counts[MOST];
 
 static bool is_neighbour_discovery(const unsigned char *packet, ssize_t length)
@@ -38,6 +42,49 @@ static void count_frame(const unsigned char *mac, int count)
 			counts[i]++;
 }
 
+static bool parse_address(const char *text, int at)
+{
+	if (inet_pton(AF_INET, text, sources[at]) == 1)
+		sizes[at] = 4;
+	else if (inet_pton(AF_INET6, text, sources[at]) == 1)
+		sizes[at] = 16;
+	return sizes[at] != 0;
+}
+
+static bool parse_service(const char *text, int at)
+{
+	const struct sockaddr_in6 *six = (void *)&services[at].address;
+	const struct sockaddr_in *four = (void *)&services[at].address;
+
+	if (!target_parse(text, &services[at]))
+		return false;
+	sizes[at] = six->sin6_family == AF_INET6 ? 16 : 4;
+	memcpy(sources[at], sizes[at] == 16 ? (void *)&six->sin6_addr : (void *)&four->sin_addr, sizes[at]);
+	return true;
+}
+
+static uint16_t port_of(const struct target *target)
+{
+	return ((const struct sockaddr_in *)&target->address)->sin_port;
+}
+
+/* Whether a packet asks what the target names. A header that stands behind extension headers counts as none of ours. */
+static bool is_request(const struct target *target, const unsigned char *packet, ssize_t length)
+{
+	static const int protocols[] = {[KIND_TCP] = IPPROTO_TCP, [KIND_UDP] = IPPROTO_UDP, [KIND_ICMP] = IPPROTO_ICMP};
+	bool six = packet[0] >> 4 == 6;
+	size_t header = six ? 40 : (packet[0] & 15) * 4;
+	int protocol = six && target->kind == KIND_ICMP ? IPPROTO_ICMPV6 : protocols[target->kind];
+	uint16_t port;
+
+	if (packet[six ? 6 : 9] != protocol || length < (ssize_t)header + 8)
+		return false;
+	if (target->kind == KIND_ICMP)
+		return packet[header] == (six ? ICMP6_ECHO_REQUEST : ICMP_ECHO);
+	memcpy(&port, packet + header + 2, sizeof(port));
+	return port == port_of(target);
+}
+
 static void count_packet(const unsigned char *packet, ssize_t length, int count)
 {
 	bool six = length >= 40 && packet[0] >> 4 == 6;
@@ -46,7 +93,8 @@ static void count_packet(const unsigned char *packet, ssize_t length, int count)
 	if (length < 20 || (six && is_neighbour_discovery(packet, length)))
 		return;
 	for (int i = 0; i < count; i++)
-		if (sizes[i] == (six ? 16 : 4) && !memcmp(sources[i], source, sizes[i]))
+		if (sizes[i] == (six ? 16 : 4) && !memcmp(sources[i], source, sizes[i]) &&
+		    (!services[i].text || is_request(&services[i], packet, length)))
 			counts[i]++;
 }
 
@@ -69,11 +117,7 @@ int run_watch(int argc, char **argv)
 	for (int i = 0; i < count; i++) {
 		if (parse_mac(argv[i + 2], sources[i]))
 			sizes[i] = 6;
-		else if (inet_pton(AF_INET, argv[i + 2], sources[i]) == 1)
-			sizes[i] = 4;
-		else if (inet_pton(AF_INET6, argv[i + 2], sources[i]) == 1)
-			sizes[i] = 16;
-		else
+		else if (!parse_address(argv[i + 2], i) && !parse_service(argv[i + 2], i))
 			return 2;
 	}
 	fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, htons(ETH_P_ALL));
