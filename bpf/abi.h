@@ -177,13 +177,15 @@ struct verdict {
 };
 
 /* Seen from the VM, so one look-up serves both directions. ICMP echo: both ports are the identifier. */
+/* `asked` of an echo: the remote end asks. A ping the other way, with the same id, is a connection of its own. */
 struct connection_key {
 	struct address remote;
 	struct address local;
 	__u16 remote_port;
 	__u16 local_port;
 	__u8 protocol;
-	__u8 reserved[3];
+	__u8 asked;
+	__u8 reserved[2];
 };
 
 /* One sender of a TCP connection: `end` follows its highest byte, `acked` the highest it acknowledged, `edge` what it will take. */

@@ -52,6 +52,7 @@ INLINE void set_key(struct connection_key *key, const struct frame *f, __u32 dir
 	key->remote_port = direction == DIR_EGRESS ? f->destination_port : f->source_port;
 	key->local_port = direction == DIR_EGRESS ? f->source_port : f->destination_port;
 	key->protocol = f->protocol;
+	key->asked = is_echo(f) && is_echo_reply(f) != (direction == DIR_INGRESS);
 }
 
 INLINE __u64 get_timeout(__u8 protocol, __u8 state)

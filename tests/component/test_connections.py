@@ -64,7 +64,7 @@ def tapped(tcx_host: Host) -> Iterator[Tapped]:
 def rules(host: Host) -> str:  # type: ignore[return]
     return host.put_program(  # type: ignore[return-value]
         allow(APP, EGRESS, 6, 80, 32, rule=7), allow(APP, EGRESS, 17, 53, 32, rule=8), allow(APP, EGRESS, 1, 0x0800, 24, rule=9),
-        allow(APP, INGRESS, 6, 22, 32, rule=10),
+        allow(APP, INGRESS, 6, 22, 32, rule=10), allow(APP, EGRESS, 58, 0x8000, 24, rule=11),
     )  # fmt: skip
 
 
@@ -200,6 +200,20 @@ def test_echo_and_its_reply(tapped: Tapped) -> None:
     assert tapped.judge(EGRESS, p.ip_frame(ONE.v4, TWO.v4, 1, p.echo(3))) is Reason.NEW
     assert tapped.judge(INGRESS, p.ip_frame(TWO.v4, ONE.v4, 1, p.echo(3, reply=True))) is Reason.ESTABLISHED
     assert tapped.judge(INGRESS, p.ip_frame(TWO.v4, ONE.v4, 1, p.echo(4, reply=True))) is Reason.NO_CONNECTION
+
+
+def test_an_allowed_ping_opens_no_ping_the_other_way(tapped: Tapped) -> None:
+    """The same two ends and the same id: who asks is part of the connection."""
+    assert tapped.judge(EGRESS, p.ip_frame(ONE.v4, TWO.v4, 1, p.echo(3))) is Reason.NEW
+    assert tapped.judge(INGRESS, p.ip_frame(TWO.v4, ONE.v4, 1, p.echo(3))) is Reason.POLICY
+    assert tapped.judge(EGRESS, p.ip_frame(ONE.v4, TWO.v4, 1, p.echo(3, reply=True))) is Reason.NO_CONNECTION
+    assert tapped.judge(INGRESS, p.ip_frame(TWO.v4, ONE.v4, 1, p.echo(3, reply=True))) is Reason.ESTABLISHED
+    for kind, reason in ((128, Reason.NEW), (129, Reason.NO_CONNECTION)):
+        ask = p.icmpv6(ONE.v6[1], TWO.v6[1], kind, 0, b"\0\x03\0\x01")
+        assert tapped.judge(EGRESS, p.ip_frame(ONE.v6, TWO.v6, 58, ask)) is reason
+    for kind, reason in ((128, Reason.POLICY), (129, Reason.ESTABLISHED)):
+        ask = p.icmpv6(TWO.v6[1], ONE.v6[1], kind, 0, b"\0\x03\0\x01")
+        assert tapped.judge(INGRESS, p.ip_frame(TWO.v6, ONE.v6, 58, ask)) is reason
 
 
 def test_observe_lets_policy_denials_pass_and_still_drops_spoofs(tapped: Tapped) -> None:
