@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from tests import dhcp
-from tests import packets as p
-from tests.component.ground import APP, WEB, ZONE, Host, Vm, Wire, open_tap, open_veth
 
 from buckler.drivers.ebpf.reasons import Reason
 from buckler.model.ids import IDENTITY_INFRA, IDENTITY_WORLD
 from buckler.model.program import Direction
 from buckler.model.shield import Address, AddressFlag, AddressKey, BridgePort, GuardState, PortRole
 from buckler.ports.claims import ClaimSource
+from tests import packets as p
+from tests.component import dhcp
+from tests.component.ground import APP, WEB, ZONE, Host, Vm, Wire, open_tap, open_veth
 
 ONE, TWO = Vm(1, WEB), Vm(2, APP)
 SERVER = ("52:54:00:00:00:99", "10.9.0.99")
@@ -58,7 +58,9 @@ def arp_probe(address: str, *, operation: int = 1, sender: str = ONE.mac) -> byt
     return p.ether(ONE.mac, p.BROADCAST, 0x0806, p.arp(operation, (sender, "0.0.0.0"), (NOBODY, address)))
 
 
-def nd_probe(address: str, options: bytes = b"", to: tuple[str, str] = ("33:33:ff:00:00:50", "ff02::1:ff00:50")) -> bytes:
+def nd_probe(
+    address: str, options: bytes = b"", to: tuple[str, str] = ("33:33:ff:00:00:50", "ff02::1:ff00:50")
+) -> bytes:
     return p.nd((ONE.mac, "::"), to, 135, address, options)
 
 
@@ -106,7 +108,9 @@ def test_a_broadcast_answer_for_another_vm_claims_nothing_here(ground: Ground) -
     assert [claim.vm for claim in ground.host.claims.claims(10)] == [TWO.number]
 
 
-@pytest.mark.parametrize("message", [b"", b"\2", b"\2" * 33, dhcp.answer(dhcp.ACK, ONE.mac, "10.9.0.50", SERVER[1], op=1)])
+@pytest.mark.parametrize(
+    "message", [b"", b"\2", b"\2" * 33, dhcp.answer(dhcp.ACK, ONE.mac, "10.9.0.50", SERVER[1], op=1)]
+)
 def test_what_is_no_answer_claims_nothing(ground: Ground, message: bytes) -> None:
     ground.outside.send(dhcp.answer_frame(SERVER, ONE.mac, "10.9.0.50", message))
     ground.one.receive(seconds=0.2)
