@@ -134,9 +134,10 @@ class Pool:
 
 
 def card(mac: str, device: str = "", bridge: str = "br0", kind: str = "bridge") -> str:
+    """Without a ROM: one that boots from the network keeps a core busy."""
     target = f"<target dev='{device}'/>" if device else ""
     source = f"<source bridge='{bridge}'/>" if bridge else ""
-    return f"<interface type='{kind}'><mac address='{mac}'/>{source}{target}<model type='virtio'/></interface>"
+    return f"<interface type='{kind}'><mac address='{mac}'/>{source}{target}<model type='virtio'/><rom enabled='no'/></interface>"
 
 
 def domain(number: int, passport: str | None, *cards: str, extra: str = "") -> str:

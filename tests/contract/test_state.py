@@ -8,10 +8,10 @@ import pytest
 
 from buckler.drivers.inmemory.state import InMemoryState
 from buckler.drivers.state.sqlite import SqliteState
-from buckler.model.agentapi import ObjectEnvelope, ObjectKind
+from buckler.model.agentapi import Counter, ObjectEnvelope, ObjectKind
 from buckler.model.event import Event, EventKind
 from buckler.model.ids import Digest, HostId, VmId
-from buckler.ports.state import Membership, Remembered, Residence, State, StateFailed
+from buckler.ports.state import Membership, Remembered, Residence, State, StateFailed, Tally
 
 MEMBERSHIP = Membership("shop", HostId("h"), "hv1", ("https://10.0.0.1:8443",), "root", "PEM")
 
@@ -41,6 +41,16 @@ def test_what_is_put_is_kept(state: State):
     assert state.document("manifest") == "a.b.c"
     assert state.remembered().revision == 7
     assert state.residences() == {VmId("v"): Residence(VmId("v"), HostId("h"), 2, 3.0)}
+
+
+def test_tallies_are_kept_by_their_keys(state: State):
+    first, second = (Tally(Counter(key, 1, 5, 500, "web", "db"), 5, 500) for key in "ab")
+    state.put_tallies([first, second])
+    later = Tally(Counter("b", 1, 9, 900, "web", "db"), 4, 400)
+    state.put_tallies([later])
+    assert state.tallies() == {"a": first, "b": later}
+    state.forget_tallies(["a", "never"])
+    assert state.tallies() == {"b": later}
 
 
 def test_objects_not_needed_are_forgotten(state: State):

@@ -15,6 +15,7 @@ from buckler.agent.apply import Kernel
 from buckler.agent.belief import Belief, believe, issuer_keys, read_issuers, read_manifest
 from buckler.agent.chores import Chores
 from buckler.agent.chronicle import Chronicle
+from buckler.agent.counting import Counting
 from buckler.agent.doorman import Answer, Doorman, Request
 from buckler.agent.engine import Engine
 from buckler.agent.memory import Memory
@@ -112,6 +113,14 @@ class Agent:
             membership.host_name or membership.host,
             self._outbox.put_flows,
         )
+        self._counting = Counting(
+            drivers.telemetry,
+            drivers.state,
+            lambda: self._steward.names,
+            lambda: frozenset(int(tap.vm) for tap in self._steward.outcome.desired.taps.values()),
+            self._outbox,
+            self._worker.post,
+        )
         self._tasks = Tasks(drivers.hypervisor, drivers.state, self._outbox.put_report)
         self._clients = self._make_clients(membership)
         self._uplink = Uplink(self._clients, drivers.state, self._outbox)
@@ -145,6 +154,7 @@ class Agent:
         self._uplink.start()
         self._sensing.start()
         self._sentry.start()
+        self._counting.start()
         self._on_step("started")
 
     def stop(self) -> None:
@@ -154,6 +164,7 @@ class Agent:
             stop()
         self._watcher.stop()
         self._sentry.stop()
+        self._counting.stop()
         self._sensing.stop()
         self._chores.stop()
         self._downlink.stop()

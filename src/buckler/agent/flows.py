@@ -24,7 +24,7 @@ def record_of(event: ShieldEvent, names: Names, reasons: Mapping[int, str], host
         at=booted_at + event.at / 1e9,
         host=host,
         local=f"vm-{event.vm}" if local is None else local.name,
-        peer=_peer(event, names),
+        peer=peer_name(event.peer_vm, event.peer_identity, names),
         direction="egress" if event.direction == Direction.EGRESS else "ingress",
         verdict="allow" if event.allowed else "deny",
         reason=reasons.get(event.reason, str(event.reason)),
@@ -39,11 +39,12 @@ def record_of(event: ShieldEvent, names: Names, reasons: Mapping[int, str], host
     )
 
 
-def _peer(event: ShieldEvent, names: Names) -> str:
-    if event.peer_vm:
-        peer = names.by_number.get(event.peer_vm)
-        return f"vm-{event.peer_vm}" if peer is None else peer.name
-    return next((word for identity, word in _PEERS.items() if identity == event.peer_identity), "world")
+def peer_name(vm: int, identity: int, names: Names) -> str:
+    """A VM by its name, everybody else by what they are."""
+    if vm:
+        peer = names.by_number.get(vm)
+        return f"vm-{vm}" if peer is None else peer.name
+    return next((word for number, word in _PEERS.items() if number == identity), "world")
 
 
 def _protocol(event: ShieldEvent) -> str:

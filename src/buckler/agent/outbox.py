@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
 
-from buckler.model.agentapi import Acknowledgement, Observation, TaskReport
+from buckler.model.agentapi import Acknowledgement, Counter, Observation, TaskReport
 from buckler.model.flow import FlowRecord
 
 _MAX_FLOWS = 20_000
@@ -25,6 +27,7 @@ class Outbox:
         self._observation: Observation | None = None
         self._flows: list[FlowRecord] = []
         self._shed = 0
+        self._counters: dict[str, Counter] = {}
         self._reports: list[TaskReport] = []
 
     def wake(self) -> None:
@@ -53,6 +56,12 @@ class Outbox:
             self._flows += flows[:room]
         self._wake.set()
 
+    def put_counters(self, counters: Iterable[Counter]) -> None:
+        """The newest of each replaces older ones: nothing of them may be shed."""
+        with self._lock:
+            self._counters.update({counter.key: counter for counter in counters})
+        self._wake.set()
+
     def put_report(self, report: TaskReport) -> None:
         with self._lock:
             self._reports.append(report)
@@ -73,6 +82,22 @@ class Outbox:
         with self._lock:
             del self._flows[:count]
             self._shed -= shed
+
+    def counters(self, limit: int) -> tuple[Counter, ...]:
+        """They stay until ``counters_sent``."""
+        with self._lock:
+            return tuple(itertools.islice(self._counters.values(), limit))
+
+    def counter_keys(self) -> frozenset[str]:
+        with self._lock:
+            return frozenset(self._counters)
+
+    def counters_sent(self, counters: Iterable[Counter]) -> None:
+        """One that has changed since waits on."""
+        with self._lock:
+            for counter in counters:
+                if self._counters.get(counter.key) == counter:
+                    del self._counters[counter.key]
 
     def reports(self) -> tuple[TaskReport, ...]:
         with self._lock:

@@ -12,7 +12,7 @@ import structlog
 from buckler.agent.belief import Belief, believe, issuer_keys, read_issuers, read_manifest, read_object
 from buckler.agent.outbox import Outbox
 from buckler.client.agentside import ControllerAway, ControllerClient, ControllerRefused
-from buckler.model.agentapi import EventBatch, FlowBatch, ObjectEnvelope, StreamMessage
+from buckler.model.agentapi import CounterReport, EventBatch, FlowBatch, ObjectEnvelope, StreamMessage
 from buckler.model.ids import Digest, Revision
 from buckler.ports.state import State, StateFailed
 from buckler.trust.statement import Untrusted
@@ -21,6 +21,7 @@ _log = structlog.get_logger()
 _RETRY_SECONDS = 1.0
 _EVENTS_AT_ONCE = 500
 _FLOWS_AT_ONCE = 2_000
+_COUNTERS_AT_ONCE = 1_000
 _RESEND_SECONDS = 5.0
 
 
@@ -177,7 +178,13 @@ class Uplink:
         for report in self._outbox.reports():
             client.report_task(report)
             self._outbox.report_sent(report)
+        self._send_counters(client)
         self._send_flows(client)
+
+    def _send_counters(self, client: ControllerClient) -> None:
+        while counters := self._outbox.counters(_COUNTERS_AT_ONCE):
+            client.send_counters(CounterReport(counters))
+            self._outbox.counters_sent(counters)
 
     def _send_events(self, client: ControllerClient) -> None:
         while events := self._state.pending(_EVENTS_AT_ONCE):
@@ -193,7 +200,7 @@ class Uplink:
 
     def _send_flows(self, client: ControllerClient) -> None:
         flows, shed = self._outbox.flows(_FLOWS_AT_ONCE)
-        while flows or shed:
+        while flows:  # what was shed is told before the next flow, and in the counters at once
             client.send_flows(FlowBatch(flows, shed))
             self._outbox.flows_sent(len(flows), shed)
             flows, shed = self._outbox.flows(_FLOWS_AT_ONCE)

@@ -18,6 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from buckler.model.agentapi import (
     Acknowledgement,
     CaCertificate,
+    ClaimBatch,
+    ClaimsAnswered,
+    CounterReport,
     EventBatch,
     EventsStored,
     FlowBatch,
@@ -102,6 +105,12 @@ class ControllerClient:
 
     def send_flows(self, batch: FlowBatch) -> None:
         self._call("POST", "/agent/v1/flows", batch, None)
+
+    def send_counters(self, report: CounterReport) -> None:
+        self._call("PUT", "/agent/v1/counters", report, None)
+
+    def send_claims(self, batch: ClaimBatch) -> ClaimsAnswered:
+        return self._call("POST", "/agent/v1/claims", batch, ClaimsAnswered)
 
     def report_task(self, report: TaskReport) -> None:
         self._call("POST", "/agent/v1/tasks", report, None)

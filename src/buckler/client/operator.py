@@ -178,6 +178,11 @@ class OperatorClient:
         except httpx.HTTPError as error:
             raise OperatorFailed(self._unreachable(error)) from error
 
+    def counters(self, verdict: str = "", origin: str = "", to: str = "") -> tuple[api.CounterItem, ...]:
+        """Get totals per rule and pair of ends."""
+        query = _query(verdict=verdict, to=to) | _query(**{"from": origin})
+        return self._send("GET", "/counters", tuple[api.CounterItem, ...], query=query)
+
     def tasks(self) -> tuple[api.TaskView, ...]:
         """List what hosts were asked to do."""
         return self._send("GET", "/tasks", tuple[api.TaskView, ...])

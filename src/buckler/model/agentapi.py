@@ -13,6 +13,8 @@ POST     /agent/v1/ack           Acknowledgement → 204
 POST     /agent/v1/events        EventBatch → EventsStored
 PUT      /agent/v1/observed      Observation → 204
 POST     /agent/v1/flows         FlowBatch → 204
+PUT      /agent/v1/counters      CounterReport → 204
+POST     /agent/v1/claims        ClaimBatch → ClaimsAnswered
 POST     /agent/v1/tasks         TaskReport → 204
 =======  ======================  ===========================================================================
 
@@ -177,6 +179,76 @@ class FlowBatch(msgspec.Struct, frozen=True):
 
     flows: tuple[FlowRecord, ...]
     shed: int = 0
+
+
+class Counter(msgspec.Struct, frozen=True):
+    """How often one rule decided between a VM and its peer in one direction, since ``epoch`` (ns, when this count began).
+
+    ``key`` names the count within its host; ``local``, ``peer``, ``direction``, ``verdict`` as in FlowRecord. The verdict
+    ``shed`` counts events that were not told as flows; it has no ends. Absolute, so telling it twice counts nothing twice.
+    """
+
+    key: str
+    epoch: int
+    packets: int
+    bytes: int = 0
+    local: str = ""
+    peer: str = ""
+    direction: str = ""
+    verdict: str = ""
+    policy: str = ""
+    rule: str = ""
+
+
+class CounterReport(msgspec.Struct, frozen=True):
+    """Those that changed since they were last taken. Of one key the higher epoch adds to all earlier ones."""
+
+    counters: tuple[Counter, ...]
+
+
+class AddressSource(StrEnum):
+    """Where an interface's address comes from."""
+
+    DECLARED = "declared"
+    IMPLIED = "implied"
+    DHCP = "dhcp"
+    DETECTED = "detected"
+
+
+class AddressClaim(msgspec.Struct, frozen=True):
+    """An address that an interface would have: leased to it by ``server``, or probed for (RFC 4862, RFC 5227).
+
+    ``at`` is when its host saw it (Unix seconds), ``lease`` how long it holds from then on (0: for ever).
+    """
+
+    vm: VmId
+    mac: str
+    address: str
+    source: AddressSource
+    at: float
+    lease: int = 0
+    server: str = ""
+
+
+class ClaimBatch(msgspec.Struct, frozen=True):
+    """``shed`` counts claims that the kernel or the agent had to drop since the last batch."""
+
+    claims: tuple[AddressClaim, ...]
+    shed: int = 0
+
+
+class ClaimOutcome(StrEnum):
+    """``later``: the controller does not see the VM on this host yet; all others settle the claim."""
+
+    GRANTED = "granted"
+    REFUSED = "refused"
+    LATER = "later"
+
+
+class ClaimsAnswered(msgspec.Struct, frozen=True):
+    """One outcome for each claim, in order."""
+
+    outcomes: tuple[ClaimOutcome, ...]
 
 
 class TaskKind(StrEnum):

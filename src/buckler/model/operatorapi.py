@@ -27,6 +27,7 @@ GET      /reach                               tenant → Reach
 GET      /flows                               verdict, from, to, after, limit, follow → tuple[FlowItem], oldest first (without
                                               ``after`` the newest ``limit`` of all);
                                               with ``follow=true`` newline-delimited FlowItem (empty line: heartbeat)
+GET      /counters                            verdict, from, to → tuple[CounterItem]: totals per rule and pair of ends
 GET      /tasks, /tasks/{id}                  → tuple[TaskView], TaskView
 GET      /status                              → PoolStatus
 GET      /unprotected                         → tuple[Unprotected]
@@ -425,6 +426,24 @@ class FlowItem(_Answer, frozen=True):
     cursor: int
     flow: FlowRecord
     shed: int = 0
+
+
+class CounterItem(_Answer, frozen=True):
+    """Packets between two ends that one rule decided, as ``local``'s shields counted, over all hosts it was on.
+
+    The verdict ``shed`` counts events that a host's shields did not tell as flows; it has no ends, and its packets are
+    in the other counters.
+    """
+
+    local: str
+    peer: str
+    direction: str
+    verdict: str
+    policy: str
+    rule: str
+    packets: int
+    bytes: int
+    hosts: tuple[str, ...] = ()
 
 
 class Rollout(_Answer, frozen=True):

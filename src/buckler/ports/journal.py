@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from buckler.ledger.entry import Head, Signed
-from buckler.model.agentapi import Observation
+from buckler.model.agentapi import Counter, Observation
 from buckler.model.flow import FlowRecord
 from buckler.model.ids import HostId
 
@@ -65,6 +65,33 @@ class FlowQuery(msgspec.Struct, frozen=True):
     to: str = ""
     after: int = 0
     limit: int = 100
+
+
+class CounterTotal(msgspec.Struct, frozen=True):
+    """A count over all epochs and hosts. ``hosts`` are those that counted (HostId)."""
+
+    local: str
+    peer: str
+    direction: str
+    verdict: str
+    policy: str
+    rule: str
+    packets: int
+    bytes: int
+    hosts: tuple[str, ...]
+
+
+class Counters(Protocol):
+    """What hosts counted, per rule and pair. Telling the same twice changes nothing."""
+
+    def put(self, host: HostId, counters: Iterable[Counter]) -> None:
+        """Take a host's counts: within an epoch the higher one, a higher epoch added to those before."""
+
+    def count(self, host: HostId) -> int:
+        """How many different counts of a host are stored."""
+
+    def totals(self) -> tuple[CounterTotal, ...]:
+        """Sums over hosts by both ends, direction and rule; what was shed by host, as verdict ``shed``."""
 
 
 class Flows(Protocol):

@@ -34,7 +34,10 @@ class Shield(Protocol):
         """
 
     def delete_tap(self, ifindex: int) -> None:
-        """Forget the configuration first (closed), then detach, then free connections and counters."""
+        """Forget the configuration first (closed), then detach, then free connections and counts of reasons.
+
+        Counts per pair stay until Telemetry.forget_pairs: whoever keeps totals has to read them first.
+        """
 
     def programs(self) -> frozenset[Digest]:
         """Programs that the kernel holds, each proven equal to its digest when it was put."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
 
-from buckler.model.agentapi import ObjectEnvelope
+from buckler.model.agentapi import Counter, ObjectEnvelope
 from buckler.model.event import Event
 from buckler.model.ids import Digest, HostId, VmId
 
@@ -42,6 +43,14 @@ class Remembered(msgspec.Struct, frozen=True):
     revision: int = 0
     domains: dict[str, str] = {}
     taps: tuple[str, ...] = ()
+
+
+class Tally(msgspec.Struct, frozen=True, array_like=True):
+    """A count that outlives the kernel's: ``counter`` is the total, ``packets`` and ``bytes`` what the kernel last said."""
+
+    counter: Counter
+    packets: int
+    bytes: int
 
 
 class State(Protocol):
@@ -88,3 +97,11 @@ class State(Protocol):
         """Whether a task was begun here before (each is done at most once)."""
 
     def mark_done(self, task: str) -> None: ...
+
+    def tallies(self) -> dict[str, Tally]:
+        """All by the counter's key."""
+
+    def put_tallies(self, tallies: Iterable[Tally]) -> None:
+        """Add or replace."""
+
+    def forget_tallies(self, keys: Iterable[str]) -> None: ...

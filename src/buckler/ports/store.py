@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from buckler.ports.journal import Flows, Intakes, LedgerBook, Observations
+from buckler.ports.journal import Counters, Flows, Intakes, LedgerBook, Observations
 from buckler.ports.publication import Acks, Manifests, Objects, Revisions
 from buckler.ports.records import Documents, Numbers, Vms
 from buckler.ports.roster import Hosts, JoinTokens, Keys, Nonces, Tasks
@@ -51,6 +51,8 @@ class Unit(Protocol):
     def intakes(self) -> Intakes: ...
     @property
     def flows(self) -> Flows: ...
+    @property
+    def counters(self) -> Counters: ...
     @property
     def ledger(self) -> LedgerBook: ...
 

@@ -69,5 +69,8 @@ class Telemetry(Protocol):
     def pairs(self) -> list[PairCount]:
         """Counts per pair and rule, and those that found no room under peer_vm = peer_identity = rule = 0xffffffff."""
 
+    def forget_pairs(self, vms: frozenset[int]) -> None:
+        """Free the counts of VMs that have no tap here any more; before that they are never lost."""
+
     def connections(self, ifindex: int) -> tuple[int, int]:
         """(established, half-open) connections of one tap."""

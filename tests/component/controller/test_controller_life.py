@@ -15,6 +15,8 @@ from buckler.client.operator import OperatorFailed
 from buckler.ledger.entry import Entry
 from buckler.ledger.verify import Fault, Verification, verify_chain
 from buckler.model.agentapi import (
+    Counter,
+    CounterReport,
     EventBatch,
     FlowBatch,
     Issuers,
@@ -266,6 +268,22 @@ def test_flows_are_told_by_who_and_verdict(controller: ControllerProcess, agents
         assert next(stream).flow.peer == "world"
         agents[0].client.send_flows(FlowBatch((flow("db", "deny"),)))
         assert next(stream).flow.peer == "db"
+
+
+def test_counters_are_totals_by_rule_and_pair_however_often_they_are_told(
+    controller: ControllerProcess, agents: list[Agent]
+) -> None:
+    web = Counter("1/2/3/4/0/1", 1, 5, 500, "web", "db", "egress", "allow", "shop", "sql")
+    shed = Counter("shed", 1, 9, verdict="shed")
+    for _ in range(2):
+        agents[0].client.send_counters(CounterReport((web, shed)))
+    agents[1].client.send_counters(CounterReport((msgspec.structs.replace(web, packets=2, bytes=200),)))
+    with controller.operator() as client:
+        found = {item.verdict: item for item in client.counters(origin="web", to="db")}
+        assert client.counters(verdict="deny") == ()
+    assert (found["allow"].packets, found["allow"].bytes, found["allow"].rule) == (7, 700, "sql")
+    assert found["allow"].hosts == ("host-a", "host-b")
+    assert (found["shed"].packets, found["shed"].hosts) == (9, ("host-a",))
 
 
 def test_a_deleted_vm_keeps_its_history_and_its_name_becomes_another_vm(controller: ControllerProcess) -> None:

@@ -13,7 +13,16 @@ from buckler.drivers.store.database import Database, open_database
 from buckler.drivers.store.tables import METADATA
 from buckler.ledger.entry import Head, chain_event
 from buckler.ledger.verify import verify_chain
-from buckler.model.agentapi import Acknowledgement, ObjectEnvelope, ObjectKind, Observation, Task, TaskKind, TaskState
+from buckler.model.agentapi import (
+    Acknowledgement,
+    Counter,
+    ObjectEnvelope,
+    ObjectKind,
+    Observation,
+    Task,
+    TaskKind,
+    TaskState,
+)
 from buckler.model.event import Event, EventKind
 from buckler.model.flow import FlowRecord
 from buckler.model.ids import Digest, HostId, Revision, VmId, VmNumber
@@ -215,6 +224,29 @@ def test_manifests_objects_acks_observations_and_intake(store: Database) -> None
         assert unit.observations.all() == {A: Observation(1.0, Revision(1), ())}
         assert unit.intakes.through(A) == 9
         assert unit.intakes.through(HostId("b")) == 0
+
+
+def test_counters_told_twice_count_once_and_epochs_add_up(store: Database) -> None:
+    first, second = HostId("h1"), HostId("h2")
+    ends = {"local": "web", "peer": "db", "direction": "egress", "verdict": "allow", "policy": "p", "rule": "r"}
+
+    def tell(host: HostId, key: str, epoch: int, packets: int, **more: str) -> None:
+        with store.write() as unit:
+            unit.counters.put(host, [Counter(key, epoch, packets, packets * 10, **{**ends, **more})])
+
+    for packets in (5, 9, 9, 7):  # the last is an old one that arrives late
+        tell(first, "1/2", 100, packets)
+    tell(first, "1/2", 200, 3)
+    tell(first, "1/2", 100, 50)  # an epoch that is over says nothing any more
+    tell(second, "1/2", 150, 4, rule="r\0")
+    tell(second, "shed", 1, 6, local="", peer="", direction="", verdict="shed", policy="", rule="")
+    with store.read() as unit:
+        assert (unit.counters.count(first), unit.counters.count(second)) == (1, 2)
+        totals = unit.counters.totals()
+    assert [(total.local, total.verdict, total.packets, total.bytes, total.hosts) for total in totals] == [
+        ("", "shed", 6, 60, ("h2",)),
+        ("web", "allow", 16, 160, ("h1", "h2")),
+    ]
 
 
 def test_flows_are_a_ring(store: Database) -> None:

@@ -20,7 +20,7 @@ from buckler.drivers.inmemory.state import InMemoryState
 from buckler.drivers.inmemory.telemetry import InMemoryTelemetry
 from buckler.model.event import EventKind
 from buckler.ports.links import Link
-from buckler.ports.telemetry import ShieldEvent
+from buckler.ports.telemetry import PairCount, ShieldEvent
 from memorykernel import MemoryKernel
 from poolkit import Pool, card, domain, program
 from privatehost import wait_until
@@ -320,6 +320,20 @@ def test_a_draining_host_takes_nobody_and_keeps_who_is_here(world: World):
     world.settle()
     assert not world.start(2).allowed
     assert world.is_open(11)
+
+
+def test_what_a_shield_counted_is_told_by_name_and_freed_when_its_vm_is_gone(world: World):
+    world.telemetry.counted.append(PairCount(1, 2, 0x2000_0002, 1, 0, True, 3, 180))
+    assert world.start(1).allowed
+    world.agent._counting.read()
+    (counter,) = world.agent._outbox.counters(10)
+    assert (counter.local, counter.peer, counter.rule, counter.packets) == ("vm-1", "vm-2", "http", 3)
+    assert world.telemetry.counted
+    world.hypervisor.stop(Pool.uuid(1))
+    world.hook("release", domain(1, world.pool.passport(1), card(Pool.mac(1), "vnet1")))
+    world.agent._counting.read()
+    wait_until(lambda: not world.telemetry.counted, 3)
+    assert [tally.counter.packets for tally in world.state.tallies().values()] == [3]
 
 
 def test_what_a_shield_saw_is_told_by_name(world: World):

@@ -6,6 +6,7 @@ import yaml
 from msgspec.structs import replace
 from views import H1, NOW, WEB
 
+from buckler.cli.counter import counters_table
 from buckler.cli.describe import document_lines, vm_lines
 from buckler.cli.document import documents_table, list_of
 from buckler.cli.flow import because, flow_line, flows_table
@@ -18,6 +19,7 @@ from buckler.cli.vm import history_table, shield_word, vms_table
 from buckler.model.agentapi import TaskState
 from buckler.model.flow import FlowRecord
 from buckler.model.operatorapi import (
+    CounterItem,
     DocumentItem,
     FlowItem,
     HistoryEntry,
@@ -186,6 +188,21 @@ def test_a_flow_names_both_ends_in_the_direction_of_the_packet() -> None:
     assert because(replace(REFUSAL, reason="")) == "no rule: default deny"
     assert "10.0.0.11:40000" in flow_line(FlowItem(1, REFUSAL), wide=True)
     assert "10.0.0.11" not in flow_line(FlowItem(1, REFUSAL), wide=False)
+
+
+def test_counters_show_the_busiest_first_and_keep_what_was_shed_apart() -> None:
+    ends = ("web1", "db1", "ingress", "deny")
+    items = (
+        CounterItem(*ends, "", "", 2, 120, ("h1",)),
+        CounterItem(*ends, "db", "no-web", 9, 540, ("h1", "h2")),
+        CounterItem("", "", "", "shed", "", "", 5, 0, ("h1",)),
+    )
+    rows = counters_table(items).rows
+    assert [row[:5] for row in rows] == [
+        ("db1", "web1", "deny", "db/no-web", "9"),
+        ("db1", "web1", "deny", "no rule: default deny or the shield's own law", "2"),
+    ]
+    assert rows[0][-1] == "h1, h2"
 
 
 def test_a_migration_in_words() -> None:

@@ -8,12 +8,20 @@ import msgspec
 from litestar import post, put
 from litestar.handlers import BaseRouteHandler
 
+from buckler.controller.agents.bounds import (
+    fit_acknowledgement,
+    fit_count,
+    fit_event,
+    fit_flow,
+    fit_observation,
+)
 from buckler.controller.agents.callers import AnyRequest, caller_of
 from buckler.controller.observed import note_observation
 from buckler.controller.parts import Parts
 from buckler.controller.problems import Refused
 from buckler.model.agentapi import (
     Acknowledgement,
+    CounterReport,
     EventBatch,
     EventsStored,
     FlowBatch,
@@ -29,6 +37,7 @@ from buckler.ports.store import Unit
 _BATCH = 5000
 _EVENT_SIZE = 64 * 1024
 _FLOW_SIZE = 4 * 1024
+_COUNTERS = 1_000_000
 _FROM_HOSTS = (
     *("domain.", "interface.", "address.", "gate.", "migration.", "agent."),
     *(EventKind.REVISION_ENFORCED.value, EventKind.DRIFT_REPAIRED.value, EventKind.GAP.value),
@@ -46,7 +55,7 @@ def intake_routes(parts: Parts) -> list[BaseRouteHandler]:
             published = unit.manifests.latest(host)
             if data.revision > (published.revision if published else 0):
                 raise Refused(409, "no such revision was published for this host")
-            unit.acks.put(host, data)
+            unit.acks.put(host, fit_acknowledgement(data, parts.clock()))
         parts.work.ring()
         parts.news.ring()
 
@@ -61,7 +70,7 @@ def intake_routes(parts: Parts) -> list[BaseRouteHandler]:
     def observed(request: AnyRequest, data: Observation) -> None:
         host = caller_of(parts, request).host
         with parts.store.write() as unit:
-            wakes = note_observation(parts, unit, host, data)
+            wakes = note_observation(parts, unit, host, fit_observation(data, parts.clock()))
         if wakes:
             parts.work.ring()
 
@@ -71,8 +80,18 @@ def intake_routes(parts: Parts) -> list[BaseRouteHandler]:
         if len(data.flows) > _BATCH or any(len(msgspec.json.encode(flow)) > _FLOW_SIZE for flow in data.flows):
             raise Refused(413, "too many flows in one batch, or one that is too large")
         with parts.store.write() as unit:
-            flows_of_host = [msgspec.structs.replace(flow, host=host.name) for flow in data.flows]
-            unit.flows.put(flows_of_host, data.shed)
+            flows_of_host = [fit_flow(flow, host.name, parts.clock()) for flow in data.flows]
+            unit.flows.put(flows_of_host, fit_count(data.shed))
+
+    @put("/agent/v1/counters", status_code=204, sync_to_thread=True)
+    def counters(request: AnyRequest, data: CounterReport) -> None:
+        host = caller_of(parts, request).host.id
+        if len(data.counters) > _BATCH or any(len(msgspec.json.encode(each)) > _FLOW_SIZE for each in data.counters):
+            raise Refused(413, "too many counters in one report, or one that is too large")
+        with parts.store.write() as unit:
+            unit.counters.put(host, data.counters)
+            if unit.counters.count(host) > _COUNTERS:
+                raise Refused(413, "too many different counters of one host")
 
     @post("/agent/v1/tasks", status_code=204, sync_to_thread=True)
     def tasks(request: AnyRequest, data: TaskReport) -> None:
@@ -85,7 +104,7 @@ def intake_routes(parts: Parts) -> list[BaseRouteHandler]:
                 _note_report(parts, unit, record, data)
         parts.work.ring()
 
-    return [ack, events, observed, flows, tasks]
+    return [ack, events, observed, flows, counters, tasks]
 
 
 def store_events(parts: Parts, unit: Unit, host: HostId, events: tuple[Event, ...]) -> int:
@@ -100,7 +119,7 @@ def store_events(parts: Parts, unit: Unit, host: HostId, events: tuple[Event, ..
         if event.sequence != through + 1:
             raise Refused(409, f"event {through + 1} is missing", through=through)
         _refuse_unfit(event, through)
-        parts.record(unit, _from_host(event, host, tenants))
+        parts.record(unit, _from_host(fit_event(event, parts.clock()), host, tenants))
         through = event.sequence
     unit.intakes.advance(host, through)
     return through

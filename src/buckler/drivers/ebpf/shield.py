@@ -285,12 +285,6 @@ class EbpfShield:
             residents.put(number, layout.U32.pack(others[0]))
         elif not others:
             residents.delete(number)
-            self._forget_pairs(vm)
-
-    def _forget_pairs(self, vm: int) -> None:
-        pairs = self._kernel["pairs"]
-        for key in [key for key in pairs.each_key() if layout.PAIR_KEY.unpack(key)[0] == vm]:
-            pairs.delete(key)
 
     def _put_program(self, digest: Digest, program: Program) -> None:
         path = self._kernel.pins.policy(digest)

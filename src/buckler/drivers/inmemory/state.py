@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 
 import msgspec
 
 from buckler.model.agentapi import ObjectEnvelope
 from buckler.model.event import Event
 from buckler.model.ids import Digest, VmId
-from buckler.ports.state import Membership, Remembered, Residence
+from buckler.ports.state import Membership, Remembered, Residence, Tally
 
 
 class InMemoryState:
@@ -25,6 +26,7 @@ class InMemoryState:
         self._residences: dict[VmId, Residence] = {}
         self._remembered = Remembered()
         self._tasks: set[str] = set()
+        self._tallies: dict[str, Tally] = {}
 
     def host_key(self) -> bytes:
         return self._key
@@ -79,3 +81,13 @@ class InMemoryState:
 
     def mark_done(self, task: str) -> None:
         self._tasks.add(task)
+
+    def tallies(self) -> dict[str, Tally]:
+        return dict(self._tallies)
+
+    def put_tallies(self, tallies: Iterable[Tally]) -> None:
+        self._tallies.update({tally.counter.key: tally for tally in tallies})
+
+    def forget_tallies(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._tallies.pop(key, None)

@@ -13,6 +13,7 @@ class InMemoryTelemetry:
     def __init__(self) -> None:
         self.seen: deque[ShieldEvent] = deque()
         self.lost = 0
+        self.counted: list[PairCount] = []
 
     def events(self, limit: int) -> list[ShieldEvent]:
         """See the port."""
@@ -28,7 +29,11 @@ class InMemoryTelemetry:
 
     def pairs(self) -> list[PairCount]:
         """See the port."""
-        return []
+        return list(self.counted)
+
+    def forget_pairs(self, vms: frozenset[int]) -> None:
+        """See the port."""
+        self.counted = [pair for pair in self.counted if pair.vm not in vms]
 
     def connections(self, ifindex: int) -> tuple[int, int]:  # noqa: ARG002 - nor a connection made
         """See the port."""

@@ -6,7 +6,7 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +16,7 @@ import msgspec
 from buckler.model.agentapi import ObjectEnvelope
 from buckler.model.event import Event
 from buckler.model.ids import Digest, VmId
-from buckler.ports.state import Membership, Remembered, Residence, StateFailed
+from buckler.ports.state import Membership, Remembered, Residence, StateFailed, Tally
 
 _T = TypeVar("_T")
 _SCHEMA = """
@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value BLOB NOT NULL) STR
 CREATE TABLE IF NOT EXISTS objects (digest TEXT PRIMARY KEY, envelope BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS spool (sequence INTEGER PRIMARY KEY AUTOINCREMENT, event BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS residences (vm TEXT PRIMARY KEY, residence BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS tallies (key TEXT PRIMARY KEY, tally BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS tasks (id TEXT PRIMARY KEY) STRICT;
 """
 
@@ -131,6 +132,20 @@ class SqliteState:
     def mark_done(self, task: str) -> None:
         with self._transaction() as db:
             db.execute("INSERT OR IGNORE INTO tasks VALUES (?)", (task,))
+
+    def tallies(self) -> dict[str, Tally]:
+        with self._transaction() as db:
+            rows = db.execute("SELECT key, tally FROM tallies").fetchall()
+        return {key: _decode(tally, Tally) for key, tally in rows}
+
+    def put_tallies(self, tallies: Iterable[Tally]) -> None:
+        rows = [(tally.counter.key, msgspec.json.encode(tally)) for tally in tallies]
+        with self._transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO tallies VALUES (?, ?)", rows)
+
+    def forget_tallies(self, keys: Iterable[str]) -> None:
+        with self._transaction() as db:
+            db.executemany("DELETE FROM tallies WHERE key = ?", [(key,) for key in keys])
 
     def _kept(self, name: str) -> bytes | None:
         with self._transaction() as db:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, make_url, selec
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
+from buckler.drivers.store.counters import CounterRows
 from buckler.drivers.store.journal import FlowRows, IntakeRows, LedgerRows, ObservationRows
 from buckler.drivers.store.publication import AckRows, ManifestRows, ObjectRows, RevisionRows
 from buckler.drivers.store.records import DocumentRows, NumberRows, VmRows
@@ -44,6 +45,7 @@ class BookSet:
         self.observations = ObservationRows(connection)
         self.intakes = IntakeRows(connection)
         self.flows = FlowRows(connection, flow_ring)
+        self.counters = CounterRows(connection)
         self.ledger = LedgerRows(connection)
 
 

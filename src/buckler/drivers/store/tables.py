@@ -191,6 +191,25 @@ FLOWS = Table(
     sqlite_autoincrement=True,
 )
 
+COUNTERS = Table(
+    "counters",
+    METADATA,
+    Column("host", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("packets", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("settled_packets", BigInteger, nullable=False),
+    Column("settled_bytes", BigInteger, nullable=False),
+    Column("local", Text, nullable=False),
+    Column("peer", Text, nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+)
+"""``settled_*`` is what all earlier epochs came to."""
+
 LEDGER = Table(
     "ledger",
     METADATA,

@@ -1,0 +1,120 @@
+"""Totals go on through restarts, kernels that count from zero, and VMs that leave: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from buckler.agent.counting import Counting
+from buckler.agent.names import Names
+from buckler.agent.outbox import Outbox
+from buckler.agent.tally import SHED, add_up
+from buckler.drivers.inmemory.state import InMemoryState
+from buckler.drivers.inmemory.telemetry import InMemoryTelemetry
+from buckler.model.bundle import RuleName
+from buckler.model.ids import RuleNumber
+from buckler.ports.state import Tally
+from buckler.ports.telemetry import PairCount
+
+NAMES = Names(by_uuid={}, by_number={}, rules={7: RuleName(RuleNumber(7), "web", "http", "tenant")})
+
+
+def pair(vm: int, packets: int, rule: int = 7) -> PairCount:
+    return PairCount(vm, 2, 0x2000_0002, rule, 0, allowed=True, packets=packets, bytes=packets * 100)
+
+
+class Host:
+    """A kernel and a disk that outlive the agent, and a controller that keeps what it is told as the real one does."""
+
+    def __init__(self) -> None:
+        self.telemetry, self.state, self.outbox = InMemoryTelemetry(), InMemoryState(), Outbox()
+        self.here: set[int] = set()
+        self.told: dict[tuple[str, int], int] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        self.outbox = Outbox()
+        self.counting = Counting(
+            self.telemetry, self.state, lambda: NAMES, lambda: frozenset(self.here), self.outbox, lambda job: job()
+        )
+        self.outbox.put_counters([tally.counter for tally in self.state.tallies().values()])
+
+    def send(self, *, is_heard: bool = True) -> None:
+        """What was taken may be sent again: the answer can get lost."""
+        batch = self.outbox.counters(1000)
+        for counter in batch:
+            key = (counter.key, counter.epoch)
+            self.told[key] = max(self.told.get(key, 0), counter.packets)
+        if is_heard:
+            self.outbox.counters_sent(batch)
+
+    def total(self, vm: int) -> int:
+        return sum(packets for (key, _), packets in self.told.items() if key.startswith(f"{vm}/"))
+
+    def count(self, vm: int, packets: int) -> None:
+        before = sum(each.packets for each in self.telemetry.counted if each.vm == vm)
+        others = [each for each in self.telemetry.counted if each.vm != vm]
+        self.telemetry.counted = [*others, pair(vm, before + packets)]
+        self.here.add(vm)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("count"), st.integers(1, 2), st.integers(1, 50)),
+        st.tuples(st.sampled_from(["leave"]), st.integers(1, 2), st.just(0)),
+        st.tuples(st.sampled_from(["read", "send", "unheard", "restart", "die"]), st.just(0), st.just(0)),
+    ),
+    max_size=25,
+)
+
+
+@given(STEPS)
+def test_whatever_happens_the_controller_ends_with_what_was_counted(steps):
+    host, counted = Host(), {1: 0, 2: 0}
+    for what, vm, packets in steps:
+        match what:
+            case "count":
+                host.count(vm, packets)
+                counted[vm] += packets
+            case "leave":
+                host.here.discard(vm)
+            case "read":
+                host.counting.read()
+            case "send" | "unheard":
+                host.send(is_heard=what == "send")
+            case "restart":
+                host.counting.read()
+                host.begin()
+            case "die":
+                host.begin()
+    host.counting.read()
+    host.send()
+    assert {vm: host.total(vm) for vm in counted} == counted
+
+
+def test_a_kernel_that_counts_from_zero_adds_to_what_was():
+    tallies: dict[str, Tally] = {}
+    for now, (packets, shed) in enumerate(((10, 4), (15, 9), (3, 1), (8, 1))):
+        tallies.update(add_up(tallies, [pair(1, packets)], shed, NAMES, now))
+    key = next(key for key in tallies if key != SHED)
+    assert (tallies[key].counter.packets, tallies[key].counter.bytes, tallies[key].counter.epoch) == (23, 2300, 0)
+    assert tallies[SHED].counter.packets == 10
+
+
+def test_a_count_names_both_ends_the_rule_and_what_found_no_room():
+    nobody = 0xFFFF_FFFF
+    crowd = PairCount(nobody, nobody, nobody, nobody, 0, allowed=False, packets=5, bytes=50)
+    counters = [tally.counter for tally in add_up({}, [pair(1, 3), crowd], 0, NAMES, 1).values()]
+    named = [(one.local, one.peer, one.policy, one.rule, one.packets) for one in counters]
+    assert named == [("vm-1", "vm-2", "web", "http", 3), ("(no room)", "(no room)", "", "", 5)]
+
+
+def test_nothing_new_is_nothing_to_tell():
+    tallies = add_up({}, [pair(1, 3)], 2, NAMES, 1)
+    assert add_up(tallies, [pair(1, 3)], 2, NAMES, 9) == {}
+
+
+def test_a_tally_survives_its_encoding():
+    tally = next(iter(add_up({}, [pair(1, 3)], 0, NAMES, 1).values()))
+    assert msgspec.json.decode(msgspec.json.encode(tally), type=Tally) == tally
