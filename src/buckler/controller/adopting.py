@@ -33,6 +33,9 @@ def _observed_cards(unit: Unit, state: State, request: AdoptRequest) -> tuple[In
     seen = [sight for sight in sights(unit).get(request.uuid, ()) if sight.host.state is not HostState.REVOKED]
     if not seen:
         raise Refused(404, "no such rogue", f"no host observes a domain {request.uuid}")
+    if len({tuple((card.mac.lower(), card.bridge) for card in sight.domain.interfaces) for sight in seen}) > 1:
+        hosts = ", ".join(sight.host.name for sight in seen)
+        raise Refused(409, f"{hosts} report different interfaces of it", "name the interfaces in the request")
     return tuple(
         InterfaceSpec(card.mac.lower(), _network(state, request.tenant, card)) for card in seen[0].domain.interfaces
     )

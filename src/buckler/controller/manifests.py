@@ -5,7 +5,7 @@ from __future__ import annotations
 from buckler.controller.observed import Sight, is_active
 from buckler.controller.parts import Parts
 from buckler.controller.passports import passport_of
-from buckler.controller.pool_state import PASSPORT, State
+from buckler.controller.pool_state import HOST, PASSPORT, State
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.pool import Host, HostState
 from buckler.policy.bundle import build_members
@@ -22,7 +22,8 @@ def adoptions_for(parts: Parts, state: State, seen: dict[str, tuple[Sight, ...]]
         if each.attributes.get(PASSPORT):
             continue
         at = [sight for sight in seen.get(each.vm.uuid, ()) if sight.host.state is not HostState.REVOKED]
-        best = [sight for sight in at if is_active(sight.domain)] or at
+        place = [sight for sight in at if sight.host.name == each.attributes.get(HOST)]
+        best = place or [sight for sight in at if is_active(sight.domain)] or at
         if not best or best[0].host.id == host.id:
             adoptions[each.vm.id] = passport_of(parts, each.vm)
     return adoptions

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+import time
 
+import pytest
+from click.testing import CliRunner
+
+from buckler.__main__ import main
 from buckler.client.operator import OperatorFailed
-from buckler.model.agentapi import TaskReport, TaskState
+from buckler.model.agentapi import Acknowledgement, EventBatch, FlowBatch, Observation, TaskReport, TaskState
+from buckler.model.bundle import Manifest
+from buckler.model.event import Event, EventKind
+from buckler.model.flow import FlowRecord
+from buckler.model.ids import Revision
 from buckler.model.operatorapi import (
+    AdoptRequest,
     ApplyRequest,
     HostRequest,
     MigrateRequest,
@@ -14,10 +23,11 @@ from buckler.model.operatorapi import (
     Reference,
     SourceFile,
 )
+from buckler.model.pool import Interface
 
 from .conftest import Agent, ControllerProcess, wait_for
-from .shop import SHOP, WEB, WEB_UUID
-from .test_controller_life import domain, running
+from .shop import NETWORK, SHOP, WEB, WEB_MAC, WEB_UUID
+from .test_controller_life import ROGUE_MAC, ROGUE_UUID, domain, running
 
 
 def refusal(problem: pytest.ExceptionInfo[OperatorFailed]) -> int:
@@ -87,3 +97,64 @@ def test_a_vm_named_like_anothers_id_is_not_taken_for_it(controller: ControllerP
         )
         assert client.vm(db.id).name == "db"
         assert client.quarantine(db.id, QuarantineRequest(reason="it scans")).name == "db"
+
+
+def test_a_host_that_lies_draws_no_vm_to_itself(controller: ControllerProcess, agents: list[Agent]) -> None:
+    honest, liar = running(agents), agents[1]
+    controller.apply(*SHOP, wait=20)
+    with controller.operator() as client:
+        web = client.vm("web").id
+        honest.observe(domain())
+        wait_for("its host writes the passport", lambda: web in newest(honest).adoptions)
+        for at in (1e300, -1.0, time.time() + 1e6):
+            liar.client.send_observation(Observation(at, Revision(0), (domain(),)))
+            assert (client.vm("web").host, client.vm("web").state) == ("host-a", "running")
+        time.sleep(0.5)
+        assert web not in newest(liar).adoptions
+        assert web in newest(honest).adoptions
+        assert client.migrate("web", MigrateRequest("host-b")).source == "host-a"
+        honest.observe(domain(state="shutoff"))
+        assert client.vm("web").host == "host-b"
+
+
+def test_two_hosts_that_differ_about_a_rogue_are_not_chosen_between(
+    controller: ControllerProcess, agents: list[Agent]
+) -> None:
+    controller.apply(NETWORK)
+    agents[0].observe(domain(ROGUE_UUID, "stray", ROGUE_MAC))
+    agents[1].observe(domain(ROGUE_UUID, "stray", WEB_MAC))
+    with controller.operator() as client:
+        with pytest.raises(OperatorFailed) as refused:
+            client.adopt(AdoptRequest(ROGUE_UUID, "found"))
+        assert refusal(refused) == 409
+        card = Interface(ROGUE_MAC, "front")
+        assert client.adopt(AdoptRequest(ROGUE_UUID, "found", interfaces=(card,))).interfaces[0].mac == ROGUE_MAC
+
+
+def test_what_a_host_tells_cannot_blind_those_who_read_it(controller: ControllerProcess, agents: list[Agent]) -> None:
+    controller.apply(*SHOP)
+    agent = agents[0]
+    with controller.operator() as client:
+        web = client.vm("web").id
+    told = Event(EventKind.DOMAIN_STARTED, 1e300, sequence=1, vm=web, actor="uid:0(root)", detail={"a": 2**64})
+    agent.client.send_events(EventBatch((told,)))
+    flow = FlowRecord(-1e300, "", "web", "d\u202eb", "egress", "deny", "policy", "TCP", "", "", 1, 2, bytes=2**70)
+    agent.client.send_flows(FlowBatch((flow,), shed=2**70))
+    rogue = domain(ROGUE_UUID, "stray\0\x1b[2J", ROGUE_MAC, state="\0odd" * 1000)
+    agent.client.send_observation(Observation(1e300, Revision(2**70), (rogue, domain(state="odd")), ("x" * 10**6,)))
+    agent.client.acknowledge(Acknowledgement(Revision(-1), 1e300, ("y" * 10**6,) * 3))
+    for command in ("rogues", "flows", "vm history web", "vm list", "host list", "host show host-a", "status"):
+        shown = CliRunner().invoke(main, ["--socket", controller.socket, *command.split()])
+        assert shown.exit_code == 0, (command, shown.output, shown.exception)
+        assert not set(shown.output) & set("\0\x1b\u202e")
+        assert len(shown.output) < 20_000
+    with controller.operator() as client:
+        entry = client.history("web")[-1]
+        assert (entry.kind, entry.actor) == ("domain.started", "agent")
+        assert abs(entry.at - time.time()) < 60
+        assert client.vm("web").state == "unknown"
+
+
+def newest(agent: Agent) -> Manifest:
+    assert agent.newest is not None
+    return agent.newest
