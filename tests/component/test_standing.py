@@ -16,6 +16,7 @@ from buckler.drivers.ebpf.attach import TAP_HOOKS
 from buckler.drivers.ebpf.kernel import DEFAULT_OBJECT, Kernel
 from buckler.drivers.ebpf.reasons import Reason
 from buckler.drivers.ebpf.shield import EbpfShield
+from buckler.drivers.nftables.ruleset import write_probe
 from buckler.model.ids import Digest
 from buckler.model.program import Direction
 from buckler.model.shield import BridgePort, GuardState, PortRole
@@ -269,3 +270,10 @@ def test_events_over_the_budget_are_counted(tmp_path: Path) -> None:
         assert shed.suppressed >= 30
         assert host.reasons(one.ifindex)[Direction.EGRESS, Reason.SPOOFED_ADDRESS] == 50
         host.close()
+
+
+def test_the_guard_asks_for_bridges_in_words_that_nft_understands() -> None:
+    """Else it would take the other form of its rules on every kernel, and nobody would notice."""
+    asked = subprocess.run(["nft", "-c", "-f", "-"], input=write_probe(), capture_output=True, text=True, check=False)
+    assert "syntax error" not in asked.stderr
+    assert asked.returncode == 0 or "Could not process rule" in asked.stderr

@@ -85,7 +85,7 @@ table inet buckler {
 def write_probe() -> str:
     """Ask whether the kernel knows a frame's bridge; to be checked, never run."""
     chain = "chain c { type filter hook prerouting priority 0; meta ibrname lo accept; }"
-    return f"table bridge buckler_probe {{ {chain} }}\n"
+    return f"table bridge buckler_probe {{\n{chain}\n}}\n"
 
 
 def write_rebuild(state: GuardState, foreign: frozenset[int], *, by_bridge: bool) -> str:
