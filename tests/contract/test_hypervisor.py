@@ -113,6 +113,14 @@ def test_a_passport_is_written_and_replaced(bench, uuid):
         assert parse_domain(found(bench.hypervisor, uuid).xml).passport == text
 
 
+def test_a_residence_stands_beside_the_passport(bench, uuid):
+    bench.hypervisor.write_passport(uuid, "a.b.c")
+    for text in ("g.h.i", "j.k.l"):
+        bench.hypervisor.write_residence(uuid, text)
+    facts = parse_domain(found(bench.hypervisor, uuid).xml)
+    assert (facts.passport, facts.residence) == ("a.b.c", "j.k.l")
+
+
 def test_events_arrive_in_order_until_stopped(bench):
     events: queue.Queue[DomainEvent] = queue.Queue()
     stop = bench.hypervisor.watch(events.put, lambda: None)

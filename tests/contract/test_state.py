@@ -9,9 +9,10 @@ import pytest
 from buckler.drivers.inmemory.state import InMemoryState
 from buckler.drivers.state.sqlite import SqliteState
 from buckler.model.agentapi import Counter, ObjectEnvelope, ObjectKind
+from buckler.model.bundle import Residence
 from buckler.model.event import Event, EventKind
 from buckler.model.ids import Digest, HostId, VmId
-from buckler.ports.state import Membership, Remembered, Residence, State, StateFailed, Tally
+from buckler.ports.state import Membership, Remembered, State, StateFailed, Tally
 
 MEMBERSHIP = Membership("shop", HostId("h"), "hv1", ("https://10.0.0.1:8443",), "root", "PEM")
 

@@ -23,6 +23,7 @@ from buckler.agent.outbox import Outbox
 from buckler.agent.recorder import Recorder
 from buckler.agent.report import acknowledgement_of, observation_of
 from buckler.agent.residents import Residents
+from buckler.agent.residing import Residing
 from buckler.agent.sensing import Sensing
 from buckler.agent.sentry import Sentry
 from buckler.agent.settings import AgentSettings
@@ -104,6 +105,7 @@ class Agent:
         )
         self._watcher = Watcher(drivers.hypervisor, self._heard())
         self._chores = Chores(drivers.hypervisor, self._recorder, self._watcher.poke)
+        self._residing = Residing(drivers.state, membership.host)
         self._steward = self._make_steward(belief)
         self._doorman = Doorman(Path(settings.socket), self._answer)
         self._sensing = Sensing(
@@ -188,6 +190,7 @@ class Agent:
                 engine=Engine(kernel, self._settings.roles, residents, self._on_step),
                 residents=residents,
                 chronicle=Chronicle(self._recorder),
+                residing=self._residing,
                 memory=Memory(self._drivers.state, self._recorder),
                 chores=self._chores,
                 on_step=self._on_step,
@@ -218,7 +221,7 @@ class Agent:
     def _publish(self) -> None:
         outcome, now = self._steward.outcome, time.time()
         enforced = Revision(outcome.enforced)
-        observation = observation_of(outcome, self._steward.residents, now, enforced)
+        observation = observation_of(outcome, self._steward.residents, now, enforced, self._residing.statements)
         self._outbox.put_state(acknowledgement_of(outcome, now), observation)
 
     def _answer(self, request: Request) -> Answer:

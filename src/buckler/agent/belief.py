@@ -36,6 +36,7 @@ class Belief(msgspec.Struct, frozen=True):
             segments=self.segments,
             has_policy=self.manifest is not None,
             draining=self.manifest is not None and self.manifest.draining,
+            twins=frozenset(self.manifest.twins if self.manifest is not None else ()),
         )
 
     @property

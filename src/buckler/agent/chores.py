@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -17,6 +17,7 @@ from buckler.agent.residents import Residents
 from buckler.gate.decision import InterfacePlan, Standing
 from buckler.model.domain import DomainFacts
 from buckler.model.event import EventKind
+from buckler.model.ids import VmId
 from buckler.ports.hypervisor import DomainEvent, Hypervisor, HypervisorFailed
 
 _log = structlog.get_logger()
@@ -43,9 +44,12 @@ class Chores:
         """Libvirt said that a device was added to a running domain: its exposure counts from then."""
         self._plugged_at.setdefault(event.uuid, event.at)
 
-    def look_after(self, belief: Belief, residents: Residents, outcome: Outcome) -> None:
+    def look_after(
+        self, belief: Belief, residents: Residents, outcome: Outcome, residences: Mapping[VmId, str]
+    ) -> None:
         """Begin whatever the newest state of things asks for."""
         self._write_passports(belief, residents)
+        self._write_residences(residents, outcome, residences)
         running = {one.facts.uuid: one.facts for one in residents.all()}
         for uuid, facts in running.items():
             self._unplug_strangers(facts, outcome)
@@ -66,6 +70,16 @@ class Chores:
             uuid = uuids.get(vm)
             if uuid is not None and uuid in here and not residents.has_passport(uuid, passport):
                 self._do(("passport", uuid), partial(self._adopt, uuid, passport))
+
+    def _write_residences(self, residents: Residents, outcome: Outcome, residences: Mapping[VmId, str]) -> None:
+        """Only where the VM runs now: at the ends of a migration libvirt holds its domain."""
+        for uuid in residents.running():
+            decision, facts = outcome.desired.standing.get(uuid), residents.facts_of(uuid)
+            if decision is None or facts is None or decision.standing is not Standing.REGISTERED:
+                continue
+            statement = residences.get(decision.vm, "")
+            if statement and facts.residence != statement:
+                self._do(("residence", uuid), partial(self._hypervisor.write_residence, uuid, statement))
 
     def _adopt(self, uuid: str, passport: str) -> None:
         self._hypervisor.write_passport(uuid, passport)

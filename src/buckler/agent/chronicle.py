@@ -96,7 +96,8 @@ class Chronicle:
             facts = rogues[uuid]
             reasons = [str(reason) for reason in outcome.desired.standing[uuid].reasons]
             macs = [card.mac for card in facts.interfaces]
-            self._record(EventKind.DOMAIN_ROGUE, uuid, names, "", name=facts.name, macs=macs, reasons=reasons)
+            cause = "twin" if _standing(outcome, uuid) is Standing.TWIN else ""
+            self._record(EventKind.DOMAIN_ROGUE, uuid, names, cause, name=facts.name, macs=macs, reasons=reasons)
         self._rogues = set(rogues)
 
     def _meaning(self, event: DomainEvent) -> EventKind | None:

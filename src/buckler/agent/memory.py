@@ -10,8 +10,7 @@ from buckler.agent.engine import Outcome
 from buckler.agent.recorder import Recorder
 from buckler.agent.residents import Residents
 from buckler.model.event import EventKind
-from buckler.model.ids import HostId, VmId
-from buckler.ports.state import Remembered, Residence, State
+from buckler.ports.state import Remembered, State
 
 _REFRESH_SECONDS = 15.0
 
@@ -67,8 +66,3 @@ class Memory:
             domains=changed,
             taps_before=list(self._seen.taps),
         )
-
-    def move_in(self, vm: VmId, host: HostId, at: float) -> None:
-        """A VM has arrived: this host is its residence, one epoch later than the last it knows."""
-        known = self._state.residences().get(vm)
-        self._state.put_residence(Residence(vm, host, 1 if known is None else known.epoch + 1, at))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from buckler.agent.engine import Outcome
 from buckler.agent.residents import Residents
 from buckler.gate.decision import Decision, InterfacePlan
 from buckler.gate.domain import BadDomain, parse_domain
 from buckler.model.agentapi import Acknowledgement, Observation, ObservedDomain, ObservedInterface
 from buckler.model.domain import DomainFacts
-from buckler.model.ids import Revision
+from buckler.model.ids import Revision, VmId
 from buckler.ports.hypervisor import Domain
 
 
@@ -17,13 +19,15 @@ def acknowledgement_of(outcome: Outcome, at: float) -> Acknowledgement:
     return Acknowledgement(outcome.enforced, at, outcome.problems)
 
 
-def observation_of(outcome: Outcome, residents: Residents, at: float, enforced: Revision) -> Observation:
+def observation_of(
+    outcome: Outcome, residents: Residents, at: float, enforced: Revision, residences: Mapping[VmId, str]
+) -> Observation:
     """Every domain, running or not, with what became of its interfaces."""
-    domains = tuple(_domain(domain, outcome) for domain in residents.snapshot.domains)
+    domains = tuple(_domain(domain, outcome, residences) for domain in residents.snapshot.domains)
     return Observation(at, enforced, domains, outcome.problems)
 
 
-def _domain(domain: Domain, outcome: Outcome) -> ObservedDomain:
+def _domain(domain: Domain, outcome: Outcome, residences: Mapping[VmId, str]) -> ObservedDomain:
     try:
         facts = parse_domain(domain.xml)
     except BadDomain:
@@ -37,6 +41,7 @@ def _domain(domain: Domain, outcome: Outcome) -> ObservedDomain:
         passport=facts.passport or "",
         interfaces=_interfaces(facts, decision, outcome),
         volumes=facts.volumes,
+        residence="" if decision is None else residences.get(decision.vm, ""),
     )
 
 

@@ -53,6 +53,14 @@ class Residents:
                     return False
         return False
 
+    def facts_of(self, uuid: str) -> DomainFacts | None:
+        """A resident's, the hook's word before libvirt's."""
+        return next((one.facts for one in self.all() if one.facts.uuid == uuid), None)
+
+    def running(self) -> frozenset[str]:
+        """Uuids of those that libvirt says run right now: not paused, not on their way."""
+        return frozenset(one.uuid for one in self._snapshot.domains if one.state == DomainState.RUNNING.value)
+
     def arrive(self, facts: DomainFacts, at: float) -> None:
         """A domain is about to run: its taps exist."""
         self._fresh[facts.uuid] = (at, facts)

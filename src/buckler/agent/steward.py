@@ -16,12 +16,14 @@ from buckler.agent.engine import Engine, Outcome
 from buckler.agent.memory import Memory
 from buckler.agent.names import Names, names_of
 from buckler.agent.residents import Residents, Snapshot
+from buckler.agent.residing import Residing, read_residence
 from buckler.gate.decide import decide
-from buckler.gate.decision import Decision, Operation, Reason
+from buckler.gate.decision import Decision, Operation, Reason, Standing
 from buckler.gate.domain import BadDomain, parse_domain
+from buckler.model.bundle import Residence
 from buckler.model.domain import DomainFacts
 from buckler.model.event import EventKind
-from buckler.model.ids import Revision
+from buckler.model.ids import Revision, VmId
 from buckler.ports.hypervisor import DomainEvent
 
 _MAY_REFUSE = {operation.value: operation for operation in Operation if operation is not Operation.PLUG}
@@ -36,6 +38,7 @@ class Parts(msgspec.Struct, frozen=True):
     residents: Residents
     chronicle: Chronicle
     memory: Memory
+    residing: Residing
     chores: Chores
     on_step: Callable[[str], None]
     changed: Callable[[], None]
@@ -83,13 +86,13 @@ class Steward:
         self._belief = belief
         self._names = names_of(belief)
         self.tidy()
-        self._parts.chores.look_after(self._belief, self._parts.residents, self._outcome)
+        self._look_after()
 
     def take_snapshot(self, snapshot: Snapshot) -> None:
         """Libvirt was asked."""
         self._parts.residents.take(snapshot)
         self.tidy()
-        self._parts.chores.look_after(self._belief, self._parts.residents, self._outcome)
+        self._look_after()
 
     def take_sight(self, snapshot: Snapshot) -> None:
         """Libvirt answers for the first time, or again."""
@@ -106,10 +109,9 @@ class Steward:
         kind = self._parts.chronicle.tell_lifecycle(event, self._names)
         if event.what == "device-added":
             self._parts.chores.expect_card(event)
-        if kind is EventKind.MIGRATION_ARRIVED:
-            endpoint = self._names.by_uuid.get(event.uuid)
-            if endpoint is not None:
-                self._parts.memory.move_in(endpoint.vm, self._belief.host, event.at)
+        endpoint = self._names.by_uuid.get(event.uuid)
+        if kind is EventKind.MIGRATION_ARRIVED and endpoint is not None:
+            self._parts.residing.arrive(endpoint.vm, self._carried(event.uuid, endpoint.vm), event.at)
 
     def take_hook(self, request: Request) -> Answer:
         """Libvirt's hook asks, and waits."""
@@ -133,6 +135,8 @@ class Steward:
     def _receive(self, facts: DomainFacts, decision: Decision) -> Decision:
         """The taps exist, QEMU does not: shield and admit them before it may."""
         self._parts.residents.arrive(facts, time.monotonic())
+        if decision.standing is Standing.REGISTERED:
+            self._parts.residing.begin(decision.vm, self._carried(facts.uuid, decision.vm), time.time())
         self.tidy()
         shut = [
             plan for plan in decision.interfaces if plan.endpoint is not None and not self._is_admitted(plan.device)
@@ -141,6 +145,19 @@ class Steward:
             return decision
         self._parts.residents.leave(facts.uuid)
         return refuse_unshielded(decision, tuple(plan.device or plan.mac for plan in shut), self._outcome.problems)
+
+    def _carried(self, uuid: str, vm: VmId) -> Residence | None:
+        facts = self._parts.residents.facts_of(uuid)
+        return None if facts is None else read_residence(facts.residence, vm, self._belief)
+
+    def _look_after(self) -> None:
+        """Whatever the newest state of things asks for beside the kernel."""
+        residents = self._parts.residents
+        for uuid in residents.running():
+            decision = self._outcome.desired.standing.get(uuid)
+            if decision is not None and decision.standing is Standing.REGISTERED:
+                self._parts.residing.find(decision.vm, self._carried(uuid, decision.vm), time.time())
+        self._parts.chores.look_after(self._belief, residents, self._outcome, self._parts.residing.statements)
 
     def _is_admitted(self, device: str) -> bool:
         return any(self._outcome.desired.devices.get(index) == device for index in self._outcome.admitted)

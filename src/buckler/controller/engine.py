@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 import structlog
 
-from buckler.controller.manifests import adoptions_for, members, rest_of
+from buckler.controller.manifests import Errand, errand_for, members, rest_of
 from buckler.controller.moving import note_drained
 from buckler.controller.numbering import allocate_numbers
 from buckler.controller.observed import sights
@@ -21,7 +21,7 @@ from buckler.controller.rollout_state import (
     store_bundle,
     write_rollout,
 )
-from buckler.controller.stepping import completed, is_complete, moved, next_index
+from buckler.controller.stepping import completed, forgotten, is_complete, moved, next_index, told
 from buckler.model.bundle import Manifest, Stage
 from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import HostId, Revision
@@ -65,9 +65,9 @@ class Engine:
             if note_drained(self._parts, unit, state):
                 state = load_state(unit)
             before = read_rollout(unit)
-            rollout = self._replanned(unit, state, before)
-            rollout = self._published(unit, state, rollout)
             awaited = tuple(HostId(host) for host in awaited_hosts(state.hosts))
+            rollout = self._replanned(unit, state, forgotten(before, awaited, unit.acks.all()))
+            rollout = self._published(unit, state, rollout)
             if not rollout.is_done and is_complete(rollout, awaited, unit.acks.all()):
                 rollout = completed(rollout)
             if rollout != before:
@@ -96,7 +96,7 @@ class Engine:
         )
         if not stages:
             stages = (PlannedStage(Stage.OPEN, store_bundle(unit, target), waits_for_all=False),)
-        return Rollout(source=source, target=name, stages=stages, in_force=before.in_force, is_done=False)
+        return Rollout(source, name, stages, in_force=before.in_force, is_done=False, holdings=before.holdings)
 
     def _renamed(self, before: Rollout, target: Bundle, source: Revision) -> Rollout:
         """Packets see no difference; rules may have new names."""
@@ -117,26 +117,20 @@ class Engine:
         positions = {host.id: rollout.positions[host.id] for host in hosts if host.id in rollout.positions}
         due = []
         for host in hosts:
-            adoptions = adoptions_for(self._parts, state, seen, host)
-            index, rest = next_index(rollout, host.id, awaited, acks), rest_of(state, host, adoptions)
+            errand = errand_for(self._parts, state, seen, host)
+            index, rest = next_index(rollout, host.id, awaited, acks), rest_of(state, host, errand)
             position = positions.get(host.id)
             if position is None or position.index != index or position.rest != rest:
-                due.append((host, index, rest, adoptions))
+                due.append((host, index, rest, errand))
         if not due:
             return rollout
         revision = unit.revisions.allocate("publish", "controller", self._parts.clock())
-        in_force = list(rollout.in_force)
-        for host, index, rest, adoptions in due:
+        for host, index, rest, errand in due:
             stage = rollout.stages[index]
-            self._publish(unit, state, host, stage, revision, adoptions)
+            self._publish(unit, state, host, stage, revision, errand)
             positions[host.id] = moved(positions.get(host.id), index, revision, rest)
-            in_force = [*(each for each in in_force if each != stage.bundle), stage.bundle]
-        return msgspec.structs.replace(
-            rollout,
-            positions=positions,
-            in_force=tuple(in_force),
-            source=self._through(rollout, revision),
-        )
+            rollout = told(rollout, host.id, stage.bundle, revision)
+        return msgspec.structs.replace(rollout, positions=positions, source=self._through(rollout, revision))
 
     def _through(self, rollout: Rollout, revision: Revision) -> Revision:
         """Our own revision declares nothing: what was built for the one before is built for it too."""
@@ -151,15 +145,13 @@ class Engine:
         host: Host,
         stage: PlannedStage,
         revision: Revision,
-        adoptions: dict[str, str],
+        errand: Errand,
     ) -> None:
-        manifest = self._manifest(state, host, stage, revision, adoptions)
+        manifest = self._manifest(state, host, stage, revision, errand)
         statement = sign(Kind.MANIFEST, canonical_bytes(manifest), self._parts.keys.issuing)
         unit.manifests.put(PublishedManifest(host.id, revision, stage.stage.value, statement, manifest.issued_at))
 
-    def _manifest(
-        self, state: State, host: Host, stage: PlannedStage, revision: Revision, adoptions: dict[str, str]
-    ) -> Manifest:
+    def _manifest(self, state: State, host: Host, stage: PlannedStage, revision: Revision, errand: Errand) -> Manifest:
         named = build_manifest(
             Bundle(rules=stage.bundle.rules),
             pool=self._parts.settings.pool,
@@ -168,7 +160,7 @@ class Engine:
             revision=revision,
             stage=stage.stage,
             issued_at=self._parts.clock(),
-            adoptions=adoptions,
+            adoptions=errand.adoptions,
         )
         segments, programs = tuple(sorted(stage.bundle.segments)), tuple(sorted(stage.bundle.programs))
-        return msgspec.structs.replace(named, segments=segments, programs=programs)
+        return msgspec.structs.replace(named, segments=segments, programs=programs, twins=errand.twins)

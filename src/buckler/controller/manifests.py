@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from buckler.controller.observed import Sight, is_active
+import msgspec
+
+from buckler.controller.observed import Seen, is_active
 from buckler.controller.parts import Parts
 from buckler.controller.passports import passport_of
 from buckler.controller.pool_state import HOST, PASSPORT, State
+from buckler.controller.twins import twins_at
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.pool import Host, HostState
 from buckler.policy.bundle import build_members
 
 
-def adoptions_for(parts: Parts, state: State, seen: dict[str, tuple[Sight, ...]], host: Host) -> dict[str, str]:
+def adoptions_for(parts: Parts, state: State, seen: Seen, host: Host) -> dict[str, str]:
     """Passports that this host is to write: for VMs that never showed one.
 
     A domain is given its VM's passport only where it is seen, so that a second domain with its uuid gets none; one that
@@ -29,9 +32,23 @@ def adoptions_for(parts: Parts, state: State, seen: dict[str, tuple[Sight, ...]]
     return adoptions
 
 
-def rest_of(state: State, host: Host, adoptions: dict[str, str]) -> str:
+class Errand(msgspec.Struct, frozen=True):
+    """What a host is told of single domains: passports to write, and copies to keep closed."""
+
+    adoptions: dict[str, str]
+    twins: tuple[str, ...]
+
+
+def errand_for(parts: Parts, state: State, seen: Seen, host: Host) -> Errand:
+    """Both, from what all hosts report now."""
+    return Errand(adoptions_for(parts, state, seen, host), twins_at(state, seen, host))
+
+
+def rest_of(state: State, host: Host, errand: Errand) -> str:
     """Name what a host's manifest says beside its objects, so that a change of it is published."""
-    return digest_of(canonical_bytes([host.state.value, build_members(state.hosts), sorted(adoptions)]))
+    return digest_of(
+        canonical_bytes([host.state.value, build_members(state.hosts), sorted(errand.adoptions), errand.twins])
+    )
 
 
 def members(state: State) -> tuple[Host, ...]:

@@ -25,6 +25,7 @@ class PoolView(msgspec.Struct, frozen=True):
     segments: tuple[Segment, ...] = ()
     has_policy: bool = False
     draining: bool = False
+    twins: frozenset[str] = frozenset()
 
     def endpoints(self, uuid: str) -> Mapping[str, tuple[Segment, Endpoint]]:
         """All registered interfaces of the domain with this uuid, by MAC."""
@@ -79,6 +80,9 @@ def _standing(
     if not owner:
         why = "the pool has no such VM any more, or its policy has not come yet"
         return Standing.PENDING, passport.vm, [Reason(why, "it opens when this host's manifest names it")]
+    if facts.uuid in view.twins:
+        why = "the VM runs on another host, and did not come here by migration"
+        return Standing.TWIN, owner, [Reason(why, "stop this copy; a clone needs an identity of its own")]
     if owners != [passport.vm]:
         return Standing.TWIN, owner, [Reason("the pool knows this domain as another VM", "ask who registered it")]
     return Standing.REGISTERED, passport.vm, []
@@ -118,7 +122,7 @@ def _why_closed(interface: InterfaceFacts, standing: Standing, known: Mapping[st
     if standing is not Standing.REGISTERED:
         return {
             Standing.ROGUE: "nobody registered the VM",
-            Standing.TWIN: "the VM shows a passport that is not its own",
+            Standing.TWIN: "the VM shows an identity that is not its own",
         }.get(standing, "the VM's passport or policy has not come yet")
     found = known.get(interface.mac)
     if found is None:

@@ -24,7 +24,7 @@ class Standing(StrEnum):
     """Who the domain is to the pool.
 
     ``registered``: its passport verifies and fits. ``rogue``: nobody registered it. ``twin``: it shows a passport
-    that is not its own. ``pending``: the pool knows it, but its passport or its policy has not come yet.
+    that is not its own, or the VM runs elsewhere already. ``pending``: the pool knows it, but its passport or its policy has not come yet.
     """
 
     REGISTERED = "registered"

@@ -17,6 +17,8 @@ MAX_INTERFACES = 256
 MAX_PASSPORT = 64 * 1024
 PASSPORT_NAMESPACE = "https://buckler.io/xmlns/domain/1"
 PASSPORT_TAG = f"{{{PASSPORT_NAMESPACE}}}passport"
+RESIDENCE_NAMESPACE = "https://buckler.io/xmlns/residence/1"
+RESIDENCE_TAG = f"{{{RESIDENCE_NAMESPACE}}}residence"
 
 _QEMU_NAMESPACE = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 _HARMLESS_QEMU = frozenset({"deprecation"})
@@ -48,6 +50,7 @@ def parse_domain(xml: str) -> DomainFacts:
         interfaces=interfaces,
         hazards=tuple(_hazards(root)),
         volumes=tuple(_volumes(root)),
+        residence=_residence(root),
     )
 
 
@@ -86,6 +89,13 @@ def _passport(root: Element) -> str | None:
     if len(text) > MAX_PASSPORT:
         raise BadDomain("the passport is too long")
     return text
+
+
+def _residence(root: Element) -> str:
+    """It gives no right, so what is odd about it counts as absent."""
+    found = root.findall(f"metadata/{RESIDENCE_TAG}")
+    text = "".join(found[0].itertext()).strip() if len(found) == 1 else ""
+    return text if len(text) <= MAX_PASSPORT else ""
 
 
 def _interface(node: Element) -> InterfaceFacts:

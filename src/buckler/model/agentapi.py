@@ -154,7 +154,10 @@ class ObservedInterface(msgspec.Struct, frozen=True):
 
 
 class ObservedDomain(msgspec.Struct, frozen=True):
-    """A libvirt domain as a host sees it. ``vm`` is empty while it is a rogue; ``passport`` as found, unverified."""
+    """A libvirt domain as a host sees it. ``vm`` is empty while it is a rogue; ``passport`` as found, unverified.
+
+    ``residence`` is the reporting host's own statement (kind RESIDENCE) of the VM's stay there.
+    """
 
     uuid: str
     name: str
@@ -163,6 +166,7 @@ class ObservedDomain(msgspec.Struct, frozen=True):
     passport: str = ""
     interfaces: tuple[ObservedInterface, ...] = ()
     volumes: tuple[str, ...] = ()
+    residence: str = ""
 
 
 class Observation(msgspec.Struct, frozen=True):

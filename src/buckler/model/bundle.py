@@ -94,6 +94,18 @@ class Passport(msgspec.Struct, frozen=True):
     lineage: tuple[VmId, ...] = ()
 
 
+class Residence(msgspec.Struct, frozen=True):
+    """A VM's stay on a host, signed by that host. ``epoch`` rises with every arrival by migration, and only by that.
+
+    So an exact copy that is started elsewhere has the epoch of what it was copied from, or a lower one.
+    """
+
+    vm: VmId
+    host: HostId
+    epoch: int
+    since: float
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """Everything one host enforces at one revision. A host takes only a higher revision than it has.
 
@@ -113,3 +125,5 @@ class Manifest(msgspec.Struct, frozen=True):
     members: tuple[Member, ...]
     draining: bool = False
     adoptions: dict[str, str] = {}
+    twins: tuple[str, ...] = ()
+    """uuids of domains that this host must keep closed: the VM runs on another host, and did not come from there."""

@@ -47,3 +47,5 @@ class DomainFacts(msgspec.Struct, frozen=True):
     interfaces: tuple[InterfaceFacts, ...] = ()
     hazards: tuple[Hazard, ...] = ()
     volumes: tuple[str, ...] = ()
+    residence: str = ""
+    """As found beside the passport: unverified."""

@@ -43,6 +43,9 @@ class Hypervisor(Protocol):
     def write_passport(self, uuid: str, passport: str) -> None:
         """Put the passport into the domain's metadata, live and persistent."""
 
+    def write_residence(self, uuid: str, residence: str) -> None:
+        """Put the residence beside the passport, in the same way."""
+
     def detach_interface(self, uuid: str, mac: str) -> None:
         """Unplug an interface from a running domain."""
 

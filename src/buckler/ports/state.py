@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from buckler.model.agentapi import Counter, ObjectEnvelope
+from buckler.model.bundle import Residence
 from buckler.model.event import Event
 from buckler.model.ids import Digest, HostId, VmId
 
@@ -25,15 +26,6 @@ class Membership(msgspec.Struct, frozen=True):
     controllers: tuple[str, ...]
     root_key: str
     ca_certificate: str
-
-
-class Residence(msgspec.Struct, frozen=True):
-    """A VM's stay on a host: ``epoch`` rises with every arrival, the highest is the owner."""
-
-    vm: VmId
-    host: HostId
-    epoch: int
-    since: float
 
 
 class Remembered(msgspec.Struct, frozen=True):
@@ -85,7 +77,8 @@ class State(Protocol):
     def forget_through(self, sequence: int) -> None:
         """Drop events that the controller has committed. Numbers are never used again."""
 
-    def residences(self) -> dict[VmId, Residence]: ...
+    def residences(self) -> dict[VmId, Residence]:
+        """The newest stay here of every VM that ever was."""
 
     def put_residence(self, residence: Residence) -> None: ...
 

@@ -13,16 +13,23 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from buckler.agent.assemble import Agent, Drivers
+from buckler.agent.belief import read_manifest
 from buckler.agent.doorman import Answer, Request, ask
+from buckler.agent.residing import read_residence
 from buckler.agent.settings import AgentSettings
 from buckler.drivers.inmemory.hypervisor import InMemoryHypervisor
 from buckler.drivers.inmemory.state import InMemoryState
 from buckler.drivers.inmemory.telemetry import InMemoryTelemetry
+from buckler.gate.domain import parse_domain
+from buckler.model.bundle import Member, Residence
+from buckler.model.canonical import canonical_bytes
 from buckler.model.event import EventKind
+from buckler.model.ids import HostId
 from buckler.ports.links import Link
 from buckler.ports.telemetry import PairCount, ShieldEvent
+from buckler.trust.statement import Kind, key_id, key_text, sign, verify
 from memorykernel import MemoryKernel
-from poolkit import Pool, card, domain, program
+from poolkit import HOST, Pool, card, domain, program
 from privatehost import wait_until
 
 
@@ -296,7 +303,7 @@ def test_a_migration_is_told_in_the_vms_life_and_makes_a_residence(world: World)
     world.settle()
     kinds = [kind for kind in world.kinds() if kind.value.startswith("migration.")]
     assert kinds == [EventKind.MIGRATION_PREPARED, EventKind.MIGRATION_ARRIVED]
-    assert [one.epoch for one in world.state.residences().values()] == [1]
+    assert [one.epoch for one in world.state.residences().values()] == [2]
 
 
 def test_a_migration_that_fails_after_arriving_is_told_as_aborted(world: World):
@@ -334,6 +341,53 @@ def test_what_a_shield_counted_is_told_by_name_and_freed_when_its_vm_is_gone(wor
     world.agent._counting.read()
     wait_until(lambda: not world.telemetry.counted, 3)
     assert [tally.counter.packets for tally in world.state.tallies().values()] == [3]
+
+
+def test_a_residence_is_signed_written_beside_the_passport_and_reported(world: World):
+    assert world.start(1).allowed
+    wait_until(lambda: "residence" in world.hypervisor.domains()[0].xml, 3)
+    world.settle()
+    (reported,) = world.agent._outbox.observation().domains
+    facts = parse_domain(world.hypervisor.domains()[0].xml)
+    assert facts.residence == reported.residence
+    key = Ed25519PrivateKey.from_private_bytes(world.state.host_key()).public_key()
+    stay = msgspec.json.decode(verify(Kind.RESIDENCE, facts.residence, {key_id(key): key}), type=Residence)
+    assert (stay.vm, stay.host, stay.epoch) == (world.pool.endpoints[0].vm, HOST, 1)
+
+
+def test_only_a_migration_raises_the_epoch_above_what_a_vm_carries(world: World):
+    other, vm = Ed25519PrivateKey.generate(), world.pool.endpoints[0].vm
+    members = (Member(HostId("other"), "hv2", key_text(other.public_key()), "10.99.0.2", ()),)
+    belief = msgspec.structs.replace(
+        world.agent.steward.belief,
+        manifest=msgspec.structs.replace(world.agent.steward.belief.manifest, members=members),
+    )
+    for host, signer, epoch in (("other", other, 7), ("third", other, None), ("other", world.pool.issuer, None)):
+        statement = sign(Kind.RESIDENCE, canonical_bytes(Residence(vm, HostId(host), 7, 1.0)), signer)
+        carried = read_residence(statement, vm, belief)
+        assert (None if carried is None else carried.epoch) == epoch
+    carried = Residence(vm, HostId("other"), 7, 1.0)
+    for _ in range(2):
+        world.agent._residing.begin(vm, carried, 2.0)
+        assert world.state.residences()[vm].epoch == 7
+    world.agent._residing.arrive(vm, carried, 3.0)
+    assert world.state.residences()[vm].epoch == 8
+
+
+def test_a_copy_that_the_controller_found_to_be_a_twin_is_closed_reported_and_not_started_again(world: World):
+    assert world.start(1).allowed
+    assert world.is_open(11)
+    statement = world.pool.manifest(twins=(Pool.uuid(1),))
+    belief = world.agent.steward.belief
+    manifest = msgspec.structs.replace(read_manifest(statement, belief), revision=99)
+    world.agent._believed(msgspec.structs.replace(belief, manifest=manifest))
+    wait_until(lambda: not world.is_open(11), 3)
+    world.settle()
+    rogues = [event for event in world.state.pending(1000) if event.kind is EventKind.DOMAIN_ROGUE]
+    assert [(event.cause, event.detail["uuid"]) for event in rogues] == [("twin", Pool.uuid(1))]
+    refused = world.start(1)
+    assert not refused.allowed
+    assert "runs on another host" in refused.reason
 
 
 def test_what_a_shield_saw_is_told_by_name(world: World):

@@ -10,10 +10,9 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 import msgspec
 from defusedxml.ElementTree import fromstring
 
+from buckler.gate.domain import PASSPORT_NAMESPACE, RESIDENCE_NAMESPACE
 from buckler.model.domain import DomainState
 from buckler.ports.hypervisor import Domain, DomainEvent, HypervisorFailed
-
-_NAMESPACE = "https://buckler.io/xmlns/domain/1"
 
 
 class InMemoryHypervisor:
@@ -44,14 +43,20 @@ class InMemoryHypervisor:
         return stop
 
     def write_passport(self, uuid: str, passport: str) -> None:
+        self._write(uuid, PASSPORT_NAMESPACE, "passport", passport)
+
+    def write_residence(self, uuid: str, residence: str) -> None:
+        self._write(uuid, RESIDENCE_NAMESPACE, "residence", residence)
+
+    def _write(self, uuid: str, namespace: str, name: str, content: str) -> None:
         root = fromstring(self._domain(uuid).xml)
         metadata = root.find("metadata")
         if metadata is None:
             metadata = SubElement(root, "metadata")
-        for old in metadata.findall(f"{{{_NAMESPACE}}}passport"):
+        for old in metadata.findall(f"{{{namespace}}}{name}"):
             metadata.remove(old)
-        SubElement(metadata, f"{{{_NAMESPACE}}}passport").text = passport
-        self._replace(uuid, root, "metadata-change", _NAMESPACE)
+        SubElement(metadata, f"{{{namespace}}}{name}").text = content
+        self._replace(uuid, root, "metadata-change", namespace)
 
     def detach_interface(self, uuid: str, mac: str) -> None:
         root = fromstring(self._domain(uuid).xml)

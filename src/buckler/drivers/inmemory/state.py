@@ -8,9 +8,10 @@ from collections.abc import Iterable
 import msgspec
 
 from buckler.model.agentapi import ObjectEnvelope
+from buckler.model.bundle import Residence
 from buckler.model.event import Event
 from buckler.model.ids import Digest, VmId
-from buckler.ports.state import Membership, Remembered, Residence, Tally
+from buckler.ports.state import Membership, Remembered, Tally
 
 
 class InMemoryState:

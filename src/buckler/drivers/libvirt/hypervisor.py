@@ -14,9 +14,9 @@ from defusedxml.ElementTree import fromstring
 
 from buckler.drivers.libvirt.eventloop import run_event_loop
 from buckler.drivers.libvirt.words import lifecycle_words, state_word
+from buckler.gate.domain import PASSPORT_NAMESPACE, RESIDENCE_NAMESPACE
 from buckler.ports.hypervisor import Domain, DomainEvent, HypervisorFailed
 
-_NAMESPACE = "https://buckler.io/xmlns/domain/1"
 _GONE = frozenset({libvirt.VIR_ERR_NO_DOMAIN})
 _KEEPALIVE_SECONDS, _KEEPALIVE_COUNT = 2, 3
 _MIGRATE = (
@@ -48,13 +48,20 @@ class LibvirtHypervisor:
             return _Watch(connection, happened, lost).stop
 
     def write_passport(self, uuid: str, passport: str) -> None:
+        self._write(uuid, "passport", passport, "buckler", PASSPORT_NAMESPACE)
+
+    def write_residence(self, uuid: str, residence: str) -> None:
+        self._write(uuid, "residence", residence, "buckler-residence", RESIDENCE_NAMESPACE)
+
+    def _write(self, uuid: str, name: str, content: str, prefix: str, namespace: str) -> None:
+        """Libvirt keeps one element for each namespace."""
         with self._domain(uuid) as domain:
             flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
             flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0
-            element = Element("passport")
-            element.text = passport
+            element = Element(name)
+            element.text = content
             text = tostring(element, encoding="unicode")
-            domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, "buckler", _NAMESPACE, flags)
+            domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, prefix, namespace, flags)
 
     def detach_interface(self, uuid: str, mac: str) -> None:
         """Cut the card's link first: that needs nothing of the guest, whereas unplugging waits for its consent."""

@@ -14,9 +14,10 @@ from typing import TypeVar
 import msgspec
 
 from buckler.model.agentapi import ObjectEnvelope
+from buckler.model.bundle import Residence
 from buckler.model.event import Event
 from buckler.model.ids import Digest, VmId
-from buckler.ports.state import Membership, Remembered, Residence, StateFailed, Tally
+from buckler.ports.state import Membership, Remembered, StateFailed, Tally
 
 _T = TypeVar("_T")
 _SCHEMA = """

@@ -1,0 +1,58 @@
+"""Which host runs a copy of a VM that runs elsewhere. Pure but for reading; closes nothing itself.
+
+A VM's place is where the controller first saw it run; it stays there while that host says so (see observed). Another host
+that says the same at the same time has a twin, unless its own signed residence has a higher epoch than the place's: then
+the VM has come by migration, and the place has not said yet that it left.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from buckler.controller.observed import Seen, Sight
+from buckler.controller.pool_state import HOST, State
+from buckler.model.bundle import Residence
+from buckler.model.domain import DomainState
+from buckler.model.ids import VmId
+from buckler.model.pool import Host, HostState
+from buckler.trust.statement import Kind, Untrusted, key_from_text, key_id, verify
+
+
+def twins_at(state: State, seen: Seen, host: Host) -> tuple[str, ...]:
+    """Uuids of domains at ``host`` that are copies of VMs which run at their place."""
+    found = []
+    for each in state.registered:
+        running = [sight for sight in seen.get(each.vm.uuid, ()) if _runs(sight)]
+        here = next((sight for sight in running if sight.host.id == host.id), None)
+        place = next((sight for sight in running if sight.host.name == each.attributes.get(HOST)), None)
+        if here is not None and place is not None and is_twin(here, place, each.vm.id):
+            found.append(each.vm.uuid)
+    return tuple(sorted(found))
+
+
+def is_twin(newcomer: Sight, place: Sight, vm: VmId) -> bool:
+    """Say whether the VM cannot have come from its place to the other host."""
+    if newcomer.host.id == place.host.id:
+        return False
+    here, there = residence_of(newcomer, vm), residence_of(place, vm)
+    if here is None:
+        return True
+    if here.epoch > (0 if there is None else there.epoch):
+        return False
+    # A report that is older than the other's start may be overtaken: the VM was stopped there and started here.
+    return place.at > here.since
+
+
+def residence_of(sight: Sight, vm: VmId) -> Residence | None:
+    """What the host itself says of the VM's stay; a statement that is not its own, or not of this VM, is none."""
+    try:
+        key = key_from_text(sight.host.public_key)
+        payload = verify(Kind.RESIDENCE, sight.domain.residence, {key_id(key): key})
+        stay = msgspec.json.decode(payload, type=Residence)
+    except (Untrusted, ValueError):
+        return None
+    return stay if (stay.vm, stay.host) == (vm, sight.host.id) else None
+
+
+def _runs(sight: Sight) -> bool:
+    return sight.domain.state == DomainState.RUNNING.value and sight.host.state is not HostState.REVOKED
