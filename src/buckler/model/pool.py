@@ -46,7 +46,8 @@ class Network(msgspec.Struct, frozen=True):
 
     ``dhcp_servers`` and ``routers`` are the only addresses whose DHCP answers and router advertisements
     reach a VM. ``gateway`` lists addresses that the hypervisor host itself serves on the bridge (identity
-    HOST); without it guests cannot reach the host at all.
+    HOST); without it guests cannot reach the host at all. ``detected`` is how many addresses an interface may have
+    by duplicate address detection.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Network(msgspec.Struct, frozen=True):
     routers: tuple[str, ...] = ()
     gateway: tuple[str, ...] = ()
     labels: dict[str, str] = {}
+    detected: int = 0
 
 
 class HostState(StrEnum):

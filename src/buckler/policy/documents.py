@@ -11,11 +11,14 @@ import msgspec
 
 from buckler.model.label import Expression, Operator, Selector
 from buckler.model.pool import ShieldMode
+from buckler.policy.claim import MAX_DETECTED
 from buckler.policy.field import Place, each
 from buckler.policy.language import (
     API_VERSION,
     DEFAULT_TENANT,
+    NO_CLAIMS,
     Action,
+    AddressClaimsSpec,
     Document,
     EgressRule,
     FlowSpec,
@@ -111,7 +114,7 @@ def _metadata(place: Place) -> tuple[str, str, dict[str, str]]:
 
 
 def _network(place: Place) -> NetworkSpec:
-    known = ("bridge", "vlan", "cidrs", "dhcpServers", "routers", "gateway")
+    known = ("bridge", "vlan", "cidrs", "dhcpServers", "routers", "gateway", "addressClaims")
     fields = place.fields(known, ("bridge",), _LATER_NETWORK)
     bridge = fields["bridge"].text(15) if "bridge" in fields else ""
     vlan = fields["vlan"].integer(0, 4094) if "vlan" in fields else 0
@@ -122,7 +125,16 @@ def _network(place: Place) -> NetworkSpec:
         dhcp_servers=each(fields.get("dhcpServers"), Place.address),
         routers=each(fields.get("routers"), Place.address),
         gateway=each(fields.get("gateway"), Place.address),
+        address_claims=_address_claims(fields.get("addressClaims"), fields.get("cidrs")),
     )
+
+
+def _address_claims(place: Place | None, cidrs: Place | None) -> AddressClaimsSpec:
+    fields = place.fields(("limit",), ("limit",)) if place else {}
+    limit = fields["limit"].integer(0, MAX_DETECTED) if "limit" in fields else 0
+    if limit and (cidrs is None or not cidrs.raw.value):
+        fields["limit"].note("a claim is granted within the network's prefixes only, and there is none", "state cidrs")
+    return AddressClaimsSpec(limit) if limit else NO_CLAIMS
 
 
 def _vm(place: Place) -> VmSpec:

@@ -160,6 +160,15 @@ class VmSpec(_Spec, frozen=True):
     purpose: str = ""
 
 
+class AddressClaimsSpec(_Spec, frozen=True):
+    """How many addresses each interface may have by duplicate address detection."""
+
+    limit: int = 0
+
+
+NO_CLAIMS = AddressClaimsSpec()
+
+
 class NetworkSpec(_Spec, frozen=True):
     bridge: str
     vlan: int = 0
@@ -167,6 +176,7 @@ class NetworkSpec(_Spec, frozen=True):
     dhcp_servers: tuple[str, ...] = ()
     routers: tuple[str, ...] = ()
     gateway: tuple[str, ...] = ()
+    address_claims: AddressClaimsSpec = NO_CLAIMS
 
 
 Spec = NetworkSpec | VmSpec | PolicySpec | FlowSpec

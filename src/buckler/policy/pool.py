@@ -92,6 +92,7 @@ def network_from_document(document: Document, zone: Zone) -> Network:
         routers=spec.routers,
         gateway=spec.gateway,
         labels=dict(document.labels),
+        detected=spec.address_claims.limit,
     )
 
 
