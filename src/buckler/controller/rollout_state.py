@@ -6,6 +6,7 @@ import msgspec
 
 from buckler.model.agentapi import ObjectEnvelope, ObjectKind
 from buckler.model.bundle import RuleName, Segment, Stage
+from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.ids import Digest, HostId, Revision
 from buckler.model.program import Program
 from buckler.policy.bundle import Bundle, segment_digest
@@ -18,6 +19,11 @@ class BundleName(msgspec.Struct, frozen=True):
     segments: tuple[Digest, ...] = ()
     programs: tuple[Digest, ...] = ()
     rules: tuple[RuleName, ...] = ()
+
+    @property
+    def state(self) -> Digest:
+        """Name what bears on packets: states that differ only in the names of rules are one."""
+        return digest_of(canonical_bytes((self.segments, self.programs)))
 
 
 class PlannedStage(msgspec.Struct, frozen=True):
@@ -40,8 +46,19 @@ class Position(msgspec.Struct, frozen=True):
     rest: str
 
 
+class Holding(msgspec.Struct, frozen=True, array_like=True):
+    """A state that a host was told at ``revision``. Until its stream took it, the host cannot enforce it."""
+
+    revision: Revision
+    state: Digest
+    is_taken: bool = False
+
+
 class Rollout(msgspec.Struct, frozen=True):
-    """``source`` is the newest revision that the last stage takes in. ``in_force``: what some host may still enforce."""
+    """``source`` is the newest revision that the last stage takes in. ``in_force``: what some host may still enforce.
+
+    ``in_force`` stands in the order of publishing, the last published state last; ``holdings`` says whose it may be.
+    """
 
     source: Revision = Revision(0)
     target: str = ""
@@ -49,6 +66,7 @@ class Rollout(msgspec.Struct, frozen=True):
     positions: dict[HostId, Position] = {}
     in_force: tuple[BundleName, ...] = ()
     is_done: bool = True
+    holdings: dict[HostId, tuple[Holding, ...]] = {}
 
     def current_stage(self) -> Stage:
         """Name the stage that the slowest host was told; STEADY when all is done."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from buckler.controller.rollout_state import Position, Rollout
+from buckler.controller.rollout_state import BundleName, Holding, Position, Rollout
 from buckler.model.agentapi import Acknowledgement
 from buckler.model.ids import HostId, Revision
 
@@ -48,6 +48,42 @@ def completed(rollout: Rollout) -> Rollout:
     positions = {host: msgspec.structs.replace(each, index=0) for host, each in rollout.positions.items()}
     in_force = tuple(stage.bundle for stage in last)
     return msgspec.structs.replace(rollout, stages=last, positions=positions, in_force=in_force, is_done=True)
+
+
+def told(rollout: Rollout, host: HostId, state: BundleName, revision: Revision) -> Rollout:
+    """The state after a host was told a bundle: what it was told before and did not take, it will never hold."""
+    before = rollout.holdings.get(host, ())
+    if before and before[-1].state != state.state and not before[-1].is_taken:
+        before = before[:-1]
+    if not before or before[-1].state != state.state:
+        before = (*before, Holding(revision, state.state))
+    in_force = (*(each for each in rollout.in_force if each.state != state.state), state)
+    return msgspec.structs.replace(rollout, holdings={**rollout.holdings, host: before}, in_force=in_force)
+
+
+def taken(rollout: Rollout, host: HostId) -> Rollout:
+    """The state after a host's stream took its newest manifest."""
+    held = rollout.holdings.get(host, ())
+    if not held or held[-1].is_taken:
+        return rollout
+    marked = (*held[:-1], msgspec.structs.replace(held[-1], is_taken=True))
+    return msgspec.structs.replace(rollout, holdings={**rollout.holdings, host: marked})
+
+
+def forgotten(rollout: Rollout, awaited: Iterable[HostId], acks: Acks) -> Rollout:
+    """Drop the states that every awaited host has moved past; the last published one always stays."""
+    holdings = {
+        host: _ahead(rollout.holdings[host], acks.get(host)) for host in sorted(awaited) if host in rollout.holdings
+    }
+    held = {each.state for every in holdings.values() for each in every}
+    in_force = tuple(each for each in rollout.in_force[:-1] if each.state in held) + rollout.in_force[-1:]
+    return msgspec.structs.replace(rollout, holdings=holdings, in_force=in_force)
+
+
+def _ahead(held: tuple[Holding, ...], ack: Acknowledgement | None) -> tuple[Holding, ...]:
+    """Return the newest state that the host proved, and what came after."""
+    proved = [at for at, each in enumerate(held) if ack is not None and each.is_taken and each.revision <= ack.revision]
+    return held[proved[-1] :] if proved else held
 
 
 def moved(position: Position | None, index: int, revision: Revision, rest: str) -> Position:

@@ -5,10 +5,19 @@ from __future__ import annotations
 import itertools
 
 from buckler.controller.rollout_state import BundleName, PlannedStage, Position, Rollout
-from buckler.controller.stepping import acknowledged_index, completed, is_complete, moved, next_index
+from buckler.controller.stepping import (
+    acknowledged_index,
+    completed,
+    forgotten,
+    is_complete,
+    moved,
+    next_index,
+    taken,
+    told,
+)
 from buckler.model.agentapi import Acknowledgement
-from buckler.model.bundle import Stage
-from buckler.model.ids import Digest, HostId, Revision
+from buckler.model.bundle import RuleName, Stage
+from buckler.model.ids import Digest, HostId, Revision, RuleNumber
 
 A, B = HostId("a"), HostId("b")
 STAGES = tuple(
@@ -87,3 +96,43 @@ def rollout_after(state: Rollout, host: HostId, revision: int, heard: dict[HostI
         return state
     positions = {**state.positions, host: moved(position, index, Revision(revision), "")}
     return Rollout(stages=state.stages, positions=positions, is_done=False)
+
+
+def name(word: str, rule: str = "") -> BundleName:
+    rules = (RuleName(RuleNumber(1), rule, rule, "tenant"),) if rule else ()
+    return BundleName(segments=(Digest(word),), rules=rules)
+
+
+def words(state: Rollout) -> list[str]:
+    return [each.segments[0] for each in state.in_force]
+
+
+def test_a_host_that_is_away_adds_one_state_however_much_is_changed() -> None:
+    state = Rollout()
+    for host in (A, B):
+        state = taken(told(state, host, name("first"), Revision(1)), host)
+    state = forgotten(state, (A, B), acks(a=1, b=1))
+    for revision in range(2, 30):
+        for host in (A, B):
+            state = told(state, host, name(f"state {revision}"), Revision(revision))
+        state = forgotten(taken(state, A), (A, B), acks(a=revision, b=1))
+        assert words(state) == ["first", f"state {revision}"]
+    assert words(forgotten(state, (A,), acks(a=29, b=1))) == ["state 29"], "who is revoked is not waited for"
+
+
+def test_what_a_stream_took_may_be_enforced_until_something_newer_is_proved() -> None:
+    state = Rollout()
+    for revision in (1, 2, 3):
+        state = taken(told(state, A, name(f"state {revision}"), Revision(revision)), A)
+    assert words(forgotten(state, (A,), {})) == ["state 1", "state 2", "state 3"]
+    assert words(forgotten(state, (A,), acks(a=2))) == ["state 2", "state 3"]
+    assert words(forgotten(state, (A,), acks(a=9))) == ["state 3"]
+
+
+def test_equal_states_are_one_and_the_last_published_one_stays() -> None:
+    state = Rollout()
+    for revision, word, rule in ((1, "one", "r"), (2, "other", "r"), (3, "one", "renamed")):
+        state = taken(told(state, A, name(word, rule), Revision(revision)), A)
+    assert words(state) == ["other", "one"]
+    assert state.in_force[-1].rules[0].policy == "renamed"
+    assert words(forgotten(state, (), {})) == ["one"]

@@ -207,6 +207,24 @@ def test_a_newer_change_in_the_middle_of_one_is_as_safe(data):
         assert_safe(choose, views, (stable, third), (first, second, third))
 
 
+@QUICK
+@given(st.data())
+def test_states_that_every_host_has_moved_past_may_be_forgotten(data):
+    """Only what some host may still enforce is planned from; the last published state always is among it."""
+    choose = Drawn(data.draw)
+    store = Store()
+    first, second, third = (built(store, choose) for _ in range(3))
+    runs = phases([first], plan_rollout([first], second))
+    run = pick(choose, runs)
+    told = run[: choose.number(1, len(run))]
+    in_force = [*(each for each in told[:-1] if flag(choose, 2)), told[-1]]
+    stable = first if run is runs[0] else second
+    plan = plan_rollout(in_force, third)
+    for index, states in enumerate(phases(in_force, plan)):
+        views = jumps(in_force, states) if index == 0 else steps(states, any_order=True)
+        assert_safe(choose, views, (stable, third), (first, second, third))
+
+
 def jumps(in_force: Sequence[Bundle], states: Sequence[Bundle]) -> list[View]:
     """A host may go from any state in force to the newer plan's first, and on from there."""
     views = steps(in_force, any_order=True)

@@ -14,11 +14,14 @@ from litestar.response import Stream
 from buckler.controller.agents.callers import AnyRequest, caller_of, session_of
 from buckler.controller.parts import Parts
 from buckler.controller.problems import Refused
+from buckler.controller.rollout_state import read_rollout, write_rollout
+from buckler.controller.stepping import taken
 from buckler.controller.tokens import Sealed
 from buckler.model.agentapi import ObjectEnvelope, ObjectName, StreamMessage
 from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import Digest, HostId, Revision
 from buckler.model.pool import HostState
+from buckler.ports.publication import PublishedManifest
 from buckler.trust.statement import Kind, sign
 
 _HEARTBEAT = 3.0
@@ -83,8 +86,20 @@ def _news(parts: Parts, host: HostId, told: _Told) -> list[StreamMessage] | None
         messages.append(StreamMessage(issuers=issuers.statement))
         told.issuers = issuers.version
     if manifest is not None and manifest.revision > told.revision:
+        manifest = _take_manifest(parts, host)
+    if manifest is not None and manifest.revision > told.revision:
         messages.append(StreamMessage(manifest=manifest.statement))
         told.revision = manifest.revision
     messages += [StreamMessage(task=task.statement) for task in tasks if task.task.id not in told.tasks]
     told.tasks = frozenset(task.task.id for task in tasks)
     return messages
+
+
+def _take_manifest(parts: Parts, host: HostId) -> PublishedManifest | None:
+    """Return the host's newest manifest, noting before it is sent that the host may enforce it from now on."""
+    with parts.store.write() as unit:
+        before = read_rollout(unit)
+        after = taken(before, host)
+        if after != before:
+            write_rollout(unit, after)
+        return unit.manifests.latest(host)
