@@ -277,3 +277,22 @@ def test_the_guard_asks_for_bridges_in_words_that_nft_understands() -> None:
     asked = subprocess.run(["nft", "-c", "-f", "-"], input=write_probe(), capture_output=True, text=True, check=False)
     assert "syntax error" not in asked.stderr
     assert asked.returncode == 0 or "Could not process rule" in asked.stderr
+
+
+def test_a_qdisc_in_the_place_of_clsact_is_no_place_for_a_shield(tmp_path: Path) -> None:
+    """An ingress qdisc (libvirt's bandwidth limit) has one list of filters: nothing would judge what goes to the VM."""
+    with own_network(), own_bpffs(tmp_path / "bpffs") as pins:
+        add_bridge()
+        host = Host(pins, tcx=False)
+        tap = open_tap("tap1")
+        run("tc qdisc add dev tap1 ingress")
+        with pytest.raises(ShieldFailed, match="another qdisc"):
+            host.admit(tap.ifindex, ONE, host.put_program(*both_ways(WEB)))
+        assert host.shield.taps() == {}
+        run("tc qdisc del dev tap1 ingress")
+        admitted = host.admit(tap.ifindex, ONE, host.put_program(*both_ways(WEB)))
+        assert host.shield.taps() == {tap.ifindex: admitted}
+        run("tc qdisc del dev tap1 clsact; tc qdisc add dev tap1 ingress")
+        assert host.shield.taps() == {}
+        tap.close()
+        host.close()

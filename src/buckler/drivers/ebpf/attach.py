@@ -48,8 +48,8 @@ class Attachments:
         if path.exists():
             _detach_link(path)
             path.unlink(missing_ok=True)
-        if self._find_filter(ifindex, hook):
-            handle = _hook_at(ifindex, hook)
+        handle = _hook_at(ifindex, hook)
+        if not self._tcx and _query(ifindex, hook, handle.attach_point):
             options = _filter_options(hook)
             result = libbpf.tc_detach(c.byref(handle), c.byref(options))
             if result < 0 and -result not in (errno.ENOENT, errno.ENODEV, errno.EINVAL):
@@ -102,6 +102,8 @@ class Attachments:
         options = _filter_options(hook)
         options.prog_fd, options.flags = self._hooks[hook], _REPLACE
         check(libbpf.tc_attach(c.byref(handle), c.byref(options)), f"attach {hook} to {ifindex}")
+        if not self._find_filter(ifindex, hook):
+            raise KernelRefused(errno.EBUSY, f"attach {hook} to {ifindex}: another qdisc has the place of clsact")
 
     def _linked_program(self, ifindex: int, hook: str) -> int:
         """The id of the program in a live link, else 0."""
@@ -116,12 +118,20 @@ class Attachments:
         return int(program) if at == ifindex else 0
 
     def _find_filter(self, ifindex: int, hook: str) -> int:
-        """The id of the program in our clsact filter, else 0."""
+        """The id of the program in our clsact filter, else 0.
+
+        Where somebody's ``ingress`` qdisc (a bandwidth limit of libvirt) sits in clsact's place, both points are one:
+        what was hung towards the VM would judge frames from it. A filter that both points show is none.
+        """
         if self._tcx:
             return 0
-        handle = _hook_at(ifindex, hook)
-        options = _filter_options(hook)
-        return int(options.prog_id) if libbpf.tc_query(c.byref(handle), c.byref(options)) == 0 else 0
+        here = libbpf.CLSACT_EGRESS if hook == _EGRESS_HOOK else libbpf.CLSACT_INGRESS
+        return 0 if _query(ifindex, hook, _BOTH_POINTS ^ here) else _query(ifindex, hook, here)
+
+
+def _query(ifindex: int, hook: str, point: int) -> int:
+    handle, options = libbpf.TcHook(c.sizeof(libbpf.TcHook), ifindex, point, 0), _filter_options(hook)
+    return int(options.prog_id) if libbpf.tc_query(c.byref(handle), c.byref(options)) == 0 else 0
 
 
 def _hook_at(ifindex: int, hook: str) -> libbpf.TcHook:
