@@ -1,4 +1,4 @@
-"""One lab for all stories of a run, with names of its own beside any lab that a person has up."""
+"""One lab per module, with names of its own beside any lab that a person has up."""
 
 import os
 
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="the lab needs root"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pool():
     plan = plan_lab(shop_vms(), prefix=PREFIX)
     try:

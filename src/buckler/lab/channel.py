@@ -57,7 +57,7 @@ def _read_answer(channel: socket.socket, identity: str, deadline: float) -> Answ
     raise ChannelBroken("no answer in time")
 
 
-def wait_for_guest(path: Path, seconds: float = 60) -> None:
+def wait_for_guest(path: Path, seconds: float = 120) -> None:
     """Return as soon as the guest answers. Raises LabFailed."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -173,7 +173,7 @@ def start_guests(centre: DataCentre, guests: tuple[GuestPlan, ...], passports: d
         centre.define(guest, guest.host, passports.get(guest.name, ""))
         centre.start(guest.name, guest.host)
 
-    with ThreadPoolExecutor(max_workers=len(centre.plan.hosts)) as pool:
+    with ThreadPoolExecutor(max_workers=len(guests)) as pool:
         for done in [pool.submit(bring_up, guest) for guest in guests]:
             done.result()
         for waited in [pool.submit(centre.wait_for, guest.name) for guest in guests]:

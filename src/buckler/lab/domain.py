@@ -69,6 +69,7 @@ def _command_line(guest: GuestPlan) -> str:
         "console=ttyS0",
         "quiet",
         "tsc=unstable",
+        "no_timer_check",  # on a busy machine an emulated timer is late, and the kernel would take it for broken
         f"lab.name={guest.name}",
         f"lab.ipv4={guest.ipv4}/24",
         f"lab.ipv6={guest.ipv6}/64",

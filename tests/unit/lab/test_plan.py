@@ -4,7 +4,7 @@ import pytest
 
 from buckler.lab.domain import domain_xml
 from buckler.lab.plan import ROGUE, ShopVm, plan_lab
-from buckler.lab.story.figures import MatrixMatches, MigrationShielded
+from buckler.lab.story.figures import MatrixMatches, MigrationShielded, Summary
 from buckler.lab.story.play import STEPS, summarise
 from buckler.lab.story.probing import SERVICES, Service, every_meeting, expected_meetings
 from buckler.model.operatorapi import PortRange, Reach, ReachPair
@@ -84,3 +84,10 @@ def test_a_run_without_results_is_no_success() -> None:
 
 def test_every_step_has_a_name_of_its_own() -> None:
     assert len({step.name for step in STEPS}) == len(STEPS)
+
+
+def test_the_summary_has_exactly_the_figures_that_are_promised() -> None:
+    promised = """seconds guests hosts matrix_equal migrations forbidden_sent forbidden_passed agent_kill_verdicts_equal
+        controller_down_ok hotplug_leaked drift_leaked_from_vm drift_repaired_s revocation_cut ledger_entries
+        ledger_verified left_behind"""
+    assert list(Summary.__struct_fields__) == promised.split()

@@ -61,6 +61,9 @@ def words_found(cast: Cast) -> WordsFound:
     texts = [explanation.text, *(side.text for path in explanation.paths for side in path.sides)]
     for text in texts:
         cast.tell(text)
+    cast.tell(f"app lived through {len(history)} events; the last of them:")
+    for line in history[-4:]:
+        cast.tell(f"  {line.partition(' (')[0]}")
     entries = len(cast.ledger())
     verified = subprocess.run(
         [sys.executable, "-m", "buckler", "ledger", "verify"],
