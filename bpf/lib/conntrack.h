@@ -147,7 +147,7 @@ STAGE open_connection(struct __sk_buff *skb, __u32 direction)
 	refused = resolve_peer(skb, direction == DIR_EGRESS);
 	if (refused)
 		return refused;
-	refused = (f->protocol == PROTO_TCP && (f->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN) ||
+	refused = ((f->protocol == PROTO_TCP || f->protocol == PROTO_SCTP) && !f->opens) ||
 		  (is_echo(f) && is_echo_reply(f));
 	if (refused && endpoint->mode != MODE_OBSERVE)
 		return REASON_NO_CONNECTION;
@@ -196,11 +196,39 @@ INLINE int promote(struct frame *f, struct draft *draft, struct connection *c, v
 INLINE int is_reopening(const struct frame *f, const struct connection *c, __u32 direction)
 {
 	const struct tcp_side *sender = direction ? &c->tcp[1] : &c->tcp[0];
-	if (f->protocol != PROTO_TCP || (f->tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
+	if (f->protocol != PROTO_TCP || !f->opens)
 		return 0;
 	if (c->state == STATE_CLOSED)
 		return 1;
 	return c->state <= STATE_REPLIED && direction == c->direction && f->sequence + 1 != sender->end;
+}
+
+/*
+ * The end that did not open this connection opens now, with the same ports: by policy, in its own direction. Where that
+ * is allowed (both began at once; SCTP's restart) the connection is the other's from now on and falls with its rule.
+ */
+STAGE turn_connection(struct __sk_buff *skb, __u32 direction)
+{
+	struct frame *f = get_frame(0);
+	KEEP(skb);
+	if (!f || resolve_peer(skb, direction == DIR_EGRESS))
+		return REASON_INFRA;
+	return is_allowed(f, f->index, direction, f->policy_port) ? 0 : REASON_POLICY;
+}
+
+/* Behind a SYN stands nothing but its answer; the bare ACK of an end that knows an older connection is one (RFC 9293, 3.5.1). */
+INLINE int is_out_of_course(const struct frame *f, const struct connection *c, int against)
+{
+	if (f->protocol != PROTO_TCP || c->state != STATE_NEW || (f->tcp_flags & TCP_RST))
+		return 0;
+	if (against)
+		return !(f->tcp_flags & TCP_SYN) && (f->payload || (f->tcp_flags & TCP_FIN));
+	return !f->opens;
+}
+
+INLINE int is_answer(const struct frame *f, const struct endpoint *endpoint)
+{
+	return f->protocol != PROTO_TCP || (f->tcp_flags & TCP_SYN) || endpoint->mode == MODE_OBSERVE;
 }
 
 /* Judge a frame of a unicast flow: part of a connection, or the first of a new one. */
@@ -213,7 +241,8 @@ STAGE judge_flow(struct __sk_buff *skb, __u32 direction)
 	__u64 now = bpf_ktime_get_boot_ns(), stamp, expires;
 	__u32 slot;
 	void *table, *waiting;
-	int refused, half = 0;
+	int refused, half = 0, against, turned = 0, observed = 0;
+	__u8 before;
 	if (!f || !draft)
 		return REASON_MALFORMED;
 	endpoint = get_endpoint(f->index);
@@ -245,20 +274,44 @@ STAGE judge_flow(struct __sk_buff *skb, __u32 direction)
 		}
 	}
 	take_decision(f, c);
+	against = direction != c->direction;
+	before = c->state;
+	if (f->fragment != FRAGMENT_LATER) {
+		refused = 0;
+		if (f->opens && against)
+			refused = f->protocol == PROTO_TCP && !half ? REASON_NO_CONNECTION
+								    : turn_connection(skb, direction);
+		else if (is_out_of_course(f, c, against))
+			refused = REASON_NO_CONNECTION;
+		turned = f->opens && against && !refused;
+		observed = refused && refused < REASON_FIRST_HARD && endpoint->mode == MODE_OBSERVE;
+		if (refused && !observed)
+			return refused;
+	}
 	if (f->protocol == PROTO_TCP && f->fragment != FRAGMENT_LATER) {
 		refused = track_tcp(skb, f, c, direction);
 		if (refused)
 			return refused;
 	}
 	count_on(c, direction, f->length);
-	if (half && c->state == STATE_NEW && direction != c->direction)
+	if (turned) {
+		c->direction = direction;
+		c->port = f->policy_port;
+		c->rule = f->rule;
+		c->observed = f->observed;
+		c->flags = 0;
+		if (f->protocol == PROTO_TCP)
+			c->state = STATE_REPLIED;
+		return REASON_NEW;
+	}
+	if (half && c->state == STATE_NEW && against && is_answer(f, endpoint))
 		c->state = STATE_REPLIED;
-	else if (half && c->state == STATE_REPLIED && direction == c->direction && !(f->tcp_flags & TCP_SYN))
+	else if (half && c->state == STATE_REPLIED && !against && !(f->tcp_flags & TCP_SYN))
 		return promote(f, draft, c, table, waiting, now);
 	expires = now + get_timeout(f->protocol, c->state);
-	if (expires - c->expires + SECOND > 2 * SECOND) /* write at most once a second */
+	if (before != STATE_CLOSED && expires - c->expires + SECOND > 2 * SECOND) /* write at most once a second */
 		c->expires = expires;
-	return REASON_ESTABLISHED;
+	return observed ? REASON_OBSERVED : REASON_ESTABLISHED;
 }
 
 /* Judge a frame that makes no connection (a group's, an ICMP message's) by the policy alone. */

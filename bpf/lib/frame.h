@@ -38,7 +38,8 @@ struct frame {
 	__u8 protocol, version, fragment, hop_limit;
 	__u8 tcp_flags, icmp_type, icmp_code, group;
 	__u8 destination_mac[6], source_mac[6];
-	__u8 decided, rule_direction, more_fragments, claim; /* claim: a probe for what is not the VM's own */
+	__u8 decided, rule_direction, more_fragments, claim;
+	__u8 opens, reserved[3]; /* opens: a SYN, an INIT */
 };
 
 /* [0] the frame, [1] the packet inside an ICMP error. tc runs with soft interrupts off: nobody else writes meanwhile. */

@@ -57,6 +57,8 @@ STAGE judge_icmp_error(struct __sk_buff *skb, __u32 direction)
 	refused = f->version == 4 ? parse_ipv4(skb, 1, f->l4 + 8) : parse_ipv6(skb, 1, f->l4 + 8);
 	if (refused || quoted->fragment == FRAGMENT_LATER || parse_transport(skb, 1))
 		return REASON_ICMP_ERROR;
+	if ((quoted->protocol == PROTO_ICMP || quoted->protocol == PROTO_ICMPV6) && !is_echo(quoted))
+		return REASON_ICMP_ERROR; /* RFC 1122, 3.2.2: none about an error; its missing ports are no echo's */
 	/* the quoted packet went the other way, and the error goes back to who sent it */
 	if (!same_address(&f->destination, &quoted->source))
 		return REASON_ICMP_ERROR;

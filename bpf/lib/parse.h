@@ -18,6 +18,7 @@
 #define NEXT_HIP 139
 #define NEXT_SHIM6 140
 
+#define SCTP_INIT 1
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
@@ -201,15 +202,18 @@ STAGE parse_transport(struct __sk_buff *skb, __u32 which)
 	if (!f)
 		return REASON_MALFORMED;
 	f->source_port = f->destination_port = f->policy_port = 0;
-	f->tcp_flags = f->icmp_type = f->icmp_code = 0;
+	f->tcp_flags = f->icmp_type = f->icmp_code = f->opens = 0;
 	if (f->fragment == FRAGMENT_LATER)
 		return 0;
+	if (f->version == 4 ? f->protocol == PROTO_ICMPV6 : f->protocol == PROTO_ICMP || f->protocol == PROTO_IGMP)
+		return REASON_MALFORMED; /* the other family's: nobody means it */
 	if (f->protocol == PROTO_TCP) {
 		int bad = parse_tcp(skb, f, which);
 		f->policy_port = f->destination_port;
+		f->opens = (f->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 		return bad;
 	}
-	least = f->protocol == PROTO_SCTP ? 12 : 8;
+	least = f->protocol == PROTO_SCTP ? 16 : 8; /* RFC 9260, 3: a header and at least one chunk */
 	if (f->protocol != PROTO_UDP && f->protocol != PROTO_SCTP && f->protocol != PROTO_ICMP &&
 	    f->protocol != PROTO_ICMPV6 && f->protocol != PROTO_IGMP)
 		return 0;
@@ -224,6 +228,11 @@ STAGE parse_transport(struct __sk_buff *skb, __u32 which)
 		f->policy_port = f->destination_port;
 		if (f->protocol == PROTO_UDP && !which && (length < 8 || (!f->fragment && length > f->l4_length)))
 			return REASON_MALFORMED;
+		if (f->protocol == PROTO_SCTP && !which) {
+			if (bpf_skb_load_bytes(skb, f->l4 + 12, h, 1))
+				return REASON_MALFORMED;
+			f->opens = h[0] == SCTP_INIT;
+		}
 		return 0;
 	}
 	f->icmp_type = h[0];

@@ -123,7 +123,7 @@ class World:
         if protocol == 17:
             return 17, number, udp(fresh, number)
         if protocol == 132:
-            return 132, number, udp(fresh, number)[:4] + bytes(20)
+            return 132, number, udp(fresh, number)[:4] + bytes(8) + b"\1\0\0\x14" + bytes(16)
         if protocol == 47:
             return 47, 0, bytes(16)
         return self._icmp(source, destination, version, fresh)
