@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 from buckler.model.ids import VmId, VmNumber, Zone
-from buckler.model.pool import Host, HostState, Network, Vm
+from buckler.model.pool import Host, Network, Vm
 from buckler.policy.language import Document, Kind, VmSpec, document_from_dict, document_to_dict, origin_to_dict
 from buckler.policy.pool import Pool, network_from_document, vm_from_document
 from buckler.ports.records import DocumentKey, NumberSpace, StoredDocument, VmRecord
@@ -57,8 +59,14 @@ def content_of(document: Document) -> str:
 
 def document_of(stored: StoredDocument) -> Document:
     """Read what ``content_of`` wrote."""
-    content = msgspec.json.decode(stored.content)
-    return document_from_dict(content["document"], content["origin"])
+    return _parsed(stored.content)
+
+
+@lru_cache(maxsize=65536)
+def _parsed(content: str) -> Document:
+    """Equal texts are equal documents, whatever revision they are of: nothing is parsed twice."""
+    parts = msgspec.json.decode(content)
+    return document_from_dict(parts["document"], parts["origin"])
 
 
 def load_documents(unit: Unit) -> dict[str, tuple[StoredDocument, Document]]:
@@ -82,15 +90,9 @@ def load_state(unit: Unit) -> State:
         stored={key: stored for key, (stored, _) in pairs.items()},
         documents=documents,
         registered=registered,
-        pool=Pool(networks=tuple(networks), vms=tuple(each.vm for each in registered), hosts=members_among(unit)),
+        pool=Pool(networks=tuple(networks), vms=tuple(each.vm for each in registered), hosts=hosts),
         hosts=hosts,
     )
-
-
-def members_among(unit: Unit) -> tuple[Host, ...]:
-    """Hosts that are not revoked."""
-    hosts = (record.host for record in unit.hosts.all())
-    return tuple(host for host in hosts if host.state is not HostState.REVOKED)
 
 
 def zone_name(network: Document) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from buckler.controller.numbering import lend_numbers, read_numbers
-from buckler.controller.pool_state import QUARANTINE, attributes_now, members_among
+from buckler.controller.pool_state import QUARANTINE, attributes_now
 from buckler.model.ids import VmId, VmNumber, Zone
 from buckler.model.operatorapi import PortRange, ReachChange
 from buckler.model.pool import Network, Vm
@@ -38,7 +38,7 @@ def imagined_pool(unit: Unit, documents: tuple[Document, ...]) -> Pool:
             vm = record.id if record else VmId(document.key)
             quarantined = record is not None and QUARANTINE in attributes_now(unit, record.id)
             vms.append(vm_from_document(document, vm, VmNumber(len(vms) + 1), quarantined=quarantined))
-    return Pool(networks=tuple(networks), vms=tuple(vms), hosts=members_among(unit))
+    return Pool(networks=tuple(networks), vms=tuple(vms), hosts=tuple(record.host for record in unit.hosts.all()))
 
 
 def words_of(ranges: tuple[PortRange, ...]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import msgspec
 
 from buckler.model.bundle import CidrIdentity, Endpoint, Manifest, Member, RuleName, Segment, Stage
 from buckler.model.canonical import canonical_bytes, digest_of
-from buckler.model.ids import IDENTITY_GROUP, IDENTITY_WORLD, Digest, IdentityNumber, Revision
+from buckler.model.ids import IDENTITY_GROUP, IDENTITY_INFRA, IDENTITY_WORLD, Digest, IdentityNumber, Revision
 from buckler.model.pool import Host, HostState, Network
 from buckler.model.program import Program
 from buckler.policy.compile import Resolved, compile_program, resolve_pool
@@ -55,6 +55,7 @@ def assemble_bundle(pool: Pool, found: Iterable[Station], resolved: Resolved, nu
     for station in found:
         by_network.setdefault(station.network.name, []).append(station)
     prefixes = {prefix: numbers.cidrs[prefix] for prefix in resolved.prefixes}
+    prefixes |= dict.fromkeys(_infra_prefixes(pool), IDENTITY_INFRA)
     segments = tuple(
         _segment(network, by_network.get(network.name, []), numbers, digests, prefixes)
         for network in sorted(pool.networks, key=lambda each: each.zone)
@@ -157,10 +158,17 @@ def _endpoint(station: Station, number: IdentityNumber, program: Digest) -> Endp
     )
 
 
+def _infra_prefixes(pool: Pool) -> frozenset[str]:
+    """Name every host's addresses, those of revoked ones too: who lost a host's key has not lost its wires."""
+    hosts = {each for host in pool.hosts for each in (host.fabric, *host.addresses) if each}
+    served = {each for network in pool.networks for each in network.gateway}
+    return frozenset(map(host_prefix, hosts - served))
+
+
 def _cidr_identities(
     network: Network, identities: Mapping[str, IdentityNumber], prefixes: Mapping[str, IdentityNumber]
 ) -> tuple[CidrIdentity, ...]:
-    """Name all prefixes: policies', directed broadcasts, and all of IPv4, which ``::/0`` would else swallow."""
+    """Name all prefixes: policies', hosts', directed broadcasts, and all of IPv4, which ``::/0`` would else swallow."""
     owned = {host_prefix(address) for address in (*identities, *network.gateway)}
     entries: dict[str, IdentityNumber] = {ALL_IPV4: IDENTITY_WORLD, **prefixes}
     for cidr in map(network_of, network.cidrs):

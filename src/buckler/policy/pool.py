@@ -18,7 +18,7 @@ from buckler.policy.language import Document, FlowSpec, NetworkSpec, PolicySpec,
 
 
 class Pool(msgspec.Struct, frozen=True):
-    """Everything that is judged, and the hosts that no guest may reach."""
+    """Everything that is judged, and the hosts that no guest may reach: revoked ones too."""
 
     networks: tuple[Network, ...] = ()
     vms: tuple[Vm, ...] = ()

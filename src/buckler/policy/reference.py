@@ -12,7 +12,7 @@ from enum import StrEnum
 import msgspec
 
 from buckler.model.label import LABEL_TENANT, Selector
-from buckler.model.pool import HostState, ShieldMode
+from buckler.model.pool import ShieldMode
 from buckler.model.program import Direction
 from buckler.policy.language import (
     PROTOCOLS,
@@ -342,8 +342,8 @@ def _is_broadcast(pool: Pool, network: str, address: str) -> bool:
 
 
 def _host_addresses(pool: Pool) -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    hosts = [host for host in pool.hosts if host.state is not HostState.REVOKED]
-    return {ipaddress.ip_address(each) for host in hosts for each in (*host.addresses, host.fabric) if each}
+    """Those of revoked hosts too: what is no member any more is still no guest's peer."""
+    return {ipaddress.ip_address(each) for host in pool.hosts for each in (*host.addresses, host.fabric) if each}
 
 
 def _lets_pass(end: EndJudgement) -> bool:
