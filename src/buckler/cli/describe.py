@@ -92,13 +92,22 @@ def _interface_lines(interface: InterfaceView) -> list[str]:
     state = "admitted" if interface.admitted else "not admitted"
     facts = [
         ("Network", interface.network),
-        ("Addresses", ", ".join(interface.addresses) or "none declared"),
+        ("Addresses", _addresses(interface)),
         ("Labels", label_words(interface.labels)),
         ("Identity", f"{interface.identity:#x}" if interface.identity else "-"),
         ("Device", f"{interface.device} on bridge {interface.bridge}" if interface.device else "-"),
         ("State", f"{state}: {interface.reason}" if interface.reason else state),
     ]
     return [f"  {interface.mac}", *fields(facts, indent="    ")]
+
+
+def _addresses(interface: InterfaceView) -> str:
+    """Name each address, and where it comes from if nobody declared it."""
+    words = []
+    for address in interface.addresses:
+        source = interface.sources.get(address, "declared")
+        words.append(address if source == "declared" else f"{address} ({source})")
+    return ", ".join(words) or "none declared"
 
 
 def document_lines(item: DocumentItem, vms: tuple[VmView, ...]) -> list[str]:

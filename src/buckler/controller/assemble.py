@@ -14,6 +14,7 @@ from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
+from buckler.controller.agents.claiming import claim_routes
 from buckler.controller.agents.intake import intake_routes
 from buckler.controller.agents.joining import joining_routes
 from buckler.controller.agents.watching import watching_routes
@@ -55,7 +56,7 @@ def open_parts(settings: Settings) -> Parts:
 
 def agents_app(parts: Parts) -> Litestar:
     """The application behind TLS."""
-    routes = [*joining_routes(parts), *watching_routes(parts), *intake_routes(parts)]
+    routes = [*joining_routes(parts), *watching_routes(parts), *intake_routes(parts), *claim_routes(parts)]
     return Litestar(routes, exception_handlers=HANDLERS, request_max_body_size=_AGENT_BODY, openapi_config=None)
 
 

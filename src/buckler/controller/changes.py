@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 
+from buckler.controller.grants import grants_of
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import QUARANTINE, attributes_now, load_documents
 from buckler.controller.problems import Refused
@@ -20,6 +21,7 @@ from buckler.model.operatorapi import (
     Reference,
     SourceFile,
 )
+from buckler.policy.claimcheck import Holding, check_holdings
 from buckler.policy.crosscheck import check_documents, merge_documents
 from buckler.policy.documents import read_documents
 from buckler.policy.language import Document, Kind, document_from_dict, document_to_dict, origin_to_dict
@@ -74,11 +76,11 @@ def store_change(parts: Parts, wanted: Wanted, author: Author) -> ApplyResult:
     read = _read(wanted)
     if wanted.dry_run:
         with parts.store.read() as unit:
-            plan, revision = plan_change(load_documents(unit), read, wanted), 0
+            plan, revision = plan_change(load_documents(unit), read, wanted, list_holdings(unit)), 0
             refuse_escapes(unit, plan)
     else:
         with parts.store.write() as unit:
-            plan = plan_change(load_documents(unit), read, wanted)
+            plan = plan_change(load_documents(unit), read, wanted, list_holdings(unit))
             refuse_escapes(unit, plan)
             revision = store_edits(parts, unit, plan.edits, author)
     changes = tuple(_change(edit) for edit in plan.edits)
@@ -89,7 +91,7 @@ def diff_documents(parts: Parts, wanted: Wanted) -> DiffResult:
     """Say what a change would do, to documents and to who may reach whom. Raises Refused."""
     read = _read(wanted)
     with parts.store.read() as unit:
-        plan = plan_change(load_documents(unit), read, wanted)
+        plan = plan_change(load_documents(unit), read, wanted, list_holdings(unit))
         reach = reach_changes(unit, plan.before, plan.after)
     documents = tuple(
         DocumentDiff(
@@ -105,7 +107,12 @@ def diff_documents(parts: Parts, wanted: Wanted) -> DiffResult:
     return DiffResult(documents=documents, reach=reach, warnings=plan.warnings)
 
 
-def plan_change(present: Pairs, read: tuple[tuple[Document, ...], tuple[Problem, ...]], wanted: Wanted) -> Planned:
+def plan_change(
+    present: Pairs,
+    read: tuple[tuple[Document, ...], tuple[Problem, ...]],
+    wanted: Wanted,
+    holdings: tuple[Holding, ...] = (),
+) -> Planned:
     """Check a change against the pool as it is. Raises Refused with every problem at once."""
     applied, problems = read
     for key, etag in wanted.etags.items():
@@ -119,7 +126,7 @@ def plan_change(present: Pairs, read: tuple[tuple[Document, ...], tuple[Problem,
         raise Refused(409, "a document is to be written and deleted at once", ", ".join(both))
     before = tuple(document for _, document in present.values())
     after = merge_documents(before, applied, deleted)
-    found = [*problems, *check_documents(after, applied)]
+    found = [*problems, *check_documents(after, applied), *check_holdings(after, holdings)]
     errors = [problem for problem in found if problem.severity is Severity.ERROR]
     if errors:
         count = "one problem" if len(errors) == 1 else f"{len(errors)} problems"
@@ -135,6 +142,15 @@ def refuse_escapes(unit: Unit, plan: Planned) -> None:
         vm = records.get((edit.document.tenant, edit.document.name))
         if edit.after is None and edit.document.kind is Kind.VM and vm and QUARANTINE in attributes_now(unit, vm):
             raise Refused(409, f"VM {edit.document.name} is in quarantine", "release it first, with a reason")
+
+
+def list_holdings(unit: Unit) -> tuple[Holding, ...]:
+    """List the addresses that VMs have by claims."""
+    return tuple(
+        Holding(grant.network, grant.address, record.tenant, record.name, grant.source.value)
+        for record in unit.vms.all()
+        for grant in grants_of(record.id, attributes_now(unit, record.id))
+    )
 
 
 def _read(wanted: Wanted) -> tuple[tuple[Document, ...], tuple[Problem, ...]]:

@@ -6,8 +6,10 @@ from functools import lru_cache
 
 import msgspec
 
+from buckler.controller.grants import grants_of
 from buckler.model.ids import VmId, VmNumber, Zone
 from buckler.model.pool import Host, Network, Vm
+from buckler.policy.claim import Grant, with_grants
 from buckler.policy.language import Document, Kind, VmSpec, document_from_dict, document_to_dict, origin_to_dict
 from buckler.policy.pool import Pool, network_from_document, vm_from_document
 from buckler.ports.records import DocumentKey, NumberSpace, StoredDocument, VmRecord
@@ -24,11 +26,16 @@ PASSPORT = "passport"
 
 
 class Registered(msgspec.Struct, frozen=True):
-    """A VM as registered: identity, pool value, and what is true of it now by attribute name."""
+    """A VM as registered: identity, pool value, and what is true of it now by attribute name.
+
+    ``vm`` has the addresses of ``grants``, ``declared`` only those of its document.
+    """
 
     record: VmRecord
     vm: Vm
     attributes: dict[str, str]
+    declared: Vm
+    grants: tuple[Grant, ...] = ()
 
 
 class State(msgspec.Struct, frozen=True):
@@ -133,5 +140,6 @@ def _registered(unit: Unit, documents: tuple[Document, ...]) -> tuple[Registered
         attributes = attributes_now(unit, record.id)
         quarantined = QUARANTINE in attributes
         vm = vm_from_document(document, record.id, VmNumber(record.number), quarantined=quarantined)
-        found.append(Registered(record=record, vm=vm, attributes=attributes))
+        grants = grants_of(record.id, attributes)
+        found.append(Registered(record, with_grants(vm, grants), attributes, declared=vm, grants=grants))
     return tuple(found)

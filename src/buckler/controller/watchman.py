@@ -1,4 +1,4 @@
-"""Writes down who was heard, and notices who fell silent. Owns no decision but the deadline."""
+"""Writes down who was heard, notices who fell silent and what is over. Owns no decision but the deadline."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import msgspec
 import structlog
 
 from buckler.controller.parts import Parts
+from buckler.controller.releasing import release_stale
 from buckler.model.event import Event, EventKind
 from buckler.model.pool import HostState
 from buckler.ports.store import StoreFailed
@@ -23,6 +24,7 @@ async def keep_watch(parts: Parts) -> None:
         await asyncio.sleep(min(_PERIOD, parts.settings.agent_lost_after / 3))
         try:
             await asyncio.to_thread(look_once, parts, started)
+            await asyncio.to_thread(release_stale, parts)
         except StoreFailed as error:
             _log.error("the watchman could not write", error=str(error))
 

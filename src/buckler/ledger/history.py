@@ -42,6 +42,7 @@ _PHRASES: Mapping[str, str] = {
     EventKind.INTERFACE_REMOVED: "interface removed",
     EventKind.INTERFACE_DETACHED: "interface detached by Buckler",
     EventKind.ADDRESS_CHANGED: "addresses changed",
+    EventKind.ADDRESS_REFUSED: "refused an address that it claimed",
     EventKind.GATE_ALLOWED: "allowed by the gate",
     EventKind.GATE_REFUSED: "refused by the gate",
     EventKind.MIGRATION_PREPARED: "awaited as a migration's arrival",

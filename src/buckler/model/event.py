@@ -31,6 +31,7 @@ class EventKind(StrEnum):
     INTERFACE_REMOVED = "interface.removed"
     INTERFACE_DETACHED = "interface.detached"
     ADDRESS_CHANGED = "address.changed"
+    ADDRESS_REFUSED = "address.refused"
     GATE_ALLOWED = "gate.allowed"
     GATE_REFUSED = "gate.refused"
     MIGRATION_PREPARED = "migration.prepared"

@@ -195,11 +195,15 @@ class LabelRequest(_Request, frozen=True):
 
 
 class InterfaceView(_Answer, frozen=True):
-    """A registered interface and what its host last observed of it. ``labels`` are all that selectors see."""
+    """A registered interface and what its host last observed of it. ``labels`` are all that selectors see.
+
+    ``sources`` says of each address where it comes from: declared, implied (link-local of the MAC), dhcp or detected.
+    """
 
     mac: str
     network: str
     addresses: tuple[str, ...] = ()
+    sources: dict[str, str] = {}
     labels: dict[str, str] = {}
     identity: int = 0
     device: str = ""

@@ -11,7 +11,7 @@ from buckler.controller.numbering import read_numbers
 from buckler.controller.observed import Sight, is_active, sights
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import HOST, PASSPORT, QUARANTINE, STATE, Registered, State, load_state
-from buckler.model.agentapi import Acknowledgement, Observation, ObservedInterface
+from buckler.model.agentapi import Acknowledgement, AddressSource, Observation, ObservedInterface
 from buckler.model.ids import HostId, Revision
 from buckler.model.operatorapi import HostView, InterfaceView, PolicyName, Rogue, TaskView, VmView
 from buckler.model.pool import HostState
@@ -155,6 +155,7 @@ def _interface(
         mac=mac,
         network=card.network,
         addresses=station.addresses if station else card.addresses,
+        sources=_sources(each, mac, station.addresses if station else card.addresses),
         labels=dict(station.labels) if station else dict(card.labels),
         identity=scene.identities.get(identity_key(station.labels), 0) if station else 0,
         device=observed.device if observed else "",
@@ -162,6 +163,14 @@ def _interface(
         admitted=observed.admitted if observed else False,
         reason=observed.reason if observed else "",
     )
+
+
+def _sources(each: Registered, mac: str, addresses: tuple[str, ...]) -> dict[str, str]:
+    declared = {address for card in each.declared.interfaces if card.mac == mac for address in card.addresses}
+    sources = dict.fromkeys(addresses, AddressSource.IMPLIED.value)
+    sources |= {grant.address: grant.source.value for grant in each.grants if grant.mac == mac}
+    sources |= dict.fromkeys(declared, AddressSource.DECLARED.value)
+    return {address: sources[address] for address in addresses}
 
 
 def _observed(each: Registered, mac: str, seen: tuple[Sight, ...]) -> ObservedInterface | None:
