@@ -15,6 +15,8 @@ from buckler.agent.apply import Kernel
 from buckler.agent.belief import Belief, believe, issuer_keys, read_issuers, read_manifest
 from buckler.agent.chores import Chores
 from buckler.agent.chronicle import Chronicle
+from buckler.agent.claiming import Claiming
+from buckler.agent.claims import PendingClaims
 from buckler.agent.counting import Counting
 from buckler.agent.doorman import Answer, Doorman, Request
 from buckler.agent.engine import Engine
@@ -36,6 +38,7 @@ from buckler.client.agentside import ControllerClient
 from buckler.model.event import EventKind
 from buckler.model.ids import Revision
 from buckler.model.shield import GuardState
+from buckler.ports.claims import Claims
 from buckler.ports.hypervisor import Hypervisor
 from buckler.ports.state import Membership, State
 from buckler.ports.telemetry import Telemetry
@@ -55,6 +58,7 @@ class Drivers(msgspec.Struct, frozen=True):
     hypervisor: Hypervisor
     kernel: Kernel
     telemetry: Telemetry
+    claims: Claims
     reasons: Mapping[int, str] = {}
 
 
@@ -123,9 +127,17 @@ class Agent:
             self._outbox,
             self._worker.post,
         )
+        pending = PendingClaims()
+        self._claiming = Claiming(
+            drivers.claims,
+            lambda: self._steward.names,
+            lambda: self._steward.outcome.desired.taps,
+            pending,
+            self._outbox.wake,
+        )
         self._tasks = Tasks(drivers.hypervisor, drivers.state, self._outbox.put_report)
         self._clients = self._make_clients(membership)
-        self._uplink = Uplink(self._clients, drivers.state, self._outbox)
+        self._uplink = Uplink(self._clients, drivers.state, self._outbox, pending)
         self._downlink = Downlink(
             self._clients, drivers.state, belief, self._believed, self._tasks.take, membership.root_key
         )
@@ -155,6 +167,7 @@ class Agent:
         self._downlink.start()
         self._uplink.start()
         self._sensing.start()
+        self._claiming.start()
         self._sentry.start()
         self._counting.start()
         self._on_step("started")
@@ -168,6 +181,7 @@ class Agent:
         self._sentry.stop()
         self._counting.stop()
         self._sensing.stop()
+        self._claiming.stop()
         self._chores.stop()
         self._downlink.stop()
         self._worker.stop()

@@ -10,9 +10,10 @@ import msgspec
 import structlog
 
 from buckler.agent.belief import Belief, believe, issuer_keys, read_issuers, read_manifest, read_object
+from buckler.agent.claims import PendingClaims
 from buckler.agent.outbox import Outbox
 from buckler.client.agentside import ControllerAway, ControllerClient, ControllerRefused
-from buckler.model.agentapi import CounterReport, EventBatch, FlowBatch, ObjectEnvelope, StreamMessage
+from buckler.model.agentapi import ClaimBatch, CounterReport, EventBatch, FlowBatch, ObjectEnvelope, StreamMessage
 from buckler.model.ids import Digest, Revision
 from buckler.ports.state import State, StateFailed
 from buckler.trust.statement import Untrusted
@@ -22,6 +23,7 @@ _RETRY_SECONDS = 1.0
 _EVENTS_AT_ONCE = 500
 _FLOWS_AT_ONCE = 2_000
 _COUNTERS_AT_ONCE = 1_000
+_CLAIMS_AT_ONCE = 500
 _RESEND_SECONDS = 5.0
 
 
@@ -130,10 +132,13 @@ class Downlink:
 class Uplink:
     """Sends what waits, oldest first; what was not taken waits on."""
 
-    def __init__(self, clients: tuple[ControllerClient, ...], state: State, outbox: Outbox) -> None:
+    def __init__(
+        self, clients: tuple[ControllerClient, ...], state: State, outbox: Outbox, claims: PendingClaims
+    ) -> None:
         self._clients = clients
         self._state = state
         self._outbox = outbox
+        self._claims = claims
         self._sent: dict[int, object] = {}
         self._complaint = ""
         self._is_over = threading.Event()
@@ -180,6 +185,7 @@ class Uplink:
             self._outbox.report_sent(report)
         self._send_counters(client)
         self._send_flows(client)
+        self._send_claims(client)
 
     def _send_counters(self, client: ControllerClient) -> None:
         while counters := self._outbox.counters(_COUNTERS_AT_ONCE):
@@ -197,6 +203,12 @@ class Uplink:
             if through < events[0].sequence:
                 return
             self._state.forget_through(through)
+
+    def _send_claims(self, client: ControllerClient) -> None:
+        """One batch each time: what has to wait comes again with the next."""
+        claims, shed = self._claims.oldest(_CLAIMS_AT_ONCE)
+        if claims or shed:
+            self._claims.settle(claims, client.send_claims(ClaimBatch(claims, shed)).outcomes, shed)
 
     def _send_flows(self, client: ControllerClient) -> None:
         flows, shed = self._outbox.flows(_FLOWS_AT_ONCE)

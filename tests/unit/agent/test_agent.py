@@ -17,6 +17,7 @@ from buckler.agent.belief import read_manifest
 from buckler.agent.doorman import Answer, Request, ask
 from buckler.agent.residing import read_residence
 from buckler.agent.settings import AgentSettings
+from buckler.drivers.inmemory.claims import InMemoryClaims
 from buckler.drivers.inmemory.hypervisor import InMemoryHypervisor
 from buckler.drivers.inmemory.state import InMemoryState
 from buckler.drivers.inmemory.telemetry import InMemoryTelemetry
@@ -52,7 +53,7 @@ class World:
         self.agent = self.boot()
 
     def boot(self) -> Agent:
-        drivers = Drivers(self.state, self.hypervisor, self.memory.kernel(), self.telemetry)
+        drivers = Drivers(self.state, self.hypervisor, self.memory.kernel(), self.telemetry, InMemoryClaims())
         agent = Agent(self.settings, drivers)
         agent.start()
         wait_until(lambda: agent.steward.residents.is_complete, 5)
@@ -190,7 +191,7 @@ def test_the_agent_killed_and_started_again_adopts_and_never_closes(world: World
     world.guard.apply = lambda state: (closed.append(state) if (11, "br0") not in state.ports else None, apply(state))[
         1
     ]
-    drivers = Drivers(world.state, world.hypervisor, world.memory.kernel(), world.telemetry)
+    drivers = Drivers(world.state, world.hypervisor, world.memory.kernel(), world.telemetry, InMemoryClaims())
     world.agent = Agent(world.settings, drivers)
     world.agent.start()
     assert world.is_open(11)
