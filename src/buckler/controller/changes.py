@@ -22,7 +22,7 @@ from buckler.model.operatorapi import (
     SourceFile,
 )
 from buckler.policy.claimcheck import Holding, check_holdings
-from buckler.policy.crosscheck import check_documents, merge_documents
+from buckler.policy.crosscheck import check_documents, check_hosts, merge_documents
 from buckler.policy.documents import read_documents
 from buckler.policy.language import Document, Kind, document_from_dict, document_to_dict, origin_to_dict
 from buckler.policy.problem import Problem, Severity
@@ -78,10 +78,12 @@ def store_change(parts: Parts, wanted: Wanted, author: Author) -> ApplyResult:
         with parts.store.read() as unit:
             plan, revision = plan_change(load_documents(unit), read, wanted, list_holdings(unit)), 0
             refuse_escapes(unit, plan)
+            refuse_hosts_addresses(unit, plan)
     else:
         with parts.store.write() as unit:
             plan = plan_change(load_documents(unit), read, wanted, list_holdings(unit))
             refuse_escapes(unit, plan)
+            refuse_hosts_addresses(unit, plan)
             revision = store_edits(parts, unit, plan.edits, author)
     changes = tuple(_change(edit) for edit in plan.edits)
     return ApplyResult(revision=revision, changes=changes, warnings=plan.warnings, dry_run=wanted.dry_run)
@@ -92,6 +94,7 @@ def diff_documents(parts: Parts, wanted: Wanted) -> DiffResult:
     read = _read(wanted)
     with parts.store.read() as unit:
         plan = plan_change(load_documents(unit), read, wanted, list_holdings(unit))
+        refuse_hosts_addresses(unit, plan)
         reach = reach_changes(unit, plan.before, plan.after)
     documents = tuple(
         DocumentDiff(
@@ -151,6 +154,15 @@ def list_holdings(unit: Unit) -> tuple[Holding, ...]:
         for record in unit.vms.all()
         for grant in grants_of(record.id, attributes_now(unit, record.id))
     )
+
+
+def refuse_hosts_addresses(unit: Unit, plan: Planned) -> None:
+    """Refuse documents that claim a host's address. Raises Refused."""
+    found = check_hosts(plan.after, (record.host for record in unit.hosts.all()))
+    if found:
+        raise Refused(
+            422, "nothing was applied: addresses of hosts", issues=tuple(_issue(problem) for problem in found)
+        )
 
 
 def _read(wanted: Wanted) -> tuple[tuple[Document, ...], tuple[Problem, ...]]:

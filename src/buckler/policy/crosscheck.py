@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from buckler.model.label import LABEL_TENANT, Operator, Selector
+from buckler.model.pool import Host
 from buckler.policy.language import Document, FlowSpec, Kind, NetworkSpec, Peer, PolicySpec, Tier, VmSpec
 from buckler.policy.pool import link_local_address
 from buckler.policy.prefix import address_of, is_within, network_of
 from buckler.policy.problem import Problem, Severity, guess
+
+_PEER_WORDS = frozenset({"world", "host", "group", "infra"})
 
 
 def merge_documents(
@@ -34,6 +37,34 @@ def check_documents(documents: Sequence[Document], applied: Sequence[Document] |
     for document in documents:
         problems += _policy(document, networks)
     return tuple(sorted(problems, key=lambda each: (each.file, each.line, each.path)))
+
+
+def check_hosts(documents: Iterable[Document], hosts: Iterable[Host]) -> tuple[Problem, ...]:
+    """Check that no document claims what is a host's, revoked ones too: nothing may open it, and no VM may speak as it."""
+    hosts = tuple(hosts)
+    fabric = {address_of(host.fabric): host.name for host in hosts if host.fabric}
+    owners = fabric | {address_of(each): host.name for host in hosts for each in host.addresses}
+    problems = []
+    for document in documents:
+        spec = document.spec
+        if isinstance(spec, NetworkSpec):
+            claims = [(f"spec.gateway[{index}]", each, fabric) for index, each in enumerate(spec.gateway)]
+        elif isinstance(spec, VmSpec):
+            claims = [
+                (f"spec.interfaces[{index}].addresses[{place}]", each, owners)
+                for index, card in enumerate(spec.interfaces)
+                for place, each in enumerate(card.addresses)
+            ]
+        else:
+            continue
+        problems += [
+            _problem(
+                document, path, f"{each} is host {taken[address_of(each)]}'s", "no guest's peer, whatever is declared"
+            )
+            for path, each, taken in claims
+            if address_of(each) in taken
+        ]
+    return tuple(problems)
 
 
 def _problem(
@@ -97,11 +128,14 @@ def _inside(address: str, cidrs: Iterable[str]) -> bool:
 def _vms(vms: Sequence[Document], networks: dict[str, Document]) -> Iterator[Problem]:
     uuids: dict[str, Document] = {}
     macs: dict[tuple[str, str], Document] = {}
-    addresses: dict[tuple[str, str], Document] = {}
+    addresses: dict[tuple[str, str], tuple[Document, int]] = {}
     for document in vms:
         spec = document.spec
         if not isinstance(spec, VmSpec):
             continue
+        if document.name in _PEER_WORDS:
+            hint = "flows and explain mean another peer by it"
+            yield _problem(document, "metadata.name", f"{document.name!r} cannot be a VM's name", hint)
         first = uuids.setdefault(spec.uuid, document)
         if first is not document:
             yield _problem(document, "spec.uuid", f"{spec.uuid} is VM {first.name}'s", "a domain is one VM")
@@ -114,9 +148,9 @@ def _vms(vms: Sequence[Document], networks: dict[str, Document]) -> Iterator[Pro
             network = networks.get(card.network)
             for place, address in enumerate((*card.addresses, link_local_address(card.mac))):
                 at = f"{path}.addresses[{place}]" if place < len(card.addresses) else f"{path}.mac"
-                holder = addresses.setdefault((card.network, address), document)
+                holder, other = addresses.setdefault((card.network, address), (document, index))
                 twice = address in card.addresses[:place] and place < len(card.addresses)
-                if holder is not document or twice:
+                if holder is not document or other != index or twice:
                     yield _problem(document, at, f"{address} is VM {holder.name}'s in network {card.network}")
                 if network is not None and place < len(card.addresses):
                     yield from _address(document, at, address, network)
@@ -142,8 +176,22 @@ def _address(document: Document, path: str, address: str, network: Document) -> 
         return
     if address in spec.gateway:
         yield _problem(document, path, f"{address} is the gateway of network {network.name}")
+    if any(address in _reserved(cidr) for cidr in spec.cidrs):
+        yield _problem(document, path, f"{address} stands for all of network {network.name}", "no VM can have it")
+    for word, trusted in (("router", spec.routers), ("DHCP server", spec.dhcp_servers)):
+        if address in trusted:
+            message = f"{address} is a {word} of network {network.name}: the others believe this VM"
+            yield _problem(document, path, message, severity=Severity.WARNING)
     if spec.cidrs and not _inside(address, spec.cidrs) and not address_of(address).is_link_local:
         yield _problem(document, path, f"{address} lies in no prefix of network {network.name}", ", ".join(spec.cidrs))
+
+
+def _reserved(cidr: str) -> tuple[str, ...]:
+    """Name a prefix's own address (a router's anycast address in IPv6) and its broadcast address."""
+    network = network_of(cidr)
+    if network.prefixlen >= network.max_prefixlen - 1:
+        return ()
+    return (str(network.network_address), *([str(network.broadcast_address)] if network.version == 4 else []))
 
 
 def _policy(document: Document, networks: dict[str, Document]) -> Iterator[Problem]:

@@ -116,7 +116,7 @@ def _metadata(place: Place) -> tuple[str, str, dict[str, str]]:
 def _network(place: Place) -> NetworkSpec:
     known = ("bridge", "vlan", "cidrs", "dhcpServers", "routers", "gateway", "addressClaims")
     fields = place.fields(known, ("bridge",), _LATER_NETWORK)
-    bridge = fields["bridge"].text(15) if "bridge" in fields else ""
+    bridge = fields["bridge"].device() if "bridge" in fields else ""
     vlan = fields["vlan"].integer(0, 4094) if "vlan" in fields else 0
     return NetworkSpec(
         bridge=bridge,

@@ -19,6 +19,7 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?\Z")
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
+_DEVICE = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,14}\Z")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _TYPES = {str: "a text", int: "a whole number", bool: "true or false", dict: "a mapping", tuple: "a list"}
 
@@ -121,6 +122,10 @@ class Place:
     def name(self) -> str:
         return self._shaped(_NAME, "lower-case letters, digits, - and . (at most 63)")
 
+    def device(self) -> str:
+        """Take the name of a network interface as the kernel would, less what filters and files read as more than it."""
+        return self._shaped(_DEVICE, "letters, digits, - _ . (at most 15, beginning with a letter or digit)")
+
     def mac(self) -> str:
         value = self._shaped(_MAC, "six pairs of hexadecimal digits, like 52:54:00:50:00:01", lower=True)
         if value and int(value[:2], 16) & 1:
@@ -148,7 +153,9 @@ class Place:
         parsed = self._parsed(ipaddress.ip_network, "a prefix like 10.0.0.0/8 or fd00::/8 without bits set behind it")
         if parsed is None:
             return ""
-        if isinstance(parsed, ipaddress.IPv6Network) and parsed.subnet_of(ipaddress.IPv6Network("::ffff:0:0/96")):
+        if "%" in str(parsed):
+            self.note("a zone is not taken", "leave out what stands behind %")
+        elif isinstance(parsed, ipaddress.IPv6Network) and parsed.subnet_of(ipaddress.IPv6Network("::ffff:0:0/96")):
             self.note("IPv4-mapped prefixes are not taken", "write it as IPv4")
         elif parsed.is_multicast:
             self.note("multicast is no prefix of peers", "use the peer {group: true}")
