@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from buckler.drivers.ebpf import layout
 from buckler.drivers.ebpf.hook_run import run_hook
 from buckler.drivers.ebpf.layout import CONNECTIONS_HALF_OPEN
 from buckler.drivers.ebpf.reasons import Reason
@@ -14,7 +15,21 @@ from buckler.model.pool import ShieldMode
 from buckler.model.program import Direction
 from buckler.model.shield import Address, AddressFlag, AddressKey
 from tests import packets as p
-from tests.component.ground import APP, SLOWNESS, WEB, ZONE, Host, Vm, allow, both_ways, open_veth
+from tests.component.ground import (
+    APP,
+    SLOWNESS,
+    WEB,
+    ZONE,
+    Host,
+    Vm,
+    add_bridge,
+    allow,
+    both_ways,
+    open_veth,
+    own_bpffs,
+    own_network,
+    run,
+)
 
 ONE, TWO, THIRD = Vm(1, WEB), Vm(2, APP), Vm(3, WEB)
 EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS
@@ -52,14 +67,34 @@ class Tapped:
         return self.host.telemetry.connections(self.ifindex)
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """One kernel object for all these tests: loading it is most of what each would take."""
+    with own_network(), own_bpffs(tmp_path_factory.mktemp("connections") / "bpffs") as pins:
+        add_bridge()
+        made = Host(pins)
+        yield made
+        made.close()
+
+
 @pytest.fixture
-def tapped(tcx_host: Host) -> Iterator[Tapped]:
+def tapped(shared: Host) -> Iterator[Tapped]:
+    """VM 1 on a tap of its own, nobody else's traces in the maps."""
     wire = open_veth("tap1")
-    tcx_host.know(TWO)
-    tcx_host.know(THIRD)
-    tcx_host.admit(wire.ifindex, ONE, rules(tcx_host))
-    yield Tapped(tcx_host, wire.ifindex)
+    shared.telemetry.events(1 << 20)
+    shared.know(TWO)
+    shared.know(THIRD)
+    shared.admit(wire.ifindex, ONE, rules(shared))
+    yield Tapped(shared, wire.ifindex)
+    shared.shield.delete_tap(wire.ifindex)
+    shared.book.delete_addresses(frozenset(shared.book.addresses()))
+    shared.book.delete_macs(frozenset(shared.book.macs()))
+    pairs = shared.kernel["pairs"]
+    for key in list(pairs.each_key()):
+        if layout.PAIR_KEY.unpack(key)[0] != layout.NOBODY:
+            pairs.delete(key)
     wire.close()
+    run("ip link del tap1")
 
 
 def rules(host: Host) -> str:  # type: ignore[return]
@@ -227,7 +262,9 @@ def test_observe_lets_policy_denials_pass_and_still_drops_spoofs(tapped: Tapped)
 
 
 def test_dhcp_and_routers_only_from_declared_addresses(tapped: Tapped) -> None:
-    discover = p.ip_frame((ONE.mac, "0.0.0.0"), (p.BROADCAST, "255.255.255.255"), 17, p.udp(68, 67))
+    discover = p.ip_frame(
+        (ONE.mac, "0.0.0.0"), (p.BROADCAST, "255.255.255.255"), 17, p.udp(68, 67, p.dhcp_request(ONE.mac))
+    )
     offer = p.ip_frame((TWO.mac, "10.9.0.254"), ONE.v4, 17, p.udp(67, 68))
     advertisement = p.nd((TWO.mac, "fe80::1"), ("33:33:00:00:00:01", "ff02::1"), 134)
     assert tapped.judge(EGRESS, discover) is Reason.DHCP
