@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from agenthost import AgentHost, agent_host
 
+from buckler.agent.doorman import Request, ask
 from buckler.model.event import EventKind
-from poolkit import Pool, card, program
+from poolkit import Pool, card, domain, program
 from privatehost import wait_until
 
 SECOND, STRANGE = "52:54:00:00:00:99", "52:54:00:00:00:55"
@@ -74,6 +76,32 @@ def test_a_shield_taken_from_its_tap_is_back_within_two_seconds(host: AgentHost,
     assert time.monotonic() - began < 2.5
     assert f"put-tap {device}" in detail["differed"]
     assert host.host.run("find", links[0], is_checked=False).strip() == links[0]
+
+
+def test_a_removed_link_is_seen_within_two_seconds_though_hooks_keep_the_agent_busy(host: AgentHost, device: str):
+    index, count = host.ifindex(device), len(host.events(EventKind.DRIFT_REPAIRED))
+    socket, rogue = host.host.root / "run/buckler/agent.sock", domain(9, None, card(STRANGE))
+    is_over = threading.Event()
+
+    def keep_busy() -> None:
+        while not is_over.is_set():
+            ask(socket, Request("start", xml=rogue))
+
+    callers = [threading.Thread(target=keep_busy) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    try:
+        links = host.host.run("find", "/sys/fs/bpf/buckler", "-path", f"*links*{index}*", "-type", "f").split()
+        began = time.monotonic()
+        host.host.run("rm", links[0])
+        wait_until(lambda: host.host.run("find", links[0], is_checked=False).strip() == links[0], 5)
+        assert time.monotonic() - began < 2
+    finally:
+        is_over.set()
+        for caller in callers:
+            caller.join()
+        ask(socket, Request("release", xml=rogue))
+    told(host, EventKind.DRIFT_REPAIRED, count)
 
 
 def test_learning_forbidden_by_hand_is_allowed_again(host: AgentHost, device: str):
