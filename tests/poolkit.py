@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from buckler.gate.domain import PASSPORT_NAMESPACE
 from buckler.model.agentapi import Issuers, ObjectEnvelope, ObjectKind, ObjectName
 from buckler.model.bundle import Endpoint, Manifest, Member, Passport, RuleName, Segment, Stage
 from buckler.model.canonical import canonical_bytes, digest_of
+from buckler.model.domain import PASSPORT_NAMESPACE
 from buckler.model.ids import Digest, HostId, IdentityNumber, Revision, RuleNumber, VmId, VmNumber, Zone
 from buckler.model.program import Direction, Entry, Program, Verdict
 from buckler.ports.state import Membership, State

@@ -10,14 +10,12 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from buckler.model.domain import DomainFacts, Hazard, InterfaceFacts
+from buckler.model.domain import PASSPORT_NAMESPACE, RESIDENCE_NAMESPACE, DomainFacts, Hazard, InterfaceFacts
 
 MAX_XML = 4 * 1024 * 1024
 MAX_INTERFACES = 256
 MAX_PASSPORT = 64 * 1024
-PASSPORT_NAMESPACE = "https://buckler.io/xmlns/domain/1"
 PASSPORT_TAG = f"{{{PASSPORT_NAMESPACE}}}passport"
-RESIDENCE_NAMESPACE = "https://buckler.io/xmlns/residence/1"
 RESIDENCE_TAG = f"{{{RESIDENCE_NAMESPACE}}}residence"
 
 _QEMU_NAMESPACE = "{http://libvirt.org/schemas/domain/qemu/1.0}"

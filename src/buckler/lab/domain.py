@@ -5,9 +5,9 @@ from __future__ import annotations
 from xml.sax.saxutils import escape
 
 from buckler.lab.plan import BRIDGE, MTU, SERVED, GuestPlan
+from buckler.model.domain import PASSPORT_NAMESPACE
 
 MEMORY_MIB = 96
-PASSPORT_NAMESPACE = "https://buckler.io/xmlns/domain/1"
 
 
 def channel_path(name: str) -> str:

@@ -6,6 +6,10 @@ from enum import StrEnum
 
 import msgspec
 
+PASSPORT_NAMESPACE = "https://buckler.io/xmlns/domain/1"
+RESIDENCE_NAMESPACE = "https://buckler.io/xmlns/residence/1"
+"""Of the two elements in a domain's metadata that are Buckler's."""
+
 
 class DomainState(StrEnum):
     """libvirt's virDomainState, in its own words; ``unknown`` is never taken for "off"."""

@@ -8,9 +8,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler.gate.decide import PoolView, decide
 from buckler.gate.decision import Operation, Standing
-from buckler.gate.domain import PASSPORT_NAMESPACE, BadDomain, parse_domain
+from buckler.gate.domain import BadDomain, parse_domain
 from buckler.model.bundle import Endpoint, Passport, Segment
 from buckler.model.canonical import canonical_bytes
+from buckler.model.domain import PASSPORT_NAMESPACE
 from buckler.model.ids import Digest, IdentityNumber, VmId, VmNumber, Zone
 from buckler.trust.statement import Kind, key_id, sign
 

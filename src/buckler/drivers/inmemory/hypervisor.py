@@ -10,8 +10,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 import msgspec
 from defusedxml.ElementTree import fromstring
 
-from buckler.gate.domain import PASSPORT_NAMESPACE, RESIDENCE_NAMESPACE
-from buckler.model.domain import DomainState
+from buckler.model.domain import PASSPORT_NAMESPACE, RESIDENCE_NAMESPACE, DomainState
 from buckler.ports.hypervisor import Domain, DomainEvent, HypervisorFailed
 
 

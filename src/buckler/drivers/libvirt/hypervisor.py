@@ -14,7 +14,7 @@ from defusedxml.ElementTree import fromstring
 
 from buckler.drivers.libvirt.eventloop import run_event_loop
 from buckler.drivers.libvirt.words import lifecycle_words, state_word
-from buckler.gate.domain import PASSPORT_NAMESPACE, RESIDENCE_NAMESPACE
+from buckler.model.domain import PASSPORT_NAMESPACE, RESIDENCE_NAMESPACE
 from buckler.ports.hypervisor import Domain, DomainEvent, HypervisorFailed
 
 _GONE = frozenset({libvirt.VIR_ERR_NO_DOMAIN})
