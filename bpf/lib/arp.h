@@ -19,6 +19,8 @@ INLINE int parse_arp(struct __sk_buff *skb, struct frame *f, struct arp *arp)
 {
 	if (bpf_skb_load_bytes(skb, ETH_LENGTH, arp, sizeof(*arp)))
 		return REASON_MALFORMED;
+	if (has_trailer(skb, ETH_LENGTH + sizeof(*arp)))
+		return REASON_MALFORMED;
 	if (arp->hardware[0] || arp->hardware[1] != 1 || arp->protocol[0] != 8 || arp->protocol[1] ||
 	    arp->hardware_length != 6 || arp->protocol_length != 4)
 		return REASON_MALFORMED;

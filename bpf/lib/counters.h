@@ -5,6 +5,12 @@
 
 #include "frame.h"
 
+/* The one place where a reason becomes a refusal. */
+INLINE int is_refused(__u32 reason)
+{
+	return reason >= REASON_FIRST_REFUSAL || reason == REASON_NONE;
+}
+
 INLINE void count_reason(__u32 ifindex, __u32 direction, __u32 reason, __u32 length)
 {
 	struct reason_counts *counts = bpf_map_lookup_elem(&counters, &ifindex);

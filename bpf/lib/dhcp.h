@@ -6,6 +6,9 @@
 #include "peer.h"
 #include "parse.h"
 
+#define BOOTP_CLIENT 34 /* op, htype, hlen, hops, …, giaddr at 24, chaddr at 28 */
+#define BOOTP_COOKIE 236
+
 INLINE int is_to_dhcp_server(const struct frame *f)
 {
 	if (f->protocol != PROTO_UDP || f->fragment)
@@ -28,6 +31,29 @@ INLINE int is_offer(const struct frame *f)
 	       (flags_of(f->zone, &f->source) & ADDR_DHCP_SERVER);
 }
 
+/* A request for this very VM: no other's hardware address (starvation), no relay, to where clients ask. Returns not 0: no. */
+STAGE check_dhcp_request(struct __sk_buff *skb)
+{
+	struct frame *f = get_frame(0);
+	struct endpoint *endpoint;
+	__u8 h[BOOTP_CLIENT];
+	__u32 cookie, group;
+	if (!f || has_trailer(skb, f->l4 + f->l4_length))
+		return 1;
+	__builtin_memcpy(&group, f->destination.bytes + 12, 4);
+	if (f->version == 6)
+		return f->group && (f->destination.bytes[1] != 2 || group != bpf_htonl(0x00010002)); /* ff02::1:2 */
+	if (f->group && group != 0xffffffff)
+		return 1;
+	endpoint = get_endpoint(f->index);
+	if (!endpoint || bpf_skb_load_bytes(skb, f->l4 + 8, h, sizeof(h)) ||
+	    bpf_skb_load_bytes(skb, f->l4 + 8 + BOOTP_COOKIE, &cookie, 4))
+		return 1;
+	if (h[0] != 1 || h[1] != 1 || h[2] != 6 || h[3] || (h[24] | h[25] | h[26] | h[27]))
+		return 1;
+	return !same_mac(h + 28, endpoint->mac) || cookie != bpf_htonl(0x63825363);
+}
+
 /* Returns a reason, or 0: not DHCP's business, go on to policy. */
 STAGE judge_dhcp(struct __sk_buff *skb, __u32 direction)
 {
@@ -44,11 +70,11 @@ STAGE judge_dhcp(struct __sk_buff *skb, __u32 direction)
 	}
 	if (direction != DIR_EGRESS || !is_to_dhcp_server(f))
 		return 0;
-	if (f->group)
-		return REASON_DHCP;
 	if (is_infra(f->zone, &f->destination))
 		return REASON_INFRA;
-	return flags_of(f->zone, &f->destination) & ADDR_DHCP_SERVER ? REASON_DHCP : 0;
+	if (!f->group && !(flags_of(f->zone, &f->destination) & ADDR_DHCP_SERVER))
+		return 0;
+	return check_dhcp_request(skb) ? REASON_ROGUE_DHCP : REASON_DHCP;
 }
 
 #endif

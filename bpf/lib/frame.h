@@ -50,6 +50,8 @@ struct {
 	__type(value, struct frame);
 } scratch SEC(".maps");
 
+#define LEAST_FRAME 64 /* padded by hardware, with a tag that was taken off since */
+
 INLINE struct frame *get_frame(__u32 which)
 {
 	return bpf_map_lookup_elem(&scratch, &which);
@@ -122,6 +124,12 @@ INLINE int is_loopback(const struct address *a)
 	__builtin_memcpy(&high, a->bytes, 8);
 	__builtin_memcpy(&low, a->bytes + 8, 8);
 	return high == 0 && low == bpf_cpu_to_be64(1);
+}
+
+/* Control traffic passes without a rule, so nothing may ride behind it. */
+INLINE int has_trailer(const struct __sk_buff *skb, __u32 end)
+{
+	return skb->len > LEAST_FRAME && skb->len > end;
 }
 
 INLINE int owns_address(__u32 index, const struct address *a)

@@ -13,6 +13,7 @@
 #define ND_REDIRECT 137
 #define ND_OPTION_SOURCE_MAC 1
 #define ND_OPTION_TARGET_MAC 2
+#define ND_OPTION_NONCE 14
 #define MAX_ND_OPTIONS 16
 
 INLINE int is_nd(const struct frame *f)
@@ -20,7 +21,10 @@ INLINE int is_nd(const struct frame *f)
 	return f->protocol == PROTO_ICMPV6 && f->icmp_type >= ND_ROUTER_SOLICITATION && f->icmp_type <= ND_REDIRECT;
 }
 
-/* Every option well formed, and every link-layer address that of the frame's own sender. */
+/*
+ * Every option well formed, and every link-layer address that of the frame's own sender. Solicitations and neighbour
+ * advertisements bring nothing else but a nonce (RFC 3971, RFC 7527): they pass without a rule, so they carry no data.
+ */
 STAGE check_nd_options(struct __sk_buff *skb, __u32 offset)
 {
 	struct frame *f = get_frame(0);
@@ -36,6 +40,11 @@ STAGE check_nd_options(struct __sk_buff *skb, __u32 offset)
 			return REASON_MALFORMED;
 		if ((option[0] == ND_OPTION_SOURCE_MAC || option[0] == ND_OPTION_TARGET_MAC) &&
 		    (option[1] != 1 || !same_mac(option + 2, f->source_mac)))
+			return REASON_SPOOFED_ND;
+		if (f->icmp_type != ND_ROUTER_ADVERTISEMENT &&
+		    ((option[0] != ND_OPTION_SOURCE_MAC && option[0] != ND_OPTION_TARGET_MAC &&
+		      option[0] != ND_OPTION_NONCE) ||
+		     option[1] != 1 || i > 1))
 			return REASON_SPOOFED_ND;
 		at += option[1] * 8;
 	}
@@ -82,6 +91,9 @@ STAGE judge_nd(struct __sk_buff *skb, __u32 direction)
 	if (!f)
 		return REASON_MALFORMED;
 	if (f->hop_limit != 255 || f->icmp_code || f->fragment)
+		return REASON_SPOOFED_ND;
+	if (f->l4 != ETH_LENGTH + 40 ||
+	    has_trailer(skb, f->l4 + f->l4_length)) /* RFC 6980: not even an empty fragment header */
 		return REASON_SPOOFED_ND;
 	if (f->icmp_type == ND_REDIRECT)
 		return REASON_ROGUE_ROUTER;

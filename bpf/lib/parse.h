@@ -14,9 +14,6 @@
 #define NEXT_FRAGMENT 44
 #define NEXT_AUTHENTICATION 51
 #define NEXT_DESTINATION 60
-#define NEXT_MOBILITY 135
-#define NEXT_HIP 139
-#define NEXT_SHIM6 140
 
 #define SCTP_INIT 1
 #define TCP_FIN 0x01
@@ -41,7 +38,8 @@ STAGE check_ipv4_options(struct __sk_buff *skb, __u32 offset, __u32 length)
 		}
 		if (option[0] == OPTION_LSRR || option[0] == OPTION_SSRR)
 			return REASON_SOURCE_ROUTE;
-		if (at + 2 > length || bpf_skb_load_bytes(skb, offset + at, option, 2) || option[1] < 2)
+		if (at + 2 > length || bpf_skb_load_bytes(skb, offset + at, option, 2) || option[1] < 2 ||
+		    at + option[1] > length)
 			return REASON_MALFORMED;
 		at += option[1];
 	}
@@ -81,11 +79,11 @@ STAGE parse_ipv4(struct __sk_buff *skb, __u32 which, __u32 offset)
 	return 0;
 }
 
+/* What receivers skip on the way to a transport. Anything else is a protocol that a rule must name (mobility, HIP). */
 INLINE int is_extension(__u8 next)
 {
 	return next == NEXT_HOP_BY_HOP || next == NEXT_ROUTING || next == NEXT_FRAGMENT ||
-	       next == NEXT_AUTHENTICATION || next == NEXT_DESTINATION || next == NEXT_MOBILITY || next == NEXT_HIP ||
-	       next == NEXT_SHIM6;
+	       next == NEXT_AUTHENTICATION || next == NEXT_DESTINATION;
 }
 
 STAGE parse_ipv6(struct __sk_buff *skb, __u32 which, __u32 offset)
@@ -141,8 +139,8 @@ STAGE parse_ipv6(struct __sk_buff *skb, __u32 which, __u32 offset)
 			}
 			continue;
 		}
-		if (next == NEXT_ROUTING && h[2] == 0)
-			return REASON_EXTENSION; /* RFC 5095 */
+		if (next == NEXT_ROUTING)
+			return REASON_EXTENSION; /* a source route of whichever kind: RFC 5095, RFC 8754 */
 		at += next == NEXT_AUTHENTICATION ? (h[1] + 2) * 4 : (h[1] + 1) * 8;
 		next = h[0];
 	}

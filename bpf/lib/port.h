@@ -116,7 +116,7 @@ INLINE int judge_port(struct __sk_buff *skb, __u32 role)
 	f->length = get_length(skb);
 	reason = judge_port_frame(skb, f, role);
 	count_reason(f->ifindex, DIR_INGRESS, reason, f->length);
-	if (reason != REASON_PORT)
+	if (is_refused(reason))
 		return VERDICT_DROP;
 	skb->mark |= MARK_JUDGED;
 	return VERDICT_PASS;

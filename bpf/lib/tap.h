@@ -55,7 +55,7 @@ STAGE check_addresses(struct __sk_buff *skb, __u32 direction)
 	int group_mac = f->destination_mac[0] & 1;
 	f->group = group_mac || is_group(&f->destination);
 	if (is_group(&f->source) || is_loopback(&f->source) || is_loopback(&f->destination) ||
-	    is_unspecified(&f->destination))
+	    is_unspecified(&f->destination) || same_address(&f->source, &f->destination))
 		return REASON_MARTIAN;
 	if (is_unspecified(&f->source)) {
 		if (f->version == 4 && f->group && is_to_dhcp_server(f))
@@ -91,7 +91,7 @@ STAGE judge_ip(struct __sk_buff *skb, __u32 direction)
 	if (is_nd(f))
 		return judge_nd(skb, direction);
 	if (is_membership(f))
-		return judge_membership(f, direction);
+		return judge_membership(skb, f, direction);
 	reason = judge_dhcp(skb, direction);
 	if (reason)
 		return reason;
@@ -119,6 +119,10 @@ INLINE int judge_frame(struct __sk_buff *skb, struct frame *f, __u32 direction)
 	if (refused)
 		return refused;
 	if (get_vlan(skb) != endpoint->vlan)
+		return REASON_VLAN;
+	if (direction == DIR_EGRESS && skb->vlan_present && skb->vlan_tci != endpoint->vlan)
+		return REASON_VLAN; /* a VM sets no priority of its own on the hosts' wires */
+	if (direction == DIR_EGRESS && skb->vlan_present && !endpoint->vlan)
 		return REASON_VLAN;
 	if (direction == DIR_EGRESS && !same_mac(f->source_mac, endpoint->mac))
 		return REASON_SPOOFED_MAC;
@@ -170,7 +174,7 @@ INLINE int judge_tap(struct __sk_buff *skb, __u32 direction)
 		emit_event(skb, direction, reason);
 	if (f->claim || (direction == DIR_INGRESS && reason == REASON_DHCP))
 		emit_claim(skb, f->claim);
-	if (reason >= REASON_FIRST_REFUSAL || reason == REASON_NONE)
+	if (is_refused(reason))
 		return VERDICT_DROP;
 	if (direction == DIR_EGRESS) {
 		note_resident(f);
