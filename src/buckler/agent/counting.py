@@ -10,7 +10,7 @@ import structlog
 
 from buckler.agent.names import Names
 from buckler.agent.outbox import Outbox
-from buckler.agent.tally import NOBODY, add_pairs, add_up, forget_pairs
+from buckler.agent.tally import NOBODY, SHED, add_pairs, add_up, forget_pairs
 from buckler.ports.shield import ShieldFailed
 from buckler.ports.state import State, StateFailed, Tally
 from buckler.ports.telemetry import Telemetry
@@ -62,7 +62,7 @@ class Counting:
         with self._lock:
             shed = self._telemetry.shed()
             counts = self._telemetry.pairs()
-            lost = shed.lost + shed.suppressed
+            lost = {SHED: shed.lost + shed.suppressed, f"{SHED}/agent": self._outbox.dropped}
             changed = add_up(self._tallies, counts, lost, self._names(), time.time_ns())
             self._keep(changed)
             self._drop_what_is_over()

@@ -27,6 +27,8 @@ class Outbox:
         self._observation: Observation | None = None
         self._flows: list[FlowRecord] = []
         self._shed = 0
+        self.dropped = 0
+        """Flows that found no room here since the agent began."""
         self._counters: dict[str, Counter] = {}
         self._reports: list[TaskReport] = []
 
@@ -53,6 +55,7 @@ class Outbox:
         with self._lock:
             room = max(_MAX_FLOWS - len(self._flows), 0)
             self._shed += shed + len(flows[room:])
+            self.dropped += len(flows[room:])
             self._flows += flows[:room]
         self._wake.set()
 

@@ -35,7 +35,7 @@ class Sensing:
         self._reasons = reasons
         self._host = host
         self._deliver = deliver
-        self._shed = 0
+        self._shed: int | None = None
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sensing", daemon=True)
 
@@ -62,7 +62,8 @@ class Sensing:
             record_of(event, names, self._reasons, self._host, booted_at) for event in self._telemetry.events(_AT_ONCE)
         ]
         now = self._telemetry.shed()
-        # A kernel whose programs were loaded anew counts from zero again.
-        shed, self._shed = max(now.lost + now.suppressed - self._shed, 0), now.lost + now.suppressed
+        # What was shed before this agent began is in the counters; programs that were loaded anew count from zero again.
+        total = now.lost + now.suppressed
+        shed, self._shed = 0 if self._shed is None else max(total - self._shed, 0), total
         if records or shed:
             self._deliver(records, shed)

@@ -18,18 +18,21 @@ NOBODY = 0xFFFF_FFFF
 
 
 def add_up(
-    tallies: Mapping[str, Tally], counts: Iterable[PairCount], shed: int, names: Names, now: int
+    tallies: Mapping[str, Tally], counts: Iterable[PairCount], shed: Mapping[str, int], names: Names, now: int
 ) -> dict[str, Tally]:
-    """Carry every count on; return those that changed, the ones that the kernel has forgotten among them."""
+    """Carry every count on; return those that changed, the ones that the kernel has forgotten among them.
+
+    ``shed`` are counts of events that were not told as flows, each by the key under which it goes on by itself.
+    """
     counts = tuple(counts)
     changed = add_pairs(tallies, counts, names, now)
-    known = tallies.get(SHED)
-    if shed or known is not None:
-        carried = _carry(known, Counter(SHED, now, 0, verdict=SHED), shed, 0)
-        if carried != known:
-            changed[SHED] = carried
+    for key, packets in shed.items():
+        known = tallies.get(key)
+        carried = _carry(known, Counter(key, now, 0, verdict=SHED), packets, 0)
+        if carried != known and (packets or known is not None):
+            changed[key] = carried
     seen = {_key(count) for count in counts}
-    gone = {key: tally for key, tally in tallies.items() if key != SHED and key not in seen and tally.packets}
+    gone = {key: tally for key, tally in tallies.items() if key not in shed and key not in seen and tally.packets}
     return {**changed, **{key: _from_zero(tally) for key, tally in gone.items()}}
 
 

@@ -96,7 +96,7 @@ def test_whatever_happens_the_controller_ends_with_what_was_counted(steps):
 def test_a_kernel_that_counts_from_zero_adds_to_what_was():
     tallies: dict[str, Tally] = {}
     for now, (packets, shed) in enumerate(((10, 4), (15, 9), (3, 1), (8, 1))):
-        tallies.update(add_up(tallies, [pair(1, packets)], shed, NAMES, now))
+        tallies.update(add_up(tallies, [pair(1, packets)], {SHED: shed}, NAMES, now))
     key = next(key for key in tallies if key != SHED)
     assert (tallies[key].counter.packets, tallies[key].counter.bytes, tallies[key].counter.epoch) == (23, 2300, 0)
     assert tallies[SHED].counter.packets == 10
@@ -105,16 +105,16 @@ def test_a_kernel_that_counts_from_zero_adds_to_what_was():
 def test_a_count_names_both_ends_the_rule_and_what_found_no_room():
     nobody = 0xFFFF_FFFF
     crowd = PairCount(nobody, nobody, nobody, nobody, 0, allowed=False, packets=5, bytes=50)
-    counters = [tally.counter for tally in add_up({}, [pair(1, 3), crowd], 0, NAMES, 1).values()]
+    counters = [tally.counter for tally in add_up({}, [pair(1, 3), crowd], {SHED: 0}, NAMES, 1).values()]
     named = [(one.local, one.peer, one.policy, one.rule, one.packets) for one in counters]
     assert named == [("vm-1", "vm-2", "web", "http", 3), ("(no room)", "(no room)", "", "", 5)]
 
 
 def test_nothing_new_is_nothing_to_tell():
-    tallies = add_up({}, [pair(1, 3)], 2, NAMES, 1)
-    assert add_up(tallies, [pair(1, 3)], 2, NAMES, 9) == {}
+    tallies = add_up({}, [pair(1, 3)], {SHED: 2}, NAMES, 1)
+    assert add_up(tallies, [pair(1, 3)], {SHED: 2}, NAMES, 9) == {}
 
 
 def test_a_tally_survives_its_encoding():
-    tally = next(iter(add_up({}, [pair(1, 3)], 0, NAMES, 1).values()))
+    tally = next(iter(add_up({}, [pair(1, 3)], {}, NAMES, 1).values()))
     assert msgspec.json.decode(msgspec.json.encode(tally), type=Tally) == tally
