@@ -104,6 +104,16 @@ def test_applying_twice_is_applying_once(shop: Pool) -> None:
     assert "vm/web1 (tenant shop) unchanged" in told.out
 
 
+def test_what_get_writes_can_be_applied_and_deleted_again(shop: Pool) -> None:
+    for form in ("json", "yaml"):
+        written = shop("get", "all", "-o", form).out
+        assert shop("diff", "-f", "-", stdin=written).code == 0
+        told = shop("apply", "-f", "-", stdin=written)
+        assert (told.code, "unchanged" in told.out, "configured" in told.out) == (0, True, False), told
+        deleted = shop("delete", "--dry-run", "-f", "-", stdin=written)
+        assert (deleted.code, deleted.out.count("deleted (dry run)")) == (0, told.out.count("unchanged")), deleted
+
+
 def test_diff_tells_nothing_something_and_bad_apart(shop: Pool, tmp_path: Path) -> None:
     assert shop("diff", "-f", str(SHOP))[:2] == (0, "")
     changed = tmp_path / "changed.yaml"

@@ -45,7 +45,10 @@ def references_in(sources: Sequence[SourceFile]) -> tuple[Reference, ...]:
             documents = [document for document in yaml.safe_load_all(source.text) if document is not None]
         except yaml.YAMLError as error:
             raise Failed(f"{source.name} is not YAML: {error}") from error
-        found += [_reference(source.name, document) for document in documents]
+        for document in documents:
+            is_list = isinstance(document, dict) and document.get("kind") == "List"
+            items = (document.get("items") or ()) if is_list else (document,)
+            found += [_reference(source.name, item) for item in items]
     return tuple(found)
 
 

@@ -76,20 +76,33 @@ def read_documents(sources: Iterable[Source]) -> Reading:
     for source in sources:
         raws, found = read_source(source)
         problems += found
-        for raw in raws:
+        for place in [item for raw in raws for item in _unlisted(Place(raw, "", source.name, problems))]:
             noted: list[Problem] = []
-            document = _document(Place(raw, "", source.name, noted))
+            document = _document(Place(place.raw, place.path, source.name, noted))
             if document is not None and not has_errors(noted):
                 documents.append(document)
             problems += noted
     return Reading(tuple(documents), tuple(sorted(problems, key=lambda each: (each.file, each.line))))
 
 
-def _document(place: Place) -> Document | None:
-    fields = place.fields(("apiVersion", "kind", "metadata", "spec"), ("apiVersion", "kind", "metadata", "spec"))
-    version = fields.get("apiVersion")
+def _unlisted(place: Place) -> list[Place]:
+    """Take a List, as ``get -o json`` writes several documents, apart."""
+    value = place.raw.value
+    if not isinstance(value, dict) or "kind" not in value or value["kind"].value != "List":
+        return [place]
+    fields = place.fields(("apiVersion", "kind", "items"), ("apiVersion", "items"))
+    _check_version(fields.get("apiVersion"))
+    return fields["items"].items() if "items" in fields else []
+
+
+def _check_version(version: Place | None) -> None:
     if version is not None and version.raw.value != API_VERSION:
         version.note(f"{version.raw.value!r} is not known", f"write {API_VERSION}")
+
+
+def _document(place: Place) -> Document | None:
+    fields = place.fields(("apiVersion", "kind", "metadata", "spec"), ("apiVersion", "kind", "metadata", "spec"))
+    _check_version(fields.get("apiVersion"))
     if not {"kind", "metadata", "spec"} <= fields.keys():
         return None
     before = len(place.problems)

@@ -191,3 +191,18 @@ def test_explain_names_the_document_and_line_at_both_ends():
     with pytest.raises(UnknownEnd):
         explain(pool, documents, "nobody", "db", "TCP", 1)
     assert {each.kind for each in documents} == set(Kind)
+
+
+def test_a_list_is_its_items_and_each_problem_has_its_place():
+    text = """apiVersion: buckler.io/v1
+kind: List
+items:
+- {apiVersion: buckler.io/v1, kind: Network, metadata: {name: net}, spec: {bridge: br0}}
+- {apiVersion: buckler.io/v1, kind: Network, metadata: {name: Other}, spec: {bridge: br1}}
+"""
+    reading = read_documents([Source("a.yaml", text)])
+    assert [each.name for each in reading.documents] == ["net"]
+    assert [str(each).split(":")[:3] for each in reading.problems] == [["a.yaml", "5", " items[1].metadata.name"]]
+    assert any("is not known" in each for each in problems(text.replace("buckler.io/v1\nkind", "v9\nkind", 1)))
+    assert any("must be a list" in each for each in problems("{apiVersion: buckler.io/v1, kind: List, items: {}}"))
+    assert any("'List' is not known" in each for each in problems(text.replace("kind: Network", "kind: List", 1)))
