@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from buckler.cli.output import as_yaml, dry_run_option, output_option, say, show, words
+from buckler.cli.output import as_yaml, dry_run_option, output_option, say, show, wait_option, words
 from buckler.cli.session import EXIT_UNFINISHED, EXIT_USAGE, Failed, issue_lines, operator
 from buckler.cli.source import files_option, read_sources
 from buckler.model.operatorapi import ApplyRequest, ApplyResult, Change, DiffResult, DocumentDiff, HostWait, Issue
@@ -16,10 +16,7 @@ from buckler.model.operatorapi import ApplyRequest, ApplyResult, Change, DiffRes
 @click.command()
 @files_option(required=True)
 @dry_run_option
-@click.option(
-    "--wait", type=click.FloatRange(min=0), default=10, show_default=True, metavar="SECONDS",
-    help="How long to wait until every reachable host enforces it in its kernel; 0: only until it is committed.",
-)  # fmt: skip
+@wait_option("How long to wait until every reachable host enforces it in its kernel; 0: only until it is committed.")
 @output_option("table", "json", "yaml", "name")
 @click.pass_context
 def apply(context: click.Context, filenames: tuple[str, ...], dry_run: bool, wait: float, output: str) -> None:

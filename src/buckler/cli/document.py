@@ -18,6 +18,7 @@ from buckler.cli.output import (
     say,
     show_table,
     tenant_option,
+    wait_option,
 )
 from buckler.cli.session import looking_for, operator
 from buckler.cli.source import files_option, read_sources, references_in
@@ -143,9 +144,7 @@ def _summary(spec: dict[str, Any]) -> str:
 @tenant_option("The tenant of the named documents (default: default).")
 @click.option("--if-match", "etag", default="", metavar="ETAG", help="Only if nobody changed it since: one document.")
 @dry_run_option
-@click.option(
-    "--wait", type=click.FloatRange(min=0), default=10, show_default=True, metavar="SECONDS", help="As apply."
-)
+@wait_option()
 @output_option("table", "json", "yaml", "name")
 @click.pass_context
 def delete(
@@ -184,6 +183,7 @@ def delete(
 @click.option("--overwrite", is_flag=True, help="Replace values that are there already.")
 @tenant_option("The document's tenant (default: default).")
 @dry_run_option
+@wait_option()
 @output_option("table", "json", "yaml", "name")
 @click.pass_context
 def label(
@@ -194,6 +194,7 @@ def label(
     overwrite: bool,
     tenant: str,
     dry_run: bool,
+    wait: float,
     output: str,
 ) -> None:
     """Set labels (KEY=VALUE) or remove them (KEY-). A removed label cuts connections that it allowed.
@@ -206,10 +207,10 @@ def label(
     """
     reference = references_of((kind, name), tenant)[0]
     wanted, removed = parse_labels(labels)
-    request = LabelRequest(set=wanted, remove=removed, overwrite=overwrite, dry_run=dry_run)
+    request = LabelRequest(set=wanted, remove=removed, overwrite=overwrite, dry_run=dry_run, wait=wait)
     with operator(context) as client, looking_for(client, reference.kind, name, tenant):
         result = client.label(reference, request)
-    report(result, output)
+    report(result, output, wait=wait)
 
 
 def parse_labels(words: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...]]:

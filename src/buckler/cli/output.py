@@ -59,6 +59,13 @@ def dry_run_option(function: F) -> F:
     return click.option("--dry-run", is_flag=True, help="Check and tell what would happen; change nothing.")(function)
 
 
+def wait_option(text: str = "As apply.") -> Callable[[F], F]:
+    """Add ``--wait``: how long a change may take to reach every reachable host's kernel."""
+    return click.option(
+        "--wait", type=click.FloatRange(min=0), default=10, show_default=True, metavar="SECONDS", help=text
+    )
+
+
 def show(value: Any, output: str, people: Callable[[], Table | str], names: Callable[[], Iterable[str]]) -> None:
     """Print ``value`` in one of the five forms; ``people`` makes the one that is meant for them."""
     match output:

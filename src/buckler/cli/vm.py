@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from buckler.cli.apply import waiting_lines
 from buckler.cli.complete import complete_vm
 from buckler.cli.describe import vm_lines
 from buckler.cli.document import parse_labels
@@ -16,9 +17,10 @@ from buckler.cli.output import (
     say,
     show,
     tenant_option,
+    wait_option,
     words,
 )
-from buckler.cli.session import Failed, looking_for, operator
+from buckler.cli.session import EXIT_UNFINISHED, Failed, looking_for, operator
 from buckler.model.operatorapi import AdoptRequest, HistoryEntry, QuarantineRequest, Rogue, VmView
 from buckler.model.pool import Interface, ShieldMode
 
@@ -216,8 +218,9 @@ def history_table(entries: tuple[HistoryEntry, ...]) -> Table:
 @click.option("--reason", required=True, help="Why: it is recorded.")
 @tenant_option("The VM's tenant (default: default).")
 @dry_run_option
+@wait_option()
 @click.pass_context
-def quarantine(context: click.Context, name: str, reason: str, tenant: str, dry_run: bool) -> None:
+def quarantine(context: click.Context, name: str, reason: str, tenant: str, dry_run: bool, wait: float) -> None:
     """Cut a VM off from everything, at both ends, established connections too.
 
     \b
@@ -225,8 +228,10 @@ def quarantine(context: click.Context, name: str, reason: str, tenant: str, dry_
       buckler vm quarantine web1 --reason "scans its neighbours"
     """
     with operator(context) as client, looking_for(client, "VM", name, tenant):
-        view = client.quarantine(name, QuarantineRequest(reason=reason, dry_run=dry_run), tenant)
+        view = client.quarantine(name, QuarantineRequest(reason=reason, dry_run=dry_run, wait=wait), tenant)
     say(f"vm/{view.name} quarantined" + (" (dry run)" if dry_run else ""))
+    if view.waiting:
+        raise Failed(*waiting_lines(view.waiting), exit_code=EXIT_UNFINISHED)
 
 
 @vm.command()
@@ -234,8 +239,9 @@ def quarantine(context: click.Context, name: str, reason: str, tenant: str, dry_
 @click.option("--reason", required=True, help="Why: it is recorded.")
 @tenant_option("The VM's tenant (default: default).")
 @dry_run_option
+@wait_option()
 @click.pass_context
-def release(context: click.Context, name: str, reason: str, tenant: str, dry_run: bool) -> None:
+def release(context: click.Context, name: str, reason: str, tenant: str, dry_run: bool, wait: float) -> None:
     """End a quarantine: the pool's policies decide again.
 
     \b
@@ -243,8 +249,10 @@ def release(context: click.Context, name: str, reason: str, tenant: str, dry_run
       buckler vm release web1 --reason "cleaned and checked"
     """
     with operator(context) as client, looking_for(client, "VM", name, tenant):
-        view = client.release(name, QuarantineRequest(reason=reason, dry_run=dry_run), tenant)
+        view = client.release(name, QuarantineRequest(reason=reason, dry_run=dry_run, wait=wait), tenant)
     say(f"vm/{view.name} released" + (" (dry run)" if dry_run else ""))
+    if view.waiting:
+        raise Failed(*waiting_lines(view.waiting), exit_code=EXIT_UNFINISHED)
 
 
 @vm.command()

@@ -81,7 +81,7 @@ class OperatorClient:
     def label(self, reference: api.Reference, request: api.LabelRequest) -> api.ApplyResult:
         """Set and remove labels of one document."""
         path = _path("documents", reference.kind, reference.tenant, reference.name, "labels")
-        return self._send("PATCH", path, api.ApplyResult, body=request, etag=reference.etag)
+        return self._send("PATCH", path, api.ApplyResult, body=request, etag=reference.etag, patience=request.wait)
 
     # VMs
 
@@ -108,11 +108,13 @@ class OperatorClient:
 
     def quarantine(self, vm: str, request: api.QuarantineRequest, tenant: str = "") -> api.VmView:
         """Cut a VM off, at both ends of everything."""
-        return self._send("POST", _path("vms", vm, "quarantine"), api.VmView, body=request, query=_query(tenant=tenant))
+        query, path = _query(tenant=tenant), _path("vms", vm, "quarantine")
+        return self._send("POST", path, api.VmView, body=request, query=query, patience=request.wait)
 
     def release(self, vm: str, request: api.QuarantineRequest, tenant: str = "") -> api.VmView:
         """End a quarantine."""
-        return self._send("POST", _path("vms", vm, "release"), api.VmView, body=request, query=_query(tenant=tenant))
+        query, path = _query(tenant=tenant), _path("vms", vm, "release")
+        return self._send("POST", path, api.VmView, body=request, query=query, patience=request.wait)
 
     def migrate(self, vm: str, request: api.MigrateRequest, tenant: str = "") -> api.TaskView:
         """Ask a VM's host to move it live."""

@@ -186,12 +186,13 @@ class DocumentItem(_Answer, frozen=True):
 
 
 class LabelRequest(_Request, frozen=True):
-    """Without ``overwrite`` a key that has another value is refused (409)."""
+    """Without ``overwrite`` a key that has another value is refused (409). ``wait``: as ApplyRequest's."""
 
     set: dict[str, str] = {}
     remove: tuple[str, ...] = ()
     overwrite: bool = False
     dry_run: bool = False
+    wait: float = 0
 
 
 class InterfaceView(_Answer, frozen=True):
@@ -220,7 +221,10 @@ class PolicyName(_Answer, frozen=True):
 
 
 class VmView(_Answer, frozen=True):
-    """``host`` and ``state`` are empty and ``unknown`` while no host reports the domain."""
+    """``host`` and ``state`` are empty and ``unknown`` while no host reports the domain.
+
+    ``waiting`` is told only by what changes a VM and waits: who does not enforce the change yet.
+    """
 
     id: str
     number: int
@@ -238,6 +242,7 @@ class VmView(_Answer, frozen=True):
     owner: str = ""
     purpose: str = ""
     etag: str = ""
+    waiting: tuple[HostWait, ...] = ()
 
 
 class AdoptRequest(_Request, frozen=True):
@@ -275,8 +280,11 @@ class HistoryEntry(_Answer, frozen=True):
 
 
 class QuarantineRequest(_Request, frozen=True):
+    """``wait``: as ApplyRequest's."""
+
     reason: str
     dry_run: bool = False
+    wait: float = 0
 
 
 class MigrateRequest(_Request, frozen=True):

@@ -18,6 +18,7 @@ from buckler.model.operatorapi import (
     AdoptRequest,
     ApplyRequest,
     HostRequest,
+    LabelRequest,
     MigrateRequest,
     QuarantineRequest,
     Reference,
@@ -153,6 +154,25 @@ def test_what_a_host_tells_cannot_blind_those_who_read_it(controller: Controller
         assert (entry.kind, entry.actor) == ("domain.started", "agent")
         assert abs(entry.at - time.time()) < 60
         assert client.vm("web").state == "unknown"
+
+
+def test_label_quarantine_and_release_wait_for_the_kernels(controller: ControllerProcess, agents: list[Agent]) -> None:
+    running(agents)
+    controller.apply(*SHOP, wait=20)
+    slow = agents[1]
+    web = Reference("VM", "web")
+    with controller.operator() as client:
+        assert client.quarantine("web", QuarantineRequest(reason="it scans", wait=20)).waiting == ()
+        assert client.quarantine("web", QuarantineRequest(reason="twice", wait=20)).waiting == ()
+        slow.acknowledges = False
+        waiting = client.label(web, LabelRequest(set={"role": "other"}, overwrite=True, wait=1)).waiting
+        assert "host-b" in {each.host for each in waiting}
+        command = ["--socket", controller.socket, "vm", "release", "web", "--reason", "cleaned", "--wait", "1"]
+        told = CliRunner().invoke(main, command)
+        assert (told.exit_code, "host-b" in told.stderr) == (4, True)
+        slow.acknowledges = True
+        slow.acknowledge()
+        assert client.label(web, LabelRequest(set={"role": "web"}, overwrite=True, wait=20)).waiting == ()
 
 
 def newest(agent: Agent) -> Manifest:

@@ -84,7 +84,9 @@ def document_routes(parts: Parts) -> list[BaseRouteHandler]:
         changed = msgspec.structs.replace(document, labels=_relabelled(document, data))
         wanted = Wanted(documents=(changed,), etags={document.key: etag_of(stored)}, dry_run=data.dry_run)
         author = Author(actor_of(request), "label", EventKind.VM_LABELLED)
-        return await apply_documents(parts, wanted, author)
+        result = await apply_documents(parts, wanted, author)
+        waiting = await wait_enforced(parts, result.revision, min(data.wait, 600)) if data.wait else ()
+        return msgspec.structs.replace(result, waiting=waiting)
 
     return [apply, diff, list_documents, show_document, delete_document, label]
 

@@ -20,7 +20,9 @@ from buckler.controller.pool_state import HOST, QUARANTINE, load_state, merge_at
 from buckler.controller.problems import Refused
 from buckler.controller.reading import history_of
 from buckler.controller.registry import Author
+from buckler.controller.waiting import wait_enforced
 from buckler.model.event import Event, EventKind
+from buckler.model.ids import Revision
 from buckler.model.operatorapi import (
     PREFIX,
     AdoptRequest,
@@ -71,15 +73,15 @@ def vm_routes(parts: Parts) -> list[BaseRouteHandler]:
             return VmView("", 0, data.name, data.tenant, data.uuid, data.labels, data.mode)
         return await asyncio.to_thread(_view, parts, data.name, data.tenant)
 
-    @post(_ONE + "/quarantine", status_code=200, sync_to_thread=True)
-    def quarantine(request: AnyRequest, name: str, data: QuarantineRequest, tenant: str = "") -> VmView:
+    @post(_ONE + "/quarantine", status_code=200)
+    async def quarantine(request: AnyRequest, name: str, data: QuarantineRequest, tenant: str = "") -> VmView:
         if not data.reason.strip():
             raise Refused(400, "a quarantine needs a reason")
-        return set_quarantine(parts, (name, tenant), data, actor_of(request), on=True)
+        return await _quarantined(parts, (name, tenant), data, actor_of(request), on=True)
 
-    @post(_ONE + "/release", status_code=200, sync_to_thread=True)
-    def release(request: AnyRequest, name: str, data: QuarantineRequest, tenant: str = "") -> VmView:
-        return set_quarantine(parts, (name, tenant), data, actor_of(request), on=False)
+    @post(_ONE + "/release", status_code=200)
+    async def release(request: AnyRequest, name: str, data: QuarantineRequest, tenant: str = "") -> VmView:
+        return await _quarantined(parts, (name, tenant), data, actor_of(request), on=False)
 
     @post(_ONE + "/migrate", status_code=200, sync_to_thread=True)
     def migrate(request: AnyRequest, name: str, data: MigrateRequest, tenant: str = "") -> TaskView:
@@ -96,22 +98,34 @@ def vm_routes(parts: Parts) -> list[BaseRouteHandler]:
     return [list_vms, show_vm, show_passport, history, adopt, quarantine, release, migrate]
 
 
-def set_quarantine(parts: Parts, vm: tuple[str, str], request: QuarantineRequest, actor: str, *, on: bool) -> VmView:
-    """Put a VM into quarantine or take it out, with the reason in the ledger. Twice is once."""
+async def _quarantined(
+    parts: Parts, vm: tuple[str, str], request: QuarantineRequest, actor: str, *, on: bool
+) -> VmView:
+    view, revision = await asyncio.to_thread(set_quarantine, parts, vm, request, actor, on=on)
+    if request.dry_run or not request.wait:
+        return view
+    waiting = await wait_enforced(parts, revision, min(request.wait, 600))
+    return msgspec.structs.replace(view, waiting=waiting)
+
+
+def set_quarantine(
+    parts: Parts, vm: tuple[str, str], request: QuarantineRequest, actor: str, *, on: bool
+) -> tuple[VmView, Revision]:
+    """Put a VM into quarantine or take it out, with the reason in the ledger; return when. Twice is once."""
     name, tenant = vm
     with parts.store.read() if request.dry_run else parts.store.write() as unit:
-        found = find_vm(load_state(unit), name, tenant)
+        found, revision = find_vm(load_state(unit), name, tenant), unit.revisions.current()
         if on is not (QUARANTINE in found.attributes) and not request.dry_run:
             now = parts.clock()
             merge_attributes(unit, found.vm.id, {QUARANTINE: request.reason.strip() if on else ""}, now)
-            unit.revisions.allocate("quarantine" if on else "release", actor, now)
+            revision = unit.revisions.allocate("quarantine" if on else "release", actor, now)
             kind = EventKind.VM_QUARANTINED if on else EventKind.VM_RELEASED
             event = Event(kind, now, vm=found.vm.id, tenant=found.vm.tenant, actor=actor, cause=request.reason)
             parts.record(unit, event)
     if request.dry_run:
-        return msgspec.structs.replace(_view(parts, name, tenant), quarantined=on)
+        return msgspec.structs.replace(_view(parts, name, tenant), quarantined=on), revision
     parts.work.ring()
-    return _view(parts, found.vm.id, "")
+    return _view(parts, found.vm.id, ""), revision
 
 
 def _rogue(parts: Parts, request: AdoptRequest) -> Document:
