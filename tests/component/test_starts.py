@@ -28,6 +28,7 @@ def host() -> Iterator[AgentHost]:
         yield made
 
 
+@pytest.mark.timeout(900)
 def test_a_hundred_starts_leak_nothing(host: AgentHost):
     result = start_often(host, STARTS)
     assert (result.starts, result.forbidden_seen, result.missed) == (STARTS, {}, 0)
