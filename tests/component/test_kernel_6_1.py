@@ -28,7 +28,7 @@ SELECTED = (
 )
 OBJECT = "src/buckler/drivers/ebpf/shield.bpf.o"
 BROKEN = Run(("-q", "--color=no", "--tb=short", "-k", "echo", FILES[0]), before=f"echo broken >{OBJECT}")
-SECONDS = 540
+SECONDS = 900
 
 
 @dataclass(frozen=True)
