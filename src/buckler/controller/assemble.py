@@ -57,7 +57,13 @@ def open_parts(settings: Settings) -> Parts:
 def agents_app(parts: Parts) -> Litestar:
     """The application behind TLS."""
     routes = [*joining_routes(parts), *watching_routes(parts), *intake_routes(parts), *claim_routes(parts)]
-    return Litestar(routes, exception_handlers=HANDLERS, request_max_body_size=_AGENT_BODY, openapi_config=None)
+    return Litestar(
+        routes,
+        exception_handlers=HANDLERS,
+        request_max_body_size=_AGENT_BODY,
+        openapi_config=None,
+        logging_config=None,
+    )
 
 
 def operators_app(parts: Parts) -> Litestar:
@@ -70,6 +76,7 @@ def operators_app(parts: Parts) -> Litestar:
         exception_handlers=HANDLERS,
         request_max_body_size=_OPERATOR_BODY,
         openapi_config=description,
+        logging_config=None,
     )
 
 

@@ -83,6 +83,13 @@ def _key(path: Path, *, make: bool) -> Ed25519PrivateKey:
     return key
 
 
+def _public_key(path: Path) -> object:
+    try:
+        return serialization.load_pem_private_key(path.read_bytes(), password=None).public_key()
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def _session_secret(path: Path) -> bytes:
     if not path.exists():
         write_secret(path, secrets.token_bytes(32))
@@ -121,7 +128,8 @@ def _renew_server(
     if path.exists() and (folder / "server.pem").exists():
         held = _certificate(path)
         found = held.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        if found == names and held.not_valid_after_utc - now > _RENEW_BEFORE:
+        is_pair = _public_key(folder / "server.pem") == held.public_key()  # not after a crash between the two writes
+        if is_pair and found == names and held.not_valid_after_utc - now > _RENEW_BEFORE:
             return
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Buckler controller")])

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler.client.agentside import BadJoinToken, ControllerAway, ControllerRefused, join
 from buckler.client.operator import OperatorFailed
-from buckler.model.agentapi import JoinRequest
+from buckler.model.agentapi import EventBatch, JoinRequest
 from buckler.model.operatorapi import HostRequest
 from buckler.policy.pool import link_local_address
 from buckler.trust.statement import Kind, key_text, sign
@@ -215,6 +215,18 @@ def test_plain_text_and_old_tls_get_nothing(shared: ControllerProcess) -> None:
         old.wrap_socket(raw, server_hostname="127.0.0.1")
 
 
+def test_gibberish_is_one_line_in_the_log(shared: ControllerProcess) -> None:
+    before = shared.log().count("Invalid HTTP")
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.connect(shared.socket)
+        raw.sendall(b"\x00gibberish\r\n\r\n")
+        raw.settimeout(5)
+        raw.recv(4096)
+    wait_for("it is logged", lambda: shared.log().count("Invalid HTTP") > before)
+    time.sleep(0.1)
+    assert shared.log().count("Invalid HTTP") == before + 1
+
+
 def test_the_socket_is_roots_alone_and_secrets_are_nowhere_readable(shared: ControllerProcess) -> None:
     assert Path(shared.socket).stat().st_mode & 0o777 == 0o600
     keys = shared.folder / "state/keys"
@@ -227,10 +239,12 @@ def test_too_many_failures_close_the_door_for_a_while(tmp_path: Path) -> None:
     process.start()
     try:
         agent = Agent(process, "flooder", 11)
+        agent.client.send_events(EventBatch(()))
         codes = [prove(process, agent, Ed25519PrivateKey.generate()).status_code for _ in range(20)]
         assert codes == [401] * 20
         answer = call(process, agent, "POST", "/agent/v1/nonce", json={"host": agent.host})
         assert answer.status_code == 429
+        agent.client.send_events(EventBatch(()))  # the token that it holds is as good as before
     finally:
         process.kill()
     with pytest.raises(ControllerAway):

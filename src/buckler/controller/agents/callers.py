@@ -19,11 +19,11 @@ AnyRequest = Request[Any, Any, Any]
 
 
 def session_of(parts: Parts, request: AnyRequest) -> Sealed:
-    """Return what the request's bearer token says. Raises Refused."""
-    refuse_throttled(parts, request)
+    """Return what the request's bearer token says; others' failures from its address do not hinder it. Raises Refused."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     content = unseal(token, SESSION, parts.keys.session, parts.clock()) if scheme.lower() == "bearer" else None
     if content is None:
+        refuse_throttled(parts, request)
         raise failure(parts, request, 401, "no valid token")
     return content
 
