@@ -20,7 +20,7 @@ from pathlib import Path
 from buckler.drivers.ebpf.address_book import EbpfAddressBook
 from buckler.drivers.ebpf.bridge_ports import EbpfPorts
 from buckler.drivers.ebpf.claims import EbpfClaims
-from buckler.drivers.ebpf.kernel import Kernel
+from buckler.drivers.ebpf.kernel import DEFAULT_OBJECT, Kernel
 from buckler.drivers.ebpf.reasons import Reason
 from buckler.drivers.ebpf.shield import EbpfShield
 from buckler.drivers.ebpf.telemetry import EbpfTelemetry
@@ -135,8 +135,15 @@ def add_bridge(name: str = "br0") -> None:
 class Host:
     """The real drivers on one kernel object."""
 
-    def __init__(self, pins: Path, *, tcx: bool | None = None, events_per_second: int = 100000) -> None:
-        self.kernel = Kernel(pins, tcx=tcx, events_per_second=events_per_second)
+    def __init__(
+        self,
+        pins: Path,
+        *,
+        tcx: bool | None = None,
+        events_per_second: int = 100000,
+        object_file: Path = DEFAULT_OBJECT,
+    ) -> None:
+        self.kernel = Kernel(pins, object_file, events_per_second, tcx=tcx)
         self.shield = EbpfShield(self.kernel)
         self.book = EbpfAddressBook(self.kernel)
         self.ports = EbpfPorts(self.kernel)
