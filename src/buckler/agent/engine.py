@@ -74,8 +74,7 @@ class Engine:
             desired, observed, planned = self._look(belief)
             if not planned:
                 break
-            if desired == self._settled:
-                drift += describe(planned, observed, desired)
+            drift += self._unasked(planned, observed, desired)
             problems = apply(planned, self._kernel, desired, belief.programs, self._on_step)
             if problems:
                 desired, observed, planned = self._look(belief)
@@ -86,6 +85,14 @@ class Engine:
         enforced = Revision(belief.revision if is_proven else 0)
         standing = (*self._residents.problems, *desired.problems)
         return Outcome(desired, enforced, _admitted(observed, desired), (*problems, *standing), drift)
+
+    def _unasked(self, planned: tuple[Step, ...], observed: Observed, desired: Desired) -> tuple[str, ...]:
+        """Steps that what was brought about last needs as well are drift, also when something was asked to change."""
+        if self._settled is None:
+            return ()
+        before = plan(observed, self._settled)
+        steps = tuple(step for step in planned if step in before)
+        return describe(steps, observed, desired) if steps else ()
 
     def _look(self, belief: Belief) -> tuple[Desired, Observed, tuple[Step, ...]]:
         links = self._kernel.links.links()
