@@ -118,7 +118,7 @@ class Engine:
         due = []
         for host in hosts:
             errand = errand_for(self._parts, state, seen, host)
-            index, rest = next_index(rollout, host.id, awaited, acks), rest_of(state, host, errand)
+            index, rest = next_index(rollout, host.id, awaited, acks), rest_of(self._parts, state, host, errand)
             position = positions.get(host.id)
             if position is None or position.index != index or position.rest != rest:
                 due.append((host, index, rest, errand))

@@ -6,7 +6,7 @@ import msgspec
 
 from buckler.controller.observed import Seen, is_active
 from buckler.controller.parts import Parts
-from buckler.controller.passports import passport_of
+from buckler.controller.passports import issuing_id, passport_of
 from buckler.controller.pool_state import HOST, PASSPORT, State
 from buckler.controller.twins import twins_at
 from buckler.model.canonical import canonical_bytes, digest_of
@@ -15,14 +15,14 @@ from buckler.policy.bundle import build_members
 
 
 def adoptions_for(parts: Parts, state: State, seen: Seen, host: Host) -> dict[str, str]:
-    """Passports that this host is to write: for VMs that never showed one.
+    """Passports that this host is to write: for VMs that never showed one, or one by a key that signs no more.
 
     A domain is given its VM's passport only where it is seen, so that a second domain with its uuid gets none; one that
     nobody has seen yet may appear anywhere.
     """
     adoptions: dict[str, str] = {}
     for each in state.registered:
-        if each.attributes.get(PASSPORT):
+        if each.attributes.get(PASSPORT) == issuing_id(parts):
             continue
         at = [sight for sight in seen.get(each.vm.uuid, ()) if sight.host.state is not HostState.REVOKED]
         place = [sight for sight in at if sight.host.name == each.attributes.get(HOST)]
@@ -44,11 +44,10 @@ def errand_for(parts: Parts, state: State, seen: Seen, host: Host) -> Errand:
     return Errand(adoptions_for(parts, state, seen, host), twins_at(state, seen, host))
 
 
-def rest_of(state: State, host: Host, errand: Errand) -> str:
-    """Name what a host's manifest says beside its objects, so that a change of it is published."""
-    return digest_of(
-        canonical_bytes([host.state.value, build_members(state.hosts), sorted(errand.adoptions), errand.twins])
-    )
+def rest_of(parts: Parts, state: State, host: Host, errand: Errand) -> str:
+    """Name what a host's manifest says beside its objects, and who signs it, so that a change of it is published."""
+    said = [host.state.value, build_members(state.hosts), sorted(errand.adoptions), errand.twins, issuing_id(parts)]
+    return digest_of(canonical_bytes(said))
 
 
 def members(state: State) -> tuple[Host, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from buckler.controller.parts import Parts
-from buckler.controller.passports import is_passport_of, trusted_issuers
+from buckler.controller.passports import signer_of, trusted_issuers
 from buckler.controller.pool_state import HOST, PASSPORT, STATE, attributes_now, document_of, merge_attributes
 from buckler.model.agentapi import Observation, ObservedDomain
 from buckler.model.domain import DomainState
@@ -76,8 +76,9 @@ def _note_domain(
     if not _runs(domain):
         other = next((each for each in seen.get(domain.uuid, ()) if _runs(each.domain) and _is_member(each)), None)
         changes = changes if other is None else {HOST: other.host.name, STATE: other.domain.state}
-    if domain.passport and is_passport_of(domain.passport, vm, domain.uuid, keys):
-        changes[PASSPORT] = "valid"
+    signer = signer_of(domain.passport, vm, domain.uuid, keys) if domain.passport else ""
+    if signer:
+        changes[PASSPORT] = signer
     merge_attributes(unit, vm, changes, parts.clock())
 
 

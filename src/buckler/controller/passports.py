@@ -12,7 +12,7 @@ from buckler.model.ids import VmId
 from buckler.model.pool import Vm
 from buckler.ports.roster import KeyRecord
 from buckler.ports.store import Unit
-from buckler.trust.statement import KeySet, Kind, Untrusted, key_from_text, key_id, key_text, sign, verify
+from buckler.trust.statement import KeyId, KeySet, Kind, Untrusted, key_from_text, key_id, key_text, sign, verify
 
 
 def claims_of(parts: Parts, vm: Vm) -> Passport:
@@ -26,13 +26,21 @@ def passport_of(parts: Parts, vm: Vm) -> str:
     return sign(Kind.PASSPORT, canonical_bytes(claims_of(parts, vm)), parts.keys.issuing)
 
 
-def is_passport_of(statement: str, vm: VmId, uuid: str, keys: KeySet) -> bool:
-    """Say whether a statement is a passport of this VM by a key of the pool."""
-    try:
-        claims = msgspec.json.decode(verify(Kind.PASSPORT, statement, keys), type=Passport)
-    except (Untrusted, msgspec.MsgspecError):
-        return False
-    return (claims.vm, claims.uuid) == (vm, uuid)
+def signer_of(statement: str, vm: VmId, uuid: str, keys: KeySet) -> KeyId:
+    """Return which of the pool's keys signed a passport of this VM; empty when the statement is none."""
+    for name, key in keys.items():
+        try:
+            claims = msgspec.json.decode(verify(Kind.PASSPORT, statement, {name: key}), type=Passport)
+        except (Untrusted, msgspec.MsgspecError):
+            continue
+        if (claims.vm, claims.uuid) == (vm, uuid):
+            return name
+    return ""
+
+
+def issuing_id(parts: Parts) -> KeyId:
+    """Name the key that signs now."""
+    return key_id(parts.keys.issuing.public_key())
 
 
 def trusted_issuers(parts: Parts, unit: Unit) -> KeySet:

@@ -22,7 +22,7 @@ HOST = "host"
 STATE = "state"
 """The domain's state as that host last said."""
 PASSPORT = "passport"
-"""Set once the domain was seen with its passport."""
+"""The id of the key that signed the passport which the domain was last seen with."""
 
 
 class Registered(msgspec.Struct, frozen=True):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 
 import pytest
+from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from buckler.__main__ import main
 from buckler.client.operator import OperatorFailed
+from buckler.controller.keys import rotate_issuing
 from buckler.model.bundle import Segment, Stage
 from buckler.model.operatorapi import ApplyRequest, LabelRequest, Reference, SourceFile
 from buckler.model.program import Program, Verdict
@@ -15,6 +18,7 @@ from buckler.trust.statement import key_from_text
 
 from .conftest import Agent, ControllerProcess, wait_for
 from .shop import NETWORK, SHOP, WEB, flow
+from .test_controller_life import domain, ledger
 
 
 def allows(agent: Agent, port: int = 5432) -> bool:
@@ -182,8 +186,6 @@ def test_a_rotated_key_is_named_by_the_root_and_old_passports_stay(
     controller.apply(*SHOP, wait=20)
     before = dict(agent.issuers)
     assert controller.stop() == 0
-    from buckler.controller.keys import rotate_issuing
-
     fresh: Ed25519PrivateKey = rotate_issuing(controller.folder / "state/keys")
     controller.start()
     wait_for("the new key is known", lambda: len(agent.issuers) == 2, 20)
@@ -192,3 +194,42 @@ def test_a_rotated_key_is_named_by_the_root_and_old_passports_stay(
     assert fresh.public_key() in agent.issuers.values()
     controller.apply(flow(1234), wait=20)
     assert allows(agent, 1234)
+
+
+def test_an_old_key_is_retired_when_nothing_that_it_signed_is_needed(
+    controller: ControllerProcess, agents: list[Agent]
+) -> None:
+    def retire() -> Result:
+        config = str(controller.folder / "controller.yaml")
+        return CliRunner().invoke(main, ["controller", "rotate-key", "--retire", "--config", config])
+
+    for agent in agents:
+        agent.start()
+    controller.apply(*SHOP, wait=20)
+    assert "no old key" in retire().output
+    with controller.operator() as client:
+        web, old = client.vm("web").id, client.passport("web").statement
+    agents[0].observe(domain(passport=old, vm=web))
+    wait_for("it has its passport", lambda: web not in adoptions(agents[0]), 20)
+    controller.stop()
+    rotate_issuing(controller.folder / "state/keys")
+    refused = retire()
+    assert (refused.exit_code, "start the controller first" in refused.output) == (1, True)
+    controller.start()
+    wait_for("it is told anew", lambda: web in adoptions(agents[0]), 20)
+    refused = retire()
+    assert (refused.exit_code, "VM web" in refused.output) == (1, True)
+    with controller.operator() as client:
+        fresh = client.passport("web").statement
+    assert fresh != old
+    agents[0].observe(domain(passport=fresh, vm=web))
+    wait_for("nothing speaks against it", lambda: retire().exit_code == 0, 20)
+    controller.apply(flow(4321), wait=20)
+    wait_for("hosts forget the old key", lambda: all(len(agent.issuers) == 1 for agent in agents), 20)
+    assert allows(agents[0], 4321)
+    result, _ = ledger(controller)
+    assert result.is_intact, "what the old key signed is still history"
+
+
+def adoptions(agent: Agent) -> dict[str, str]:
+    return agent.newest.adoptions if agent.newest else {}
