@@ -31,7 +31,11 @@ class OutsideJob:
         """End it and return what it counted, as words in pairs."""
         self._process.terminate()
         self._process.wait(10)
-        words = self._result.read_text().split()
+        return self.read()
+
+    def read(self) -> dict[str, str]:
+        """Return what it counted so far; at the very beginning that is nothing."""
+        words = self._result.read_text().split() if self._result.exists() else []
         return dict(zip(words[::2], words[1::2], strict=True))
 
 

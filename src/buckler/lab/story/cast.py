@@ -51,9 +51,9 @@ class Cast:
         with self.operator() as client:
             return expected_meetings(client.reach(TENANT), self.guests)
 
-    def probed(self) -> frozenset[Meeting]:
-        """What really succeeds now."""
-        return probe_meetings(self.centre, self.guests)
+    def probed(self, hoped: frozenset[Meeting] = frozenset()) -> frozenset[Meeting]:
+        """What really succeeds now; what is ``hoped`` for is given more than one chance."""
+        return probe_meetings(self.centre, self.guests, hoped)
 
     def page(self, guest: str) -> str:
         """Return a guest's web page as the outside sees it; empty when there is none."""

@@ -18,6 +18,7 @@ VM = "web2"
 MAC = "52:54:00:50:00:99"
 IPV4 = "10.50.0.99"
 IPV6 = "fd50::99"
+ATTEMPTS = 5
 OBSERVERS = ("web1", "app", "db", "attacker", "rogue")
 
 
@@ -27,9 +28,15 @@ def hotplug_closed(cast: Cast) -> HotplugClosed:
     (cast.centre.root(host) / "run/lab/plugged.xml").write_text(interface_xml(MAC))
     watches = [watch(cast.centre, name, "plugged", [MAC]) for name in OBSERVERS]
     at_tap = cast.centre.start_on_host(host, "watch", "plugged", "0", MAC)
-    _use_the_new_card_once_it_is_there(cast)
-    _plug(cast, host)
-    time.sleep(3)
+    for _ in range(
+        ATTEMPTS
+    ):  # it is unplugged within a second: a guest on a busy machine may have said nothing by then
+        _use_the_new_card_once_it_is_there(cast)
+        _plug(cast, host)
+        time.sleep(3)
+        if arrived(at_tap.read()):
+            break
+        wait_until("the stranger is unplugged", lambda: MAC not in virsh(cast.centre.pid(host), "dumpxml", VM))
     sent, leaked = arrived(at_tap.stop()), sum(arrived(job.stop()) for job in watches)
     is_unplugged = MAC not in virsh(cast.centre.pid(host), "dumpxml", VM)
     cast.tell(f"the unregistered card sent {sent} frames, {leaked} of them arrived anywhere; unplugged: {is_unplugged}")

@@ -70,12 +70,12 @@ def migrate_by_task(cast: Cast, vm: str, host: str) -> float:
 
 def agent_killed(cast: Cast) -> AgentKilled:
     """Kill every agent with -9 while a connection is open; probe everything while none lives; start them again."""
-    before = cast.probed()
+    before = cast.probed(cast.expected())
     connection = hold(cast.centre, "web1", "held", f"tcp/{cast.guest('app').ipv4}/8080")
     wait_until("the connection speaks", lambda: int(connection.read().get("received", 0)) > 3)
     killed = sum(cast.pool.kill(host.name, "buckler agent") for host in cast.centre.plan.hosts)
     first = int(connection.read()["received"])
-    during = cast.probed()
+    during = cast.probed(before)
     last = connection.stop()
     for host in cast.centre.plan.hosts:
         cast.pool.start_agent(host.name)
@@ -87,9 +87,9 @@ def agent_killed(cast: Cast) -> AgentKilled:
 
 def controller_away(cast: Cast) -> ControllerAway:
     """Stop the controller; probe, start a VM and move it; then let the controller come back."""
-    before = cast.probed()
+    before = cast.probed(cast.expected())
     cast.pool.stop_controller()
-    changed = differences(before, cast.probed())
+    changed = differences(before, cast.probed(before))
     home = cast.centre.host_of("web2")
     away = next(host.name for host in cast.centre.plan.hosts if host.name != home)
     cast.centre.run_on(home, "virsh", "-q", "destroy", "web2")

@@ -12,6 +12,7 @@ from buckler.lab.plan import SERVED, GuestPlan
 from buckler.model.operatorapi import PortRange, Reach
 
 PATIENCE_MS = 2500
+REPEATS = 3
 ECHO = {"icmp4": ("ICMP", 8 << 8), "icmp6": ("ICMPv6", 128 << 8)}
 
 
@@ -71,17 +72,30 @@ def expected_meetings(reach: Reach, guests: Iterable[GuestPlan]) -> frozenset[Me
     )
 
 
-def probe_meetings(centre: DataCentre, guests: tuple[GuestPlan, ...]) -> frozenset[Meeting]:
-    """Try every meeting, all guests at once; return those that succeeded. A refusal by RST has got through too."""
+def probe_meetings(
+    centre: DataCentre, guests: tuple[GuestPlan, ...], hoped: frozenset[Meeting] = frozenset()
+) -> frozenset[Meeting]:
+    """Try every meeting, all guests at once; return those that succeeded. A refusal by RST has got through too.
 
-    def ask(guest: GuestPlan) -> set[Meeting]:
-        others = [other for other in guests if other.name != guest.name]
-        asked = {service.target(o): Meeting(guest.name, o.name, service) for o in others for service in SERVICES}
-        answers = scan(centre, guest.name, list(asked))
+    What was ``hoped`` for and found no answer is asked again: on a busy machine an answer may come too late.
+    """
+    found = _ask(centre, guests, every_meeting(guests))
+    for _ in range(REPEATS):
+        if missing := hoped - found:
+            found |= _ask(centre, guests, missing)
+    return found
+
+
+def _ask(centre: DataCentre, guests: tuple[GuestPlan, ...], meetings: frozenset[Meeting]) -> frozenset[Meeting]:
+    by_name = {guest.name: guest for guest in guests}
+
+    def ask(origin: str) -> set[Meeting]:
+        asked = {each.service.target(by_name[each.to]): each for each in meetings if each.origin == origin}
+        answers = scan(centre, origin, list(asked))
         return {asked[target] for target, answer in answers.items() if is_reached(answer)}
 
     with ThreadPoolExecutor(max_workers=len(guests)) as pool:
-        return frozenset().union(*pool.map(ask, guests))
+        return frozenset().union(*pool.map(ask, sorted({each.origin for each in meetings})))
 
 
 def scan(centre: DataCentre, guest: str, targets: list[str], patience_ms: int = PATIENCE_MS) -> dict[str, str]:
