@@ -117,7 +117,14 @@ def nd(source: tuple[str, str], destination: tuple[str, str], kind: int, target:
     return ether(source[0], destination[0], 0x86DD, ipv6(source[1], destination[1], 58, message, hop_limit=hop_limit))
 
 
-def dhcp_request(client: str, *, op: int = 1, hops: int = 0, relay: str = "0.0.0.0", cookie: bytes = b"\x63\x82\x53\x63") -> bytes:
+def dhcp_request(
+    client: str, *, op: int = 1, hops: int = 0, relay: str = "0.0.0.0", cookie: bytes = b"\x63\x82\x53\x63"
+) -> bytes:
     """A DHCPv4 DISCOVER behind the UDP header; ``client`` is the hardware address that asks."""
-    head = struct.pack(">BBBBIHH", op, 1, 6, hops, 0x1234, 0, 0) + bytes(12) + address(relay) + mac(client).ljust(16, b"\0")
+    head = (
+        struct.pack(">BBBBIHH", op, 1, 6, hops, 0x1234, 0, 0)
+        + bytes(12)
+        + address(relay)
+        + mac(client).ljust(16, b"\0")
+    )
     return head + bytes(64 + 128) + cookie + b"\x35\x01\x01\xff"

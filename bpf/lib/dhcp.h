@@ -36,13 +36,14 @@ STAGE check_dhcp_request(struct __sk_buff *skb)
 {
 	struct frame *f = get_frame(0);
 	struct endpoint *endpoint;
+	struct address agents = {{0xff, 2, [13] = 1, [15] = 2}}; /* ff02::1:2 */
 	__u8 h[BOOTP_CLIENT];
 	__u32 cookie, group;
 	if (!f || has_trailer(skb, f->l4 + f->l4_length))
 		return 1;
 	__builtin_memcpy(&group, f->destination.bytes + 12, 4);
 	if (f->version == 6)
-		return f->group && (f->destination.bytes[1] != 2 || group != bpf_htonl(0x00010002)); /* ff02::1:2 */
+		return f->group && !same_address(&f->destination, &agents);
 	if (f->group && group != 0xffffffff)
 		return 1;
 	endpoint = get_endpoint(f->index);

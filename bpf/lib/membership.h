@@ -49,9 +49,9 @@ STAGE check_report(struct __sk_buff *skb)
 		return 1;
 	records = h[6] << 8 | h[7];
 	for (__u32 i = 0; i < MAX_RECORDS; i++) {
-		if (i >= records || at >= end)
+		if (i >= records)
 			break;
-		if (bpf_skb_load_bytes(skb, at, h, 4) || h[1] || h[2] || h[3] > MAX_SOURCES)
+		if (at >= end || bpf_skb_load_bytes(skb, at, h, 4) || h[1] || h[2] || h[3] > MAX_SOURCES)
 			return 1;
 		at += 4 + size + h[3] * size;
 	}

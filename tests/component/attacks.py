@@ -39,7 +39,9 @@ def v6(source: str, destination: str, protocol: int, payload: bytes, hop_limit: 
     return p.ether(ONE.mac, TWO.mac, 0x86DD, p.ipv6(source, destination, protocol, payload, hop_limit=hop_limit))
 
 
-def arp(operation: int, sender: tuple[str, str], target: tuple[str, str], *, head: bytes = b"", tail: bytes = b"") -> bytes:
+def arp(
+    operation: int, sender: tuple[str, str], target: tuple[str, str], *, head: bytes = b"", tail: bytes = b""
+) -> bytes:
     body = p.arp(operation, sender, target)
     return p.ether(ONE.mac, TWO.mac, 0x0806, (head or body[:8]) + body[8:] + tail)
 
@@ -58,8 +60,10 @@ def dhcp(message: bytes, to: tuple[str, str] = (p.BROADCAST, "255.255.255.255"))
     return p.ip_frame((ONE.mac, "0.0.0.0"), to, 17, p.udp(68, 67, message))
 
 
-def igmp(kind: int, data: bytes, to: tuple[str, str] = ALL_ROUTERS4) -> bytes:
-    return p.ether(ONE.mac, to[0], 0x0800, p.ipv4(ONE.ipv4, to[1], 2, p.icmp(kind, 0, data=data), ttl=1))
+def igmp(kind: int, data: bytes, records: int = 0, to: tuple[str, str] = ALL_ROUTERS4) -> bytes:
+    return p.ether(
+        ONE.mac, to[0], 0x0800, p.ipv4(ONE.ipv4, to[1], 2, p.icmp(kind, 0, records.to_bytes(4, "big"), data), ttl=1)
+    )
 
 
 def mld(data: bytes) -> bytes:
@@ -135,9 +139,10 @@ ATTACKS: dict[str, Attack] = {
     "DHCPv6 to another group": Attack([p.ip_frame(ONE.ll, ALL_NODES, 17, p.udp(546, 547))], Reason.ROGUE_DHCP),
     # membership
     "data in an IGMP report": Attack([igmp(0x16, SECRET)], Reason.ROGUE_MEMBERSHIP),
-    "data in an IGMPv3 report": Attack([igmp(0x22, b"\0\0\0\1" + SECRET)], Reason.ROGUE_MEMBERSHIP),
+    "data in an IGMPv3 report": Attack([igmp(0x22, b"\4\0\0\0\xe0\0\0\xfb" + SECRET, 1)], Reason.ROGUE_MEMBERSHIP),
     "an IGMP query": Attack([igmp(0x11, b"")], Reason.ROGUE_MEMBERSHIP),
     "an unknown IGMP message": Attack([igmp(0x30, b"")], Reason.ROGUE_MEMBERSHIP),
+    "an IGMPv3 report of fewer records": Attack([igmp(0x22, b"\4\0\0\0\xe0\0\0\xfb", 17)], Reason.ROGUE_MEMBERSHIP),
     "data in an MLD report": Attack([mld(bytes([4, 200, 0, 0]) + p.address("ff02::fb") + SECRET)], Reason.ROGUE_MEMBERSHIP),
     # IP
     "a packet of length 0": Attack([v4(ONE.ipv4, TWO.ipv4, total=0)], Reason.MALFORMED),
@@ -148,6 +153,7 @@ ATTACKS: dict[str, Attack] = {
     "6in4": Attack([v4(ONE.ipv4, TWO.ipv4, 41, p.ipv6(ONE.ipv6, TWO.ipv6, 17, UDP6))], Reason.POLICY),
     "IP in IP": Attack([v4(ONE.ipv4, TWO.ipv4, 4, p.ipv4(THIRD.ipv4, TWO.ipv4, 17, p.udp(5, 6)))], Reason.POLICY),
     "ESP": Attack([v4(ONE.ipv4, TWO.ipv4, 50, bytes(32))], Reason.POLICY),
+    "DHCPv6 to almost the right group": Attack([p.ip_frame(ONE.ll, ("33:33:00:01:00:02", "ff02:2::1:2"), 17, p.udp(546, 547))], Reason.ROGUE_DHCP),
     "SCTP": Attack([v4(ONE.ipv4, TWO.ipv4, 132, p.udp(5, 6)[:4] + bytes(8) + b"\1\0\0\x14" + bytes(16))], Reason.POLICY),
     "a later fragment of somebody else": Attack([piece(64, BIG[64:], False, source=THIRD.ipv4)], Reason.SPOOFED_ADDRESS, (piece(0, BIG[:64], True),)),
     "a later fragment of another datagram": Attack([piece(64, BIG[64:], False, number=503)], Reason.FRAGMENT, (piece(0, BIG[:64], True, number=502),)),

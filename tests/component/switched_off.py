@@ -36,7 +36,9 @@ def build_without(reason: Reason) -> Path:
 def _forgive(file: Path, reason: Reason) -> None:
     text = file.read_text()
     assert text.count(PLACE) == 1, "the place where reasons become refusals has moved"
-    file.write_text(text.replace(PLACE, PLACE.replace("return ", f"return reason != REASON_{reason.name} && (")[:-1] + ");"))
+    file.write_text(
+        text.replace(PLACE, PLACE.replace("return ", f"return reason != REASON_{reason.name} && (")[:-1] + ");")
+    )
 
 
 def _digest_sources() -> str:

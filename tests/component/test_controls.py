@@ -72,7 +72,9 @@ def lone_judge(judge: str, folder: Path, object_file: Path = DEFAULT_OBJECT) -> 
             host.know(vm)
         infra = Address(IDENTITY_INFRA)
         host.book.put_addresses({AddressKey(0, f"{INFRA4}/32"): infra, AddressKey(0, f"{INFRA6}/128"): infra})  # type: ignore[arg-type]
-        opened = [entry for peer in (0, 3) for protocol in (17, 1, 58, 47) for entry in both_ways(peer, protocol, prefix=16)]
+        opened = [
+            entry for peer in (0, 3) for protocol in (17, 1, 58, 47) for entry in both_ways(peer, protocol, prefix=16)
+        ]
         program = host.put_program(*opened, *both_ways(0, 6, 80, 32))
         if judge == SENDS:
             host.admit(one.ifindex, ONE, program)
@@ -96,7 +98,9 @@ def test_every_attack_is_stopped_by_the_control_that_it_names(judge: str, tmp_pa
                 assert lone.try_attack(attack) == ([], len(attack.frames)), name
 
 
-@pytest.mark.parametrize(("judge", "reason"), REASONS, ids=lambda value: value.name if isinstance(value, Reason) else value)
+@pytest.mark.parametrize(
+    ("judge", "reason"), REASONS, ids=lambda value: value.name if isinstance(value, Reason) else value
+)
 def test_without_its_control_an_attack_arrives(judge: str, reason: Reason, tmp_path: Path) -> None:
     with lone_judge(judge, tmp_path, build_without(reason)) as lone:
         for (where, name), attack in CATALOGUE.items():
