@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -53,13 +54,23 @@ def take_snapshot(prefix: str) -> frozenset[str]:
             *(f"process {pid} {line}" for pid, line in processes_of(namespaces_of(prefix)).items()),
             *(f"namespace {name}" for name in namespaces_of(prefix)),
             *(f"interface {card.name}" for card in Path("/sys/class/net").iterdir()),
-            *(f"mount {line.split()[4]}" for line in Path("/proc/self/mountinfo").read_text().splitlines()),
+            *(f"mount {point}" for point in _mounts() if not _is_of_others(point, prefix)),
             *(f"nft {line}" for line in attempt("nft", "list", "tables").stdout.splitlines()),
             *(f"bpf pin {path}" for path in BPF_FOLDER.rglob("*")),
             *(f"file {path}" for place in PLACES for path in _files_below(Path(place))),
             *(f"file {path}" for path in _files_below(Path("/var/lib/buckler-lab") / prefix)),
         ]
     )
+
+
+def _mounts() -> list[Path]:
+    return [Path(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+
+
+def _is_of_others(mount: Path, prefix: str) -> bool:
+    """Other programs mount beside us; the lab mounts nothing among temporary files, and only namespaces of its prefix."""
+    is_foreign_namespace = mount.parent == NAMESPACES and not mount.name.startswith(f"{prefix}-")
+    return is_foreign_namespace or mount.is_relative_to(tempfile.gettempdir())
 
 
 def _files_below(place: Path) -> list[Path]:
