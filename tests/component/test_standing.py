@@ -279,7 +279,7 @@ def test_the_guard_asks_for_bridges_in_words_that_nft_understands() -> None:
     assert asked.returncode == 0 or "Could not process rule" in asked.stderr
 
 
-def test_a_qdisc_in_the_place_of_clsact_is_no_place_for_a_shield(tmp_path: Path) -> None:
+def test_an_ingress_qdisc_is_no_place_for_a_shield(tmp_path: Path) -> None:
     """An ingress qdisc (libvirt's bandwidth limit) has one list of filters: nothing would judge what goes to the VM."""
     with own_network(), own_bpffs(tmp_path / "bpffs") as pins:
         add_bridge()
