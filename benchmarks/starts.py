@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/component")]
-from agenthost import agent_host  # noqa: E402 - the tests are no package of ours
-from starting import Starts, start_often  # noqa: E402 - the same
+sys.path.insert(0, str(ROOT))
+from tests.component.agenthost import agent_host  # noqa: E402 - the tests are no package of ours
+from tests.component.starting import Starts, start_often  # noqa: E402 - the same
 
 
 def main() -> int:

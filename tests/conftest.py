@@ -1,13 +1,11 @@
-"""What holds for every room: the repository and this folder are on the path, so that rooms share worlds, packets and hosts."""
+"""What holds for every room."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 _HERE = Path(__file__).parent
-sys.path[:0] = [str(place) for place in (_HERE, _HERE.parent) if str(place) not in sys.path]
 
 REAL_ROOMS = ("component", "system")
 

@@ -13,12 +13,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from buckler.agent.doorman import Request, ask
 from buckler.drivers.state.sqlite import SqliteState
 from buckler.model.event import Event, EventKind
-from poolkit import Pool, card, domain
-from privatehost import PrivateHost, private_host, wait_until
+from tests.poolkit import Pool, card, domain
+from tests.privatehost import PrivateHost, private_host, wait_until
 
 SETTINGS = """
 tunnel: [vx100]

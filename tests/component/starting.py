@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import libvirt
 import msgspec
 
-sys.path.insert(0, str(Path(__file__).parent))
-from agenthost import AgentHost
-from flooding import FORBIDDEN_MAC, Observer, announcement, firmware, machine
-
 from buckler.gate.domain import PASSPORT_NAMESPACE
-from poolkit import Pool
-from privatehost import wait_until
+from tests.component.agenthost import AgentHost
+from tests.component.flooding import FORBIDDEN_MAC, Observer, announcement, firmware, machine
+from tests.poolkit import Pool
+from tests.privatehost import wait_until
 
 _FORBIDDEN_ADDRESS = "10.50.0.250"
 _TUNNEL = "vx100"

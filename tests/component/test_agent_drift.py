@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from agenthost import AgentHost, agent_host
-
 from buckler.agent.doorman import Request, ask
 from buckler.model.event import EventKind
-from poolkit import Pool, card, domain, program
-from privatehost import wait_until
+from tests.component.agenthost import AgentHost, agent_host
+from tests.poolkit import Pool, card, domain, program
+from tests.privatehost import wait_until
 
 SECOND, STRANGE = "52:54:00:00:00:99", "52:54:00:00:00:55"
 

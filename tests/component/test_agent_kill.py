@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from agenthost import AgentHost, agent_host
-
 from buckler.model.event import EventKind
-from poolkit import program
-from privatehost import wait_until
+from tests.component.agenthost import AgentHost, agent_host
+from tests.poolkit import program
+from tests.privatehost import wait_until
 
 SCRIPT = str(Path(__file__).parent / "killed_agent.py")
 # After one step is before the next: put-program, put-tap, open-guard follow each other.

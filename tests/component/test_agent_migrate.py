@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from agenthost import AgentHost, agent_host
-
 from buckler.drivers.libvirt.hypervisor import LibvirtHypervisor
 from buckler.model.event import EventKind
 from buckler.ports.hypervisor import HypervisorFailed
-from privatehost import wait_until
+from tests.component.agenthost import AgentHost, agent_host
+from tests.privatehost import wait_until
 
 SCRIPT = str(Path(__file__).parent / "killed_agent.py")
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from agenthost import AgentHost, agent_host
-
 from buckler.model.event import EventKind
-from poolkit import Pool, card
-from privatehost import wait_until
+from tests.component.agenthost import AgentHost, agent_host
+from tests.poolkit import Pool, card
+from tests.privatehost import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from poolkit import card, domain
-from privatehost import PrivateHost, private_host, wait_until
+from tests.poolkit import card, domain
+from tests.privatehost import PrivateHost, private_host, wait_until
 
 BUCKLER = (sys.executable, "-m", "buckler")
 MAC = "52:54:00:00:0f:01"

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from agenthost import AgentHost, agent_host
-from flooding import FORBIDDEN_MAC, Observer
-from starting import flooding_xml, start_often
-
-from poolkit import Pool
-from privatehost import wait_until
+from tests.component.agenthost import AgentHost, agent_host
+from tests.component.flooding import FORBIDDEN_MAC, Observer
+from tests.component.starting import flooding_xml, start_often
+from tests.poolkit import Pool
+from tests.privatehost import wait_until
 
 STARTS = 100
 

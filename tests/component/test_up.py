@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from privatehost import PrivateHost, private_host, wait_until
+from tests.privatehost import PrivateHost, private_host, wait_until
 
 BUCKLER = (sys.executable, "-m", "buckler")
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests import packets as p
-from tests.component.ground import WEB, Host, Vm, add_bridge, open_tap, own_bpffs, own_network
 
 from buckler.drivers.inmemory.claims import InMemoryClaims
 from buckler.ports.claims import Claims, ClaimSource, SeenClaim
+from tests import packets as p
+from tests.component.ground import WEB, Host, Vm, add_bridge, open_tap, own_bpffs, own_network
 
 ONE = Vm(1, WEB)
 

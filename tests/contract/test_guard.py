@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.component.ground import add_bridge, open_veth, own_network, run
 
 from buckler.drivers.inmemory.guard import InMemoryGuard
 from buckler.drivers.nftables.guard import NftablesGuard
 from buckler.model.shield import GuardState
 from buckler.ports.guard import Guard
+from tests.component.ground import add_bridge, open_veth, own_network, run
 
 FULL = GuardState(
     bridges=frozenset({"br0", "br1"}),

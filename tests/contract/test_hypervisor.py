@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import queue
-import sys
 import uuid as uuids
 from collections.abc import Iterator
-from pathlib import Path
 
 import libvirt
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from buckler.drivers.inmemory.hypervisor import InMemoryHypervisor
 from buckler.drivers.libvirt.hypervisor import LibvirtHypervisor
 from buckler.gate.domain import parse_domain
 from buckler.ports.hypervisor import Domain, DomainEvent, Hypervisor, HypervisorFailed
-from privatehost import PrivateHost, private_host, wait_until
+from tests.privatehost import PrivateHost, private_host, wait_until
 
 NIC = "<interface type='bridge'><mac address='{mac}'/><source bridge='br0'/><model type='virtio'/></interface>"
 XML = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>32</memory>

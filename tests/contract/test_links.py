@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from tests.component.ground import add_bridge, own_network, run
 
 from buckler.drivers.inmemory.links import InMemoryLinks
 from buckler.drivers.netlink.links import NetlinkLinks
 from buckler.ports.links import Link, Links, LinksFailed
+from tests.component.ground import add_bridge, own_network, run
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.component.ground import add_bridge, open_veth, own_bpffs, own_network
 
 from buckler.drivers.ebpf.address_book import EbpfAddressBook
 from buckler.drivers.ebpf.bridge_ports import EbpfPorts
@@ -22,6 +21,7 @@ from buckler.model.pool import ShieldMode
 from buckler.model.program import Direction, Entry, Program, Verdict
 from buckler.model.shield import Address, AddressKey, BridgePort, MacKey, PortRole, Tap
 from buckler.ports.shield import AddressBook, Ports, Shield, ShieldFailed, Upkeep
+from tests.component.ground import add_bridge, open_veth, own_bpffs, own_network
 
 ABSENT = 987654
 

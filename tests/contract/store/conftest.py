@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.postgresql import make_database, run_postgresql
 
 from buckler.drivers.store.database import Database, open_database
+from tests.postgresql import make_database, run_postgresql
 
 
 @pytest.fixture(scope="session")

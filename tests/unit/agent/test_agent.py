@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,6 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from buckler.agent.assemble import Agent, Drivers
 from buckler.agent.belief import read_manifest
 from buckler.agent.doorman import Answer, Request, ask
@@ -29,9 +27,9 @@ from buckler.model.ids import HostId
 from buckler.ports.links import Link
 from buckler.ports.telemetry import PairCount, ShieldEvent
 from buckler.trust.statement import Kind, key_id, key_text, sign, verify
-from memorykernel import MemoryKernel
-from poolkit import HOST, Pool, card, domain, program
-from privatehost import wait_until
+from tests.memorykernel import MemoryKernel
+from tests.poolkit import HOST, Pool, card, domain, program
+from tests.privatehost import wait_until
 
 
 class World:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import msgspec
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from buckler.agent.book import link_local, reachable_addresses, resolve_addresses, resolve_macs
 from buckler.model.bundle import CidrIdentity, Member
 from buckler.model.ids import (
@@ -20,7 +16,7 @@ from buckler.model.ids import (
     Zone,
 )
 from buckler.model.shield import Address, AddressFlag, AddressKey, MacKey
-from poolkit import Pool
+from tests.poolkit import Pool
 
 SEGMENT = msgspec.structs.replace(
     Pool(vms=1).segment(),

@@ -7,8 +7,6 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.component import dhcp
-from tests.poolkit import Pool
 
 from buckler.agent.claims import MAX_PER_VM, PendingClaims, read_claims
 from buckler.agent.lease import Lease, read_dhcp, read_dhcpv6
@@ -17,6 +15,8 @@ from buckler.model.agentapi import AddressClaim, AddressSource, ClaimOutcome
 from buckler.model.ids import Digest, IdentityNumber, VmId, VmNumber, Zone
 from buckler.model.shield import Tap
 from buckler.ports.claims import ClaimSource, SeenClaim
+from tests.component import dhcp
+from tests.poolkit import Pool
 
 MAC, OTHER = "52:54:00:00:00:01", "52:54:00:00:00:02"
 SERVER = "10.9.0.99"

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from buckler.agent.apply import apply, observe
 from buckler.agent.belief import Belief
 from buckler.agent.desired import Desired, Resident, Roles
@@ -31,8 +27,8 @@ from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.ids import IdentityNumber, Revision
 from buckler.ports.links import Link
 from buckler.trust.statement import key_id
-from memorykernel import MemoryKernel
-from poolkit import HOST, POOL, Pool, card, domain, program
+from tests.memorykernel import MemoryKernel
+from tests.poolkit import HOST, POOL, Pool, card, domain, program
 
 VMS = 4
 POOL_KIT = Pool(vms=VMS)

@@ -8,9 +8,6 @@ from collections.abc import Iterator
 import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.policyworld import Store
-from tests.randompolicy import Drawn, Seeded, network, pick, vm
-from tests.unit.policy.test_rollout import A, B, C, Question, asked, built, is_, phases, ruled
 
 from buckler.agent.book import endpoint_addresses, resolve_addresses
 from buckler.agent.desired import Desired, Observed
@@ -23,6 +20,9 @@ from buckler.policy.language import Action, Document
 from buckler.policy.lookup import read_program
 from buckler.policy.resolve import find_interval
 from buckler.policy.rollout import plan_rollout
+from tests.policyworld import Store
+from tests.randompolicy import Drawn, Seeded, network, pick, vm
+from tests.unit.policy.test_rollout import A, B, C, Question, asked, built, is_, phases, ruled
 
 MAC_2 = "52:54:00:09:00:02"
 Taps = dict[int, Tap]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-from tests.poolkit import Pool
 
 from buckler.agent.belief import Belief
 from buckler.agent.desired import Roles
@@ -11,6 +10,7 @@ from buckler.agent.resolve import resolve
 from buckler.model.ids import HostId, Zone
 from buckler.model.shield import BridgePort, PortRole
 from buckler.ports.links import Link
+from tests.poolkit import Pool
 
 ROLES = Roles(outside=frozenset({"cl0"}))
 PORT = {7: Link(7, "cl0", "veth", "02:00:00:00:00:07", "br0", up=True)}

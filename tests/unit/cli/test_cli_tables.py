@@ -4,7 +4,6 @@ import json
 
 import yaml
 from msgspec.structs import replace
-from views import H1, NOW, WEB
 
 from buckler.cli.counter import counters_table
 from buckler.cli.describe import document_lines, vm_lines
@@ -35,6 +34,7 @@ from buckler.model.operatorapi import (
     Unprotected,
 )
 from buckler.model.pool import HostState, ShieldMode
+from tests.unit.cli.views import H1, NOW, WEB
 
 REFUSAL = FlowRecord(
     at=NOW, host="h1", local="db1", peer="web1", direction="ingress", verdict="deny", reason="POLICY", protocol="TCP",

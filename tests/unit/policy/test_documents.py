@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.policyworld import Store, shop_documents
 
 from buckler.policy.crosscheck import check_documents, merge_documents
 from buckler.policy.documents import read_documents
@@ -12,6 +11,7 @@ from buckler.policy.language import Kind, document_from_dict, document_to_dict, 
 from buckler.policy.problem import Severity, has_errors
 from buckler.policy.reach import reach_pairs
 from buckler.policy.source import MAX_DEPTH, Source
+from tests.policyworld import Store, shop_documents
 
 HEAD = "description: d, owner: o, reason: r, review: 2030-01-01"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.policy.test_documents import NETWORK, UUID, policy, problems, vm
 
 from buckler.model.ids import HostId
 from buckler.model.pool import Host, HostState
@@ -11,6 +10,7 @@ from buckler.policy.crosscheck import check_hosts
 from buckler.policy.documents import read_documents
 from buckler.policy.problem import Severity
 from buckler.policy.source import Source
+from tests.unit.policy.test_documents import NETWORK, UUID, policy, problems, vm
 
 HOST = Host(HostId("h"), "h1", "", "192.0.2.1", ("192.0.2.1", "fd01::1"), state=HostState.REVOKED)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from tests.policyworld import Store, shop_documents
 
 from buckler.model.ids import IDENTITY_HOST, IDENTITY_INFRA, HostId
 from buckler.model.pool import Host, HostState
@@ -14,6 +13,7 @@ from buckler.policy.language import Kind
 from buckler.policy.prefix import host_prefix
 from buckler.policy.reference import PeerKind, find_end
 from buckler.policy.rollout import plan_rollout
+from tests.policyworld import Store, shop_documents
 
 HOST = Host(HostId("h1"), "h1", "", "192.0.2.1", ("192.0.2.1", "198.51.100.1", "fd01::1"))
 ADDRESSES = ("192.0.2.1", "198.51.100.1", "fd01::1")

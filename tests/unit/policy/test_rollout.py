@@ -10,20 +10,6 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.policyworld import Store
-from tests.randompolicy import (
-    OUTSIDE,
-    Chooser,
-    Drawn,
-    Seeded,
-    flag,
-    labels,
-    network,
-    number_for,
-    pick,
-    policies,
-    vm,
-)
 
 from buckler.model.bundle import Endpoint, Segment, Stage
 from buckler.model.canonical import canonical_bytes
@@ -38,6 +24,20 @@ from buckler.policy.lookup import read_program
 from buckler.policy.prefix import host_prefix
 from buckler.policy.resolve import find_interval
 from buckler.policy.rollout import RolloutStage, plan_rollout
+from tests.policyworld import Store
+from tests.randompolicy import (
+    OUTSIDE,
+    Chooser,
+    Drawn,
+    Seeded,
+    flag,
+    labels,
+    network,
+    number_for,
+    pick,
+    policies,
+    vm,
+)
 
 QUICK = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -7,8 +7,6 @@ from itertools import pairwise
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.policyworld import Store, host
-from tests.randompolicy import HOSTS, Drawn, Seeded, network, number_for, packet, pick, vm, world
 
 from buckler.model.ids import IDENTITY_GROUP, IDENTITY_HOST, IDENTITY_INFRA
 from buckler.model.program import Direction, Program, Verdict
@@ -23,6 +21,8 @@ from buckler.policy.prefix import host_prefix
 from buckler.policy.reach import reach_pairs
 from buckler.policy.reference import End, EndJudgement, PeerKind, judge, judge_end
 from buckler.policy.resolve import LAST_PORT, PROTOCOL_ORDER
+from tests.policyworld import Store, host
+from tests.randompolicy import HOSTS, Drawn, Seeded, network, number_for, packet, pick, vm, world
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 POOL_HOST = host("hv1", *HOSTS)

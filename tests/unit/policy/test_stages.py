@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-from tests.policyworld import Store, shop_documents
 
 from buckler.model.bundle import Stage
 from buckler.model.program import Direction, Verdict
@@ -13,6 +12,7 @@ from buckler.policy.language import Kind
 from buckler.policy.lookup import look_up
 from buckler.policy.prefix import host_prefix
 from buckler.policy.rollout import plan_rollout
+from tests.policyworld import Store, shop_documents
 
 WEB1, WEB2, APP = "10.50.0.11", "10.50.0.12", "10.50.0.13"
 
