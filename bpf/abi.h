@@ -15,7 +15,7 @@
 
 #include <linux/types.h>
 
-#define MARK_JUDGED 0x00400000 /* in skb->mark: a program of ours let this frame into a bridge */
+#define MARK_JUDGED 0x00800000 /* in skb->mark: a program of ours let this frame into a bridge */
 
 #define MAX_TAPS 4096
 #define MAX_PORTS 4096

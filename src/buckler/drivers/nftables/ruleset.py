@@ -20,7 +20,7 @@ from buckler.model.shield import GuardState
 
 TABLES = (("bridge", "buckler"), ("inet", "buckler"))
 COUNTERS = ("unjudged", "unadmitted", "towards_host", "from_host", "tunnel")
-MARK_JUDGED = 0x00400000
+MARK_JUDGED = 0x00800000
 
 _UNMARKED = f"meta mark and {MARK_JUDGED:#x} == 0 counter name unjudged drop"
 _BRIDGE = """
