@@ -7,7 +7,7 @@ import pytest
 
 _HERE = Path(__file__).parent
 
-REAL_ROOMS = ("component", "system")
+REAL_ROOMS = ("contract", "component", "system")
 
 
 @pytest.hookimpl(wrapper=True)
