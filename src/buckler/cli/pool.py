@@ -102,7 +102,9 @@ def unprotected_table(found: tuple[Unprotected, ...]) -> Table:
 @output_option("table", "wide", "json", "yaml", "name")
 @click.pass_context
 def rogues(context: click.Context, output: str) -> None:
-    """List domains that nobody registered. They run closed until `buckler vm adopt`.
+    """List domains that nobody registered, and copies of VMs that run elsewhere. They run closed.
+
+    `buckler vm adopt` opens the former. A copy needs an identity of its own: stop it, remove the passport, adopt it.
 
     \b
     Example:
@@ -116,11 +118,14 @@ def rogues(context: click.Context, output: str) -> None:
 def rogues_table(found: tuple[Rogue, ...]) -> Table:
     """Make a row of every rogue."""
     rows = tuple(
-        (each.host, each.name, each.uuid, each.state, moment(each.since), words(each.macs), words(each.bridges))
+        (
+            *(each.host, each.name, each.uuid, each.state, each.twin_of, moment(each.since)),
+            *(words(each.macs), words(each.bridges)),
+        )
         for each in found
     )
     return Table(
-        columns=("HOST", "DOMAIN", "UUID", "STATE", "SINCE"),
+        columns=("HOST", "DOMAIN", "UUID", "STATE", "TWIN OF", "SINCE"),
         rows=rows,
         wide=("MACS", "BRIDGES"),
         empty="no rogue is seen",

@@ -490,7 +490,7 @@ class Unprotected(_Answer, frozen=True):
 
 
 class Rogue(_Answer, frozen=True):
-    """A domain that nobody registered: it runs closed until it is adopted."""
+    """A domain that nobody registered: it runs closed until it is adopted. ``twin_of``: the VM that it is a copy of."""
 
     uuid: str
     name: str
@@ -499,6 +499,7 @@ class Rogue(_Answer, frozen=True):
     macs: tuple[str, ...] = ()
     bridges: tuple[str, ...] = ()
     since: float = 0
+    twin_of: str = ""
 
 
 class LedgerPage(_Answer, frozen=True):

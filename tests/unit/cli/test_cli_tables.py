@@ -156,6 +156,8 @@ def test_unprotected_and_rogues_say_why_and_where() -> None:
     )
     rogue = Rogue("u", "evil", "h1", "running", ("52:54:00:00:00:66",), ("br0",), NOW)
     assert "evil" in plain_table(rogues_table((rogue,)))
+    twin = Rogue("u", "copy", "h2", "running", twin_of="web1")
+    assert rogues_table((rogue, twin)).rows[1][4] == "web1"
 
 
 def test_ports_in_words() -> None:

@@ -11,6 +11,7 @@ from buckler.controller.numbering import read_numbers
 from buckler.controller.observed import Sight, is_active, sights
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import HOST, PASSPORT, QUARANTINE, STATE, Registered, State, load_state
+from buckler.controller.twins import twins_at
 from buckler.model.agentapi import Acknowledgement, AddressSource, Observation, ObservedInterface
 from buckler.model.ids import HostId, Revision
 from buckler.model.operatorapi import HostView, InterfaceView, PolicyName, Rogue, TaskView, VmView
@@ -130,19 +131,24 @@ def task_view(record: TaskRecord, names: dict[HostId, str]) -> TaskView:
 
 
 def list_rogues(unit: Unit, state: State) -> tuple[Rogue, ...]:
-    """Every observed domain that nobody registered."""
-    known = {each.vm.uuid for each in state.registered}
-    found = []
-    for uuid, seen in sorted(sights(unit).items()):
-        if uuid in known:
-            continue
-        for sight in seen:
-            if sight.host.state is not HostState.REVOKED:
-                cards = sight.domain.interfaces
-                macs, bridges = tuple(card.mac for card in cards), tuple(card.bridge for card in cards if card.bridge)
-                rogue = Rogue(uuid, sight.domain.name, sight.host.name, sight.domain.state, macs, bridges, sight.at)
-                found.append(rogue)
-    return tuple(found)
+    """Every observed domain that nobody registered, and every copy of a VM that runs elsewhere."""
+    names = {each.vm.uuid: each.vm.name for each in state.registered}
+    seen = sights(unit)
+    members = [record.host for record in unit.hosts.all() if record.host.state is not HostState.REVOKED]
+    twins = {(uuid, host.id) for host in members for uuid in twins_at(state, seen, host)}
+    return tuple(
+        _rogue(sight, names.get(uuid, ""))
+        for uuid, each in sorted(seen.items())
+        for sight in each
+        if sight.host in members and (uuid not in names or (uuid, sight.host.id) in twins)
+    )
+
+
+def _rogue(sight: Sight, twin_of: str) -> Rogue:
+    domain = sight.domain
+    macs = tuple(card.mac for card in domain.interfaces)
+    bridges = tuple(card.bridge for card in domain.interfaces if card.bridge)
+    return Rogue(domain.uuid, domain.name, sight.host.name, domain.state, macs, bridges, sight.at, twin_of)
 
 
 def _interface(
