@@ -132,5 +132,27 @@ def test_the_vms_own_second_card_is_admitted_when_it_is_plugged_in(host: AgentHo
     wait_until(lambda: len(host.status()["taps"]) == 2, 3)
 
 
+def test_exposure_counts_from_the_card_itself_and_not_from_an_earlier_one(host: AgentHost, device: str):
+    (host.host.root / "run/card.xml").write_text(card(SECOND))
+    host.host.virsh("attach-device", "vm-1", "/run/card.xml", "--live")
+    wait_until(lambda: len(host.status()["taps"]) == 2, 3)
+    time.sleep(1.5)
+    count = len(host.events(EventKind.INTERFACE_DETACHED))
+    (host.host.root / "run/card.xml").write_text(card(STRANGE))
+    host.host.virsh("attach-device", "vm-1", "/run/card.xml", "--live")
+    assert told(host, EventKind.INTERFACE_DETACHED, count)[-1]["exposure_seconds"] < 1
+
+
+def test_a_channel_plugged_in_beside_the_network_closes_the_vm_within_a_second(host: AgentHost, device: str):
+    count = len(host.events(EventKind.INTERFACE_REFUSED))
+    (host.host.root / "run/memory.xml").write_text(
+        "<shmem name='beside'><model type='ivshmem-plain'/><size unit='M'>4</size></shmem>"
+    )
+    host.host.virsh("attach-device", "vm-1", "/run/memory.xml", "--live")
+    wait_until(lambda: not host.is_admitted(device), 1)
+    wait_until(lambda: len(host.events(EventKind.INTERFACE_REFUSED)) > count, 3)
+    assert "shared memory between VMs" in host.events(EventKind.INTERFACE_REFUSED)[-1].cause
+
+
 def test_a_new_pass_costs_little(host: AgentHost, device: str):
     assert host.status()["pass_seconds"] < 0.5

@@ -34,7 +34,7 @@ class Chores:
         self._lock = threading.Lock()
         self._underway: set[tuple[str, ...]] = set()
         self._known_cards: dict[str, frozenset[str]] = {}
-        self._plugged_at: dict[str, float] = {}
+        self._plugged_at: dict[str, tuple[float, float]] = {}  # by uuid: when it was, monotonic and wall clock
         self._cut: set[tuple[str, str]] = set()
 
     def stop(self) -> None:
@@ -42,7 +42,7 @@ class Chores:
 
     def expect_card(self, event: DomainEvent) -> None:
         """Libvirt said that a device was added to a running domain: its exposure counts from then."""
-        self._plugged_at.setdefault(event.uuid, event.at)
+        self._plugged_at.setdefault(event.uuid, (time.monotonic() - (time.time() - event.at), event.at))
 
     def look_after(
         self, belief: Belief, residents: Residents, outcome: Outcome, residences: Mapping[VmId, str]
@@ -58,6 +58,15 @@ class Chores:
             del self._known_cards[uuid]
         present = {(uuid, card.mac) for uuid, facts in running.items() for card in facts.interfaces}
         self._cut &= present
+        self._forget_plugs(residents.snapshot.began)
+
+    def _forget_plugs(self, listed: float) -> None:
+        """What was plugged in before libvirt was asked, and is not being unplugged, may stay: no exposure counts from it."""
+        with self._lock:
+            busy = {key[1] for key in self._underway if key[0] == "unplug"}
+        for uuid, (at, _) in list(self._plugged_at.items()):
+            if at < listed and uuid not in busy:
+                self._plugged_at.pop(uuid, None)
 
     def _write_passports(self, belief: Belief, residents: Residents) -> None:
         if belief.manifest is None:
@@ -98,7 +107,7 @@ class Chores:
 
     def _unplug(self, facts: DomainFacts, plan: InterfacePlan, vm: str) -> None:
         self._hypervisor.detach_interface(facts.uuid, plan.mac)
-        plugged = self._plugged_at.pop(facts.uuid, 0.0)
+        _, plugged = self._plugged_at.pop(facts.uuid, (0.0, 0.0))
         self._cut.add((facts.uuid, plan.mac))
         self._recorder.record(
             EventKind.INTERFACE_DETACHED,

@@ -57,7 +57,11 @@ def decide(operation: Operation, facts: DomainFacts, view: PoolView) -> Decision
     allowed = not refusals
     reasons = tuple(refusals) if refusals else (*notes, *closed)
     if refusals:
-        plans = tuple(msgspec.structs.replace(plan, endpoint=None, reason=plan.reason or "refused") for plan in plans)
+        why = "; ".join(reason.what for reason in refusals)
+        plans = tuple(
+            msgspec.structs.replace(plan, endpoint=None, reason=plan.reason or f"its VM may not run like this: {why}")
+            for plan in plans
+        )
     return Decision(allowed, standing, vm, reasons, plans)
 
 
