@@ -48,6 +48,10 @@ class Chronicle:
             kind, facts.uuid, names, operation.value, name=facts.name, standing=decision.standing.value, reasons=reasons
         )
 
+    def tell_unreadable(self, operation: Operation, name: str, why: str) -> None:
+        """The gate refused what it could not read: nothing is known but the name that libvirt gave it."""
+        self._recorder.record(EventKind.GATE_REFUSED, cause=operation.value, name=name[:256], reasons=[why])
+
     def tell_lifecycle(self, event: DomainEvent, names: Names) -> EventKind | None:
         """An event of libvirt's, as what it means for the VM's life."""
         kind = self._meaning(event)

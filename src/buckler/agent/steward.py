@@ -123,6 +123,7 @@ class Steward:
         try:
             facts = parse_domain(request.xml)
         except BadDomain as error:
+            self._parts.chronicle.tell_unreadable(operation, request.name, str(error))
             return Answer(allowed=False, reason=str(error))
         self._parts.on_step(f"hook {operation.value}")
         decision = decide(operation, facts, self._belief.view())

@@ -153,8 +153,8 @@ def test_what_must_not_refuse_does_not(world: World, operation: str):
 
 
 @pytest.mark.parametrize("operation", ["prepare", "start", "restore", "migrate"])
-def test_xml_that_cannot_be_read_is_refused(world: World, operation: str):
-    assert not world.hook(operation, "this is no XML").allowed
+def test_xml_that_cannot_be_read_is_refused_and_told(world: World, operation: str):
+    assert world.hook(operation, "no XML") == Answer(False, world.events(EventKind.GATE_REFUSED)[-1]["reasons"][0])
 
 
 def test_a_stopped_vm_leaves_nothing_behind(world: World):
