@@ -395,22 +395,23 @@ def test_groups_need_their_own_rule_at_both_ends(ground: Ground) -> None:
 
 
 def test_every_port_of_a_host_is_closed_to_guests(ground: Ground) -> None:
-    """All 65,535 ports, UDP and TCP; a policy that allows everything opens none. An emulated machine tries a sample."""
+    """All 65,535 ports, UDP and TCP, both families; a policy that allows everything opens none. Emulated: a sample."""
     everything = ground.host.put_program(*both_ways(0, prefix=8))
     ground.host.admit(ground.one.ifindex, ONE, everything)
     ground.host.admit(ground.two.ifindex, TWO, everything)
     ports = range(1, 65536, SLOWNESS)
     for port in ports:
-        ground.one.send(p.ip_frame(ONE.v4, (TWO.mac, INFRA4), 17, p.udp(5, port, b"")))
-        ground.one.send(p.ip_frame(ONE.v6, (TWO.mac, INFRA6), 6, p.tcp(5, port, p.SYN)))
+        for origin, host in ((ONE.v4, INFRA4), (ONE.v6, INFRA6)):
+            ground.one.send(p.ip_frame(origin, (TWO.mac, host), 17, p.udp(5, port, b"")))
+            ground.one.send(p.ip_frame(origin, (TWO.mac, host), 6, p.tcp(5, port, p.SYN)))
     ground.one.send(MARKER)
     assert ground.two.receive(until=MARKER, seconds=30) == []
-    assert ground.host.reasons(ground.one.ifindex)[Direction.EGRESS, Reason.INFRA] == 2 * len(ports)
+    assert ground.host.reasons(ground.one.ifindex)[Direction.EGRESS, Reason.INFRA] == 4 * len(ports)
     ground.host.book.delete_addresses(frozenset({AddressKey(0, f"{INFRA4}/32")}))  # type: ignore[arg-type]
     ground.one.send(probe := p.ip_frame(ONE.v4, (TWO.mac, INFRA4), 17, p.udp(5, 16509, b"")), MARKER)
     ground.two.receive(until=MARKER)
     assert probe not in ground.two.receive(seconds=0.05)
-    assert ground.host.reasons(ground.one.ifindex)[Direction.EGRESS, Reason.INFRA] == 2 * len(ports)
+    assert ground.host.reasons(ground.one.ifindex)[Direction.EGRESS, Reason.INFRA] == 4 * len(ports)
 
 
 def test_counters_add_up_to_what_the_interface_saw(ground: Ground) -> None:
