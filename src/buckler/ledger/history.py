@@ -34,6 +34,8 @@ _PHRASES: Mapping[str, str] = {
     EventKind.DOMAIN_STARTED: "started",
     EventKind.DOMAIN_RESUMED: "resumed",
     EventKind.DOMAIN_SUSPENDED: "suspended",
+    EventKind.DOMAIN_REBOOTED: "rebooted",
+    EventKind.DOMAIN_SHUTDOWN: "shut down",
     EventKind.DOMAIN_STOPPED: "stopped",
     EventKind.DOMAIN_CRASHED: "crashed",
     EventKind.DOMAIN_ROGUE: "seen as a rogue: a domain that nobody registered",

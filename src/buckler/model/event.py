@@ -23,6 +23,8 @@ class EventKind(StrEnum):
     DOMAIN_STARTED = "domain.started"
     DOMAIN_RESUMED = "domain.resumed"
     DOMAIN_SUSPENDED = "domain.suspended"
+    DOMAIN_REBOOTED = "domain.rebooted"
+    DOMAIN_SHUTDOWN = "domain.shutdown"
     DOMAIN_STOPPED = "domain.stopped"
     DOMAIN_CRASHED = "domain.crashed"
     DOMAIN_ROGUE = "domain.rogue"

@@ -1,0 +1,59 @@
+"""Every lifecycle event of libvirt is one entry, at the time that it was, and is told once."""
+
+from __future__ import annotations
+
+import pytest
+
+from buckler.agent.chronicle import Chronicle
+from buckler.agent.recorder import Recorder
+from buckler.drivers.inmemory.state import InMemoryState
+from buckler.drivers.libvirt.words import lifecycle_words
+from buckler.model.event import Event, EventKind
+from buckler.model.ids import HostId
+from buckler.ports.hypervisor import DomainEvent
+from tests.poolkit import Pool
+
+UUID = Pool.uuid(1)
+LIFECYCLE = {number: lifecycle_words(number, 0)[0] for number in range(9)}
+
+
+class Nobody:
+    """Names of a pool that knows no VM."""
+
+    @staticmethod
+    def vm_of(uuid: str) -> tuple[str, str]:
+        return "", ""
+
+
+def told(*events: tuple[str, str]) -> list[Event]:
+    state = InMemoryState()
+    chronicle = Chronicle(Recorder(state, HostId("h1"), lambda: None))
+    for at, (what, detail) in enumerate(events, 100):
+        chronicle.tell_lifecycle(DomainEvent(UUID, "web", what, detail, float(at)), Nobody())  # type: ignore[arg-type]
+    return list(state.pending(1000))
+
+
+@pytest.mark.parametrize("what", [*LIFECYCLE.values(), "reboot"])
+def test_every_lifecycle_event_of_libvirt_is_one_entry(what: str):
+    (event,) = told((what, "why"))
+    assert event.kind.value.startswith("domain.")
+    assert (event.cause, event.at, event.detail["name"], event.detail["uuid"]) == ("why", 100.0, "web", UUID)
+
+
+def test_libvirts_numbers_are_all_known():
+    assert not any(word.startswith("event-") for word in LIFECYCLE.values())
+
+
+def test_a_saved_vm_that_is_restored_tells_both_with_their_causes():
+    events = told(("stopped", "saved"), ("started", "restored"))
+    assert [(event.kind, event.cause) for event in events] == [
+        (EventKind.DOMAIN_STOPPED, "saved"),
+        (EventKind.DOMAIN_STARTED, "restored"),
+    ]
+
+
+def test_a_migration_is_one_arrival_here_and_one_leaving_there():
+    assert [event.kind for event in told(("started", "migrated"), ("resumed", "migrated"))] == [
+        EventKind.MIGRATION_ARRIVED
+    ]
+    assert [event.kind for event in told(("stopped", "migrated"))] == [EventKind.MIGRATION_LEFT]
