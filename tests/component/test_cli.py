@@ -104,6 +104,32 @@ def test_applying_twice_is_applying_once(shop: Pool) -> None:
     assert "vm/web1 (tenant shop) unchanged" in told.out
 
 
+def test_a_file_without_a_document_is_no_success(shop: Pool) -> None:
+    for text in ("", "# only a remark\n"):
+        told = shop("apply", "-f", "-", stdin=text)
+        assert (told.code, told.err) == (1, "error: nothing was applied: what -f names holds no document\n")
+        assert shop("diff", "-f", "-", stdin=text).code == 2
+
+
+def test_a_change_speaks_of_its_own_documents_and_of_what_it_brings_about(shop: Pool) -> None:
+    assert "overlaps" in shop("apply", "-f", str(SHOP), "--dry-run").err
+    assert shop("label", "vm", "web1", "floor=2", *TENANT, "--dry-run").err == ""
+    network = (
+        "{apiVersion: buckler.io/v1, kind: Network, metadata: {name: n2}, spec: {bridge: br7, cidrs: [10.50.0.0/16]}}"
+    )
+    told = shop("apply", "-f", "-", "--dry-run", stdin=network)
+    assert "10.50.0.100/32 overlaps 10.50.0.0/16 of network n2" in told.err
+    assert "of network shop" not in told.err
+
+
+def test_a_clash_is_told_of_the_newcomer(shop: Pool) -> None:
+    text = shop("get", "vm", "web1", *TENANT, "-o", "yaml").out.replace("name: web1", "name: another")
+    told = shop("apply", "-f", "-", stdin=text)
+    assert told.code == 1
+    assert "10.50.0.11 is VM web1's" in told.err
+    assert "is VM another's" not in told.err
+
+
 def test_what_get_writes_can_be_applied_and_deleted_again(shop: Pool) -> None:
     for form in ("json", "yaml"):
         written = shop("get", "all", "-o", form).out
@@ -213,6 +239,9 @@ def test_reach_is_the_matrix_that_explain_tells(shop: Pool) -> None:
                     for span in spans
                 )
                 assert covers == (told["verdict"] == "allow"), (sender, receiver)
+    unknown = shop("reach", "--from", "wbe1", *TENANT)
+    assert unknown.code == 1
+    assert "no such end: 'wbe1'" in unknown.err
     text = shop("reach", *TENANT).out
     assert "TCP 8080" in text
     assert "attacker" in text
@@ -221,7 +250,7 @@ def test_reach_is_the_matrix_that_explain_tells(shop: Pool) -> None:
 def test_a_label_decides_at_once(shop: Pool) -> None:
     refused = shop("label", "vm", "app", "tier=web", *TENANT)
     assert refused.code == 1
-    assert "overwrite" in refused.err
+    assert "tier=app: say --overwrite" in refused.err
     assert shop("label", "vm", "app", "tier-", *TENANT).code == 0
     assert shop("explain", "web1", "app", "8080", *TENANT, "--expect", "deny").code == 0
     assert shop("label", "vm", "app", "tier=app", *TENANT).code == 0
@@ -235,7 +264,7 @@ def test_quarantine_denies_everything_and_is_told(shop: Pool) -> None:
     for ends in (("web1", "app", "8080"), ("app", "db", "5432")):
         told = shop("explain", *ends, *TENANT, "--expect", "deny")
         assert told.code == 0
-        assert "quarantine" in told.out
+        assert "in the emergency tier (built in) decides" in told.out
     assert shop("vm", "release", "app", "--reason", "checked", *TENANT).code == 0
     assert shop("explain", "web1", "app", "8080", *TENANT, "--expect", "allow").code == 0
     history = shop("vm", "history", "app", *TENANT, "-o", "wide").out

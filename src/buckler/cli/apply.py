@@ -12,6 +12,8 @@ from buckler.cli.session import EXIT_UNFINISHED, EXIT_USAGE, Failed, issue_lines
 from buckler.cli.source import files_option, read_sources
 from buckler.model.operatorapi import ApplyRequest, ApplyResult, Change, DiffResult, DocumentDiff, HostWait, Issue
 
+EMPTY = "what -f names holds no document"
+
 
 @click.command()
 @files_option(required=True)
@@ -36,6 +38,8 @@ def apply(context: click.Context, filenames: tuple[str, ...], dry_run: bool, wai
     sources = read_sources(filenames)
     with operator(context) as client:
         result = client.apply(ApplyRequest(files=sources, dry_run=dry_run, wait=wait))
+    if not result.changes:
+        raise Failed(f"nothing was applied: {EMPTY}")
     report(result, output, wait=wait)
 
 
@@ -102,6 +106,8 @@ def diff(context: click.Context, filenames: tuple[str, ...], output: str) -> Non
         raise Failed(*failed.lines, exit_code=EXIT_USAGE) from failed
     with operator(context, refused=EXIT_USAGE) as client:
         result = client.diff(ApplyRequest(files=sources, dry_run=True))
+    if not result.documents:
+        raise Failed(EMPTY, exit_code=EXIT_USAGE)
     show_warnings(result.warnings)
     changed = [document for document in result.documents if document.before != document.after]
     if changed or output in ("json", "yaml"):

@@ -107,8 +107,8 @@ def host_lines(view: HostView, now: float) -> list[str]:
         ("Rogues", str(view.rogues)),
     ]
     return [
-        *fields(facts),
-        "Problems:" if view.problems else "Problems:  none",
+        *fields(facts if view.problems else [*facts, ("Problems", "none")]),
+        *(["Problems:"] if view.problems else []),
         *(f"  {each}" for each in view.problems),
     ]
 

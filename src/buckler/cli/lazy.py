@@ -43,6 +43,15 @@ class LazyGroup(click.Group):
             raise click.ClickException(f"`{cmd_name}` cannot be loaded here: {door.where} is no command")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Let a name that nobody knows be answered with the nearest of the table."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=self.list_commands(ctx), ctx=ctx) from None
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Offer the names of the table, importing nothing."""
         names = [CompletionItem(name, help=door.summary) for name, door in sorted(self.doors.items())]

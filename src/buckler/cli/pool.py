@@ -51,11 +51,12 @@ def behind(answer: PoolStatus) -> list[str]:
 
 def status_lines(answer: PoolStatus, now: float, *, wide: bool) -> list[str]:
     """Tell about the pool."""
+    rogues_now = "1 rogue" if answer.rogues == 1 else f"{answer.rogues} rogues"
     facts = [
         ("Pool", answer.pool),
         ("Controller", f"Buckler {answer.version}"),
         ("Revision", f"{answer.revision}{_rollout_words(answer)}"),
-        ("VMs", f"{answer.vms} registered, {answer.unprotected} unprotected, {answer.rogues} rogues"),
+        ("VMs", f"{answer.vms} registered, {answer.unprotected} unprotected, {rogues_now}"),
         ("Policies", str(answer.policies)),
         ("Ledger", f"{answer.ledger_entries} entries"),
     ]

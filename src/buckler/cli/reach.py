@@ -8,8 +8,8 @@ import click
 import msgspec
 
 from buckler.cli.complete import complete_vm
-from buckler.cli.output import Table, output_option, show, show_table, tenant_option
-from buckler.cli.session import operator
+from buckler.cli.output import Table, output_option, show, show_table, tenant_option, words
+from buckler.cli.session import Failed, operator
 from buckler.model.operatorapi import PortRange, Reach, ReachPair
 
 NOTHING = "·"
@@ -38,7 +38,11 @@ def reach(context: click.Context, origin: str, to: str, as_list: bool, tenant: s
       buckler reach --from web1 --list
     """
     with operator(context) as client:
-        answer = select(client.reach(tenant), origin, to)
+        answer = client.reach(tenant)
+    for end in filter(None, (origin, to)):
+        if end not in ends(answer):
+            raise Failed(f"no such end: {end!r}", f"known here: {words(sorted(ends(answer)), 'none')}")
+    answer = select(answer, origin, to)
     listed = as_list or output == "wide" or len(answer.vms) > MATRIX_LIMIT
     if output == "table" and not listed:
         show_table(matrix(answer), grid=True)
@@ -50,6 +54,11 @@ def select(answer: Reach, origin: str, to: str) -> Reach:
     """Keep the pairs from and to the given ones (empty: all)."""
     pairs = tuple(pair for pair in answer.pairs if origin in ("", pair.origin) and to in ("", pair.to))
     return msgspec.structs.replace(answer, pairs=pairs)
+
+
+def ends(answer: Reach) -> set[str]:
+    """Name everything that may stand as a row or a column."""
+    return {*answer.vms, *(end for pair in answer.pairs for end in (pair.origin, pair.to))}
 
 
 def matrix(answer: Reach) -> Table:

@@ -135,7 +135,11 @@ def plan_change(
         count = "one problem" if len(errors) == 1 else f"{len(errors)} problems"
         raise Refused(422, f"nothing was applied: {count}", issues=tuple(_issue(problem) for problem in errors))
     edits = plan_edits({document.key: document for document in before}, applied, deleted)
-    return Planned(edits, before, after, tuple(_issue(problem) for problem in found))
+    # What was said of other documents before is not said again with every change.
+    told = set(check_documents(before, ())) if found else set()
+    own = {(document.file, document.line) for document in applied}
+    news = (each for each in found if each not in told or (each.file, each.line) in own)
+    return Planned(edits, before, after, tuple(_issue(problem) for problem in news))
 
 
 def refuse_escapes(unit: Unit, plan: Planned) -> None:

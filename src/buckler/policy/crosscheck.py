@@ -33,7 +33,9 @@ def check_documents(documents: Sequence[Document], applied: Sequence[Document] |
     problems += _bridges(list(networks.values()))
     for network in networks.values():
         problems += _network(network)
-    problems += _vms([each for each in documents if each.kind is Kind.VM], networks)
+    news = {each.key for each in applied or ()}
+    vms = sorted((each for each in documents if each.kind is Kind.VM), key=lambda each: each.key in news)
+    problems += _vms(vms, networks)  # what is there already comes first: a clash is told of the newcomer
     for document in documents:
         problems += _policy(document, networks)
     return tuple(sorted(problems, key=lambda each: (each.file, each.line, each.path)))

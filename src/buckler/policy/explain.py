@@ -155,9 +155,9 @@ def side_text(judged: EndJudgement) -> str:
     else:
         rule = judged.rule
         verb = "allows" if judged.allowed else "denies"
+        place = f"{rule.file} line {rule.line}" if rule.line else "built in"
         text = head + (
-            f"{verb}: rule {rule.rule} of policy {rule.policy} in the {rule.tier.value} tier "
-            f"({rule.file} line {rule.line}) decides."
+            f"{verb}: rule {rule.rule} of policy {rule.policy} in the {rule.tier.value} tier ({place}) decides."
         )
     if judged.observed is not None:
         seen = judged.observed

@@ -41,6 +41,12 @@ def test_every_change_has_a_dry_run(name: str) -> None:
     assert "dry_run" in {parameter.name for parameter in command.params}
 
 
+def test_a_mistyped_command_is_answered_with_the_nearest() -> None:
+    result = CliRunner().invoke(main, ["stauts"])
+    assert result.exit_code == 2
+    assert "Did you mean 'status'?" in result.output
+
+
 def test_the_help_imports_nothing_heavy() -> None:
     program = (
         "import sys; from buckler.__main__ import main\n"

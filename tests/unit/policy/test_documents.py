@@ -123,6 +123,7 @@ spec:
         ("a: !!python/object:os.system {}\n", "is not taken"),
         ("a: " + "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), "nested deeper"),
         ("a: 1\na: 2\n", "written twice"),
+        ("apiVersion: buckler.io/v1\nkind: policy\nmetadata: {name: a}\nspec: {}\n", "did you mean 'Policy'?"),
         ("a: [1\n", "not YAML"),
         ("just words", "must be a mapping"),
         ("apiVersion: v1\nkind: VM\nmetadata: {name: a}\nspec: {}\n", "is not known"),

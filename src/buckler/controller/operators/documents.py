@@ -103,9 +103,10 @@ def _look_up(parts: Parts, reference: Reference) -> tuple[StoredDocument, Docume
 
 
 def _relabelled(document: Document, request: LabelRequest) -> dict[str, str]:
-    taken = {key for key, value in request.set.items() if document.labels.get(key, value) != value}
+    labels = document.labels
+    taken = {f"{key}={labels[key]}" for key, value in request.set.items() if labels.get(key, value) != value}
     if taken and not request.overwrite:
-        raise Refused(409, "a label has another value", f"{', '.join(sorted(taken))}: say overwrite to replace it")
+        raise Refused(409, "a label has another value", f"{', '.join(sorted(taken))}: say --overwrite to replace it")
     return {key: value for key, value in {**document.labels, **request.set}.items() if key not in request.remove}
 
 
