@@ -40,7 +40,7 @@ from buckler.model.pool import HostState
 from buckler.trust.statement import KeySet, Kind, key_from_text, key_id, verify
 
 from .conftest import Agent, ControllerProcess, wait_for
-from .shop import DB_MAC, NETWORK, SHOP, WEB_MAC, WEB_UUID
+from .shop import DB_MAC, NETWORK, SHOP, WEB_MAC, WEB_UUID, flow
 
 ROGUE_UUID = "33333333-3333-4333-8333-333333333333"
 ROGUE_MAC = "52:54:00:00:00:33"
@@ -302,6 +302,27 @@ def test_a_deleted_vm_keeps_its_history_and_its_name_becomes_another_vm(controll
         with pytest.raises(OperatorFailed) as refused:
             client.delete(Reference("Network", "front"))
         assert refused.value.problem.status == 422
+
+
+def test_every_change_of_policy_is_one_entry_with_author_and_content(controller: ControllerProcess) -> None:
+    controller.apply(*SHOP)
+    before = len(ledger(controller)[1])
+    controller.apply(*SHOP)
+    assert len(ledger(controller)[1]) == before, "what changed nothing is no entry"
+    controller.apply(NETWORK.replace("10.0.0.0/24", "10.0.0.0/23"), flow(8080))
+    with controller.operator() as client:
+        client.delete(Reference("Flow", "web-to-db"))
+    verified, entries = ledger(controller)
+    assert verified.is_intact
+    told = [(entry.kind, entry.actor, entry.detail["name"], entry.detail["action"]) for entry in entries[before:]]
+    root = "uid:0(root)"
+    assert sorted(told[:2]) == [
+        ("network.changed", root, "front", "configured"),
+        ("policy.changed", root, "web-to-db", "configured"),
+    ]
+    assert told[2:] == [("policy.changed", root, "web-to-db", "deleted")]
+    assert all(entry.cause and entry.detail["revision"] for entry in entries[before:])
+    assert all("digest" in entry.detail for entry in entries[before : before + 2])
 
 
 def test_an_altered_ledger_row_is_named(controller: ControllerProcess, agents: list[Agent]) -> None:
