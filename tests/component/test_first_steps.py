@@ -62,7 +62,9 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 def test_a_vm_that_already_served_is_adopted_observed_enforced_and_cut_off(host: Host) -> None:
     wait_until(lambda: "vm-1" in host("rogues"), 30, 0.5)
     host("apply", "-f", "-", stdin=NETWORK)
-    assert "dry run" in host("vm", "adopt", "vm-1", "--as", "web1", "--dry-run")
+    planned = host("vm", "adopt", "vm-1", "--as", "web1", "--dry-run")
+    assert "dry run" in planned
+    assert f"{MAC} on network" in planned
     assert "vm-1" in host("rogues")
 
     adopt = ("vm", "adopt", "vm-1", "--as", "web1", "--label", "tier=web", "--mode", "observe")

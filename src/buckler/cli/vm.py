@@ -163,7 +163,11 @@ def adopt(
         )
         view = client.adopt(request)
     suffix = " (dry run)" if dry_run else ""
-    show(view, output, lambda: f"vm/{view.name} adopted{suffix}", lambda: (f"vm/{view.name}",))
+    cards = [
+        f"  {card.mac} on network {card.network}: {words(card.addresses, 'no address')}" for card in view.interfaces
+    ]
+    lines = [f"vm/{view.name} adopted{suffix}", *(cards if dry_run else [])]
+    show(view, output, lambda: "\n".join(lines), lambda: (f"vm/{view.name}",))
 
 
 def find_rogue(rogues: tuple[Rogue, ...], wanted: str) -> Rogue:

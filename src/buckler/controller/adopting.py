@@ -23,7 +23,9 @@ def document_of_rogue(unit: Unit, request: AdoptRequest) -> Document:
     cards = tuple(
         InterfaceSpec(card.mac, card.network, card.addresses, dict(card.labels)) for card in request.interfaces
     )
-    if not cards:
+    if cards:
+        _refuse_other_macs(unit, request)
+    else:
         cards = _observed_cards(unit, state, request)
     spec = VmSpec(request.uuid, cards, request.mode, request.owner, request.purpose)
     return Document(Kind.VM, request.name, spec, request.tenant, dict(request.labels), file="(adopted)")
@@ -39,6 +41,16 @@ def _observed_cards(unit: Unit, state: State, request: AdoptRequest) -> tuple[In
     return tuple(
         InterfaceSpec(card.mac.lower(), _network(state, request.tenant, card)) for card in seen[0].domain.interfaces
     )
+
+
+def _refuse_other_macs(unit: Unit, request: AdoptRequest) -> None:
+    """A mistyped MAC would close the VM and make its passport one of another machine. Raises Refused."""
+    seen = [sight.domain for sight in sights(unit).get(request.uuid, ()) if sight.host.state is not HostState.REVOKED]
+    known = {card.mac.lower() for domain in seen for card in domain.interfaces}
+    others = sorted({card.mac.lower() for card in request.interfaces} - known)
+    if seen and others:
+        hint = f"its hosts report {', '.join(sorted(known)) or 'none'}"
+        raise Refused(409, f"the domain has no interface {', '.join(others)}", hint)
 
 
 def _network(state: State, tenant: str, card: ObservedInterface) -> str:

@@ -31,6 +31,7 @@ from buckler.model.flow import FlowRecord
 from buckler.model.operatorapi import (
     AdoptRequest,
     HostRequest,
+    Interface,
     LabelRequest,
     MigrateRequest,
     QuarantineRequest,
@@ -122,6 +123,14 @@ def test_a_rogue_is_adopted_and_carries_a_passport(controller: ControllerProcess
     agent.observe(rogue)
     with controller.operator() as client:
         assert [(each.uuid, each.host, each.macs) for each in client.rogues()] == [(ROGUE_UUID, "host-a", (ROGUE_MAC,))]
+        mistyped = (Interface(ROGUE_MAC[:-1] + "f", "front"),)
+        for dry_run in (True, False):
+            with pytest.raises(OperatorFailed) as refused:
+                client.adopt(AdoptRequest(ROGUE_UUID, "found", interfaces=mistyped, dry_run=dry_run))
+            assert ROGUE_MAC in refused.value.problem.detail
+        planned = client.adopt(AdoptRequest(ROGUE_UUID, "found", dry_run=True))
+        assert [(card.mac, card.network) for card in planned.interfaces] == [(ROGUE_MAC, "front")]
+        assert "found" not in [each.name for each in client.vms()]
         view = client.adopt(AdoptRequest(ROGUE_UUID, "found", labels={"role": "web"}))
         assert [card.network for card in view.interfaces] == ["front"]
         with pytest.raises(OperatorFailed) as refused:

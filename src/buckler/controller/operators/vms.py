@@ -27,13 +27,14 @@ from buckler.model.operatorapi import (
     PREFIX,
     AdoptRequest,
     HistoryEntry,
+    InterfaceView,
     MigrateRequest,
     PassportView,
     QuarantineRequest,
     TaskView,
     VmView,
 )
-from buckler.policy.language import Document
+from buckler.policy.language import Document, VmSpec
 
 _ONE = PREFIX + "/vms/{name:str}"
 
@@ -70,7 +71,7 @@ def vm_routes(parts: Parts) -> list[BaseRouteHandler]:
         wanted = Wanted(documents=(document,), dry_run=data.dry_run)
         await apply_documents(parts, wanted, Author(actor_of(request), "adopted", EventKind.VM_ADOPTED))
         if data.dry_run:
-            return VmView("", 0, data.name, data.tenant, data.uuid, data.labels, data.mode)
+            return _planned(document)
         return await asyncio.to_thread(_view, parts, data.name, data.tenant)
 
     @post(_ONE + "/quarantine", status_code=200)
@@ -126,6 +127,18 @@ def set_quarantine(
         return msgspec.structs.replace(_view(parts, name, tenant), quarantined=on), revision
     parts.work.ring()
     return _view(parts, found.vm.id, ""), revision
+
+
+def _planned(document: Document) -> VmView:
+    """Show what an adoption would register."""
+    spec = document.spec
+    if not isinstance(spec, VmSpec):
+        raise TypeError(f"{document.key} is no VM")
+    cards = tuple(InterfaceView(card.mac, card.network, card.addresses, labels=card.labels) for card in spec.interfaces)
+    return VmView(
+        "", 0, document.name, document.tenant, spec.uuid, document.labels, spec.mode,
+        interfaces=cards, owner=spec.owner, purpose=spec.purpose,
+    )  # fmt: skip
 
 
 def _rogue(parts: Parts, request: AdoptRequest) -> Document:
