@@ -42,6 +42,11 @@ def admitted(host: AgentHost) -> set[int]:
     return taps & {index for index, _ in host.guard_ports()}
 
 
+def hanging(host: AgentHost) -> int:
+    """How many links of our programs to taps are pinned: a link hangs as long as its pin is there."""
+    return len(host.host.run("find", "/sys/fs/bpf/buckler", "-path", "*/links/*-tap_*").split())
+
+
 @pytest.mark.parametrize("step", ON_HOOK)
 def test_killed_while_a_vm_starts_it_is_refused_and_the_next_start_works(host: AgentHost, step: str):
     host.start_agent(SCRIPT, step, is_awaited=False)
@@ -50,6 +55,7 @@ def test_killed_while_a_vm_starts_it_is_refused_and_the_next_start_works(host: A
     assert refused.returncode != 0, f"{step} did not occur"
     assert "no answer from the Buckler agent" in refused.stderr
     wait_until(lambda: host.agent.poll() is not None, 5)
+    assert admitted(host) == set(), "with the agent dead no tap stands open"
     host.start_agent()
     assert host.start(1).returncode == 0
     host.wait_admitted(host.tap(1))
@@ -76,12 +82,16 @@ def test_killed_while_policy_is_swapped_the_vm_keeps_a_whole_one(host: AgentHost
     host.start_agent()
     assert host.start(1).returncode == 0
     device = host.tap(1)
+    before, hung = admitted(host), hanging(host)
+    assert before
+    assert hung == 2
     host.kill_agent()
     port = 1000 + time.monotonic_ns() % 60000
     host.pool.set_programs(program(80, port), program(80))
     host.publish()
     host.start_agent(SCRIPT, step, is_awaited=False)
     wait_until(lambda: host.agent.poll() is not None, 20)
+    assert (admitted(host), hanging(host)) == (before, hung), "with the agent dead its tap is open behind both programs"
     host.start_agent()
     host.wait_admitted(device)
     wait_until(lambda: host.status()["enforced"] == host.pool.revision, 5)
