@@ -15,7 +15,9 @@ from defusedxml import ElementTree
 from buckler.lab.guest.image import image
 from tests.guestkernel import CHECKOUT, Run, boot
 
-FILES = tuple(f"tests/component/test_{name}.py" for name in ("connections", "standing", "bypass", "claims"))
+FILES = tuple(
+    f"tests/component/test_{name}.py" for name in ("connections", "directions", "standing", "bypass", "claims")
+)
 LEFT_OUT = {"[clsact]": "Linux 6.1 has no tcx: the same test with [tcx] falls back to clsact there"}
 """Part of a test's name → why it is not run there."""
 SELECTED = (
