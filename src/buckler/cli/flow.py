@@ -13,6 +13,9 @@ from buckler.cli.session import operator
 from buckler.model.flow import FlowRecord
 from buckler.model.operatorapi import FlowItem
 
+PORTED = ("TCP", "UDP", "SCTP")
+# What decided when no rule did and the reason's own word says too little.
+LAWS = {"": "no rule: default deny", "policy": "no rule: default deny", "infra": "a hypervisor host's address"}
 WIDTHS = (20, 7, 16, 16, 11, 0)
 
 
@@ -86,6 +89,7 @@ def flow_line(item: FlowItem, *, wide: bool) -> str:
 
 
 def _cells(flow: FlowRecord) -> tuple[str, ...]:
+    is_ported = flow.protocol.upper() in PORTED
     ends = (flow.local, flow.peer) if flow.direction == "egress" else (flow.peer, flow.local)
     return (
         moment(flow.at),
@@ -94,8 +98,8 @@ def _cells(flow: FlowRecord) -> tuple[str, ...]:
         port_of(flow),
         because(flow),
         f"{flow.local} {flow.direction}",
-        _address(flow.source, flow.source_port),
-        _address(flow.destination, flow.destination_port),
+        _address(flow.source, flow.source_port if is_ported else 0),
+        _address(flow.destination, flow.destination_port if is_ported else 0),
         str(flow.packets),
         str(flow.bytes),
         flow.host,
@@ -103,15 +107,19 @@ def _cells(flow: FlowRecord) -> tuple[str, ...]:
 
 
 def port_of(flow: FlowRecord) -> str:
-    """Write protocol and destination port."""
-    return f"{flow.protocol} {flow.destination_port}" if flow.protocol in ("TCP", "UDP", "SCTP") else flow.protocol
+    """Write protocol and destination port; of ICMP the type, as ``explain`` takes it."""
+    if flow.protocol.upper() in PORTED:
+        return f"{flow.protocol.upper()} {flow.destination_port}"
+    if flow.protocol in ("icmp", "icmpv6"):
+        return f"{flow.protocol}/{flow.destination_port >> 8}"
+    return flow.protocol
 
 
 def because(flow: FlowRecord) -> str:
     """Say what decided: a rule of a policy, the shield's own law, or the default."""
     if flow.policy:
         return f"{flow.policy}/{flow.rule}"
-    return flow.reason or "no rule: default deny"
+    return LAWS.get(flow.reason, flow.reason)
 
 
 def _address(address: str, port: int) -> str:

@@ -187,7 +187,12 @@ def test_a_flow_names_both_ends_in_the_direction_of_the_packet() -> None:
     assert table.rows[0][:6] == ("2027-01-15 08:00:00Z", "deny", "web1", "db1", "TCP 5432", "POLICY")
     assert "[fd00::21]:5432" in table.rows[0]
     assert because(replace(REFUSAL, policy="db", rule="no-web")) == "db/no-web"
-    assert because(replace(REFUSAL, reason="")) == "no rule: default deny"
+    for silent in ("", "policy"):
+        assert because(replace(REFUSAL, reason=silent)) == "no rule: default deny"
+    told = flows_table((FlowItem(1, replace(REFUSAL, protocol="tcp")),)).rows[0]
+    assert (told[4], told[8]) == ("TCP 5432", "[fd00::21]:5432")
+    ping = flows_table((FlowItem(1, replace(REFUSAL, protocol="icmpv6", destination_port=133 << 8)),)).rows[0]
+    assert (ping[4], ping[8]) == ("icmpv6/133", "fd00::21")
     assert "10.0.0.11:40000" in flow_line(FlowItem(1, REFUSAL), wide=True)
     assert "10.0.0.11" not in flow_line(FlowItem(1, REFUSAL), wide=False)
 
