@@ -117,6 +117,8 @@ def port_of(flow: FlowRecord) -> str:
 
 def because(flow: FlowRecord) -> str:
     """Say what decided: a rule of a policy, the shield's own law, or the default."""
+    if flow.reason == "observed":
+        return f"only observed, {flow.policy}/{flow.rule}" if flow.policy else "only observed, no rule: default deny"
     if flow.policy:
         return f"{flow.policy}/{flow.rule}"
     return LAWS.get(flow.reason, flow.reason)

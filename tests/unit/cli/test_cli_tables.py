@@ -187,6 +187,7 @@ def test_a_flow_names_both_ends_in_the_direction_of_the_packet() -> None:
     assert table.rows[0][:6] == ("2027-01-15 08:00:00Z", "deny", "web1", "db1", "TCP 5432", "POLICY")
     assert "[fd00::21]:5432" in table.rows[0]
     assert because(replace(REFUSAL, policy="db", rule="no-web")) == "db/no-web"
+    assert because(replace(REFUSAL, reason="observed")) == "only observed, no rule: default deny"
     for silent in ("", "policy"):
         assert because(replace(REFUSAL, reason=silent)) == "no rule: default deny"
     told = flows_table((FlowItem(1, replace(REFUSAL, protocol="tcp")),)).rows[0]
