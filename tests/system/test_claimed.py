@@ -4,7 +4,7 @@ import pytest
 
 from buckler.lab.pool import shop_files
 from buckler.lab.story.cast import TENANT, wait_until
-from buckler.model.operatorapi import ApplyRequest, SourceFile
+from buckler.model.operatorapi.documents import ApplyRequest, SourceFile
 
 VM, CLAIMED, UNWANTED = "web1", "fd50::77", "fd50::13"
 

@@ -9,7 +9,8 @@ from buckler.lab.host import CONNECTION, restart_libvirtd
 from buckler.lab.machine import processes_of
 from buckler.lab.plan import BRIDGE, OUTSIDE_PORT, TUNNEL, UPLINK
 from buckler.lab.story.cast import TENANT, differences, wait_until
-from buckler.model.operatorapi import HostRequest, LabelRequest, Reference
+from buckler.model.operatorapi.documents import LabelRequest, Reference
+from buckler.model.operatorapi.hosts import HostRequest
 from buckler.model.pool import HostState
 
 DRAINED = "host2"

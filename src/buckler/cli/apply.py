@@ -10,7 +10,8 @@ import click
 from buckler.cli.output import as_yaml, dry_run_option, output_option, say, show, wait_option, words
 from buckler.cli.session import EXIT_UNFINISHED, EXIT_USAGE, Failed, issue_lines, operator
 from buckler.cli.source import files_option, read_sources
-from buckler.model.operatorapi import ApplyRequest, ApplyResult, Change, DiffResult, DocumentDiff, HostWait, Issue
+from buckler.model.operatorapi.body import HostWait, Issue
+from buckler.model.operatorapi.documents import ApplyRequest, ApplyResult, Change, DiffResult, DocumentDiff
 
 EMPTY = "what -f names holds no document"
 

@@ -7,7 +7,7 @@ import click
 from buckler.cli.complete import complete_vm
 from buckler.cli.output import Table, output_option, say, show
 from buckler.cli.session import operator
-from buckler.model.operatorapi import CounterItem
+from buckler.model.operatorapi.traffic import CounterItem
 
 
 @click.command()

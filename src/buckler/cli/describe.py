@@ -12,7 +12,8 @@ from buckler.cli.document import names_of
 from buckler.cli.host import host_lines
 from buckler.cli.output import as_yaml, fields, label_words, say, tenant_option
 from buckler.cli.session import looking_for, operator
-from buckler.model.operatorapi import DocumentItem, InterfaceView, VmView
+from buckler.model.operatorapi.documents import DocumentItem
+from buckler.model.operatorapi.vms import InterfaceView, VmView
 from buckler.model.pool import ShieldMode
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from buckler.cli.output import (
 )
 from buckler.cli.session import looking_for, operator
 from buckler.cli.source import files_option, read_sources, references_in
-from buckler.model.operatorapi import ApplyRequest, DocumentItem, LabelRequest, Reference
+from buckler.model.operatorapi.documents import ApplyRequest, DocumentItem, LabelRequest, Reference
 
 if TYPE_CHECKING:
     from buckler.client.operator import OperatorClient

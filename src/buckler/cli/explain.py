@@ -7,7 +7,7 @@ import click
 from buckler.cli.complete import complete_vm
 from buckler.cli.output import output_option, show, tenant_option
 from buckler.cli.session import Failed, operator
-from buckler.model.operatorapi import ExplainedPath, Explanation, Side, Step
+from buckler.model.operatorapi.answers import ExplainedPath, Explanation, Side, Step
 
 PROTOCOLS = {"tcp": "TCP", "udp": "UDP", "sctp": "SCTP", "icmp": "ICMP", "icmpv6": "ICMPv6"}
 ECHO = {"ICMP": 8, "ICMPv6": 128}

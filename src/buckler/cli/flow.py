@@ -11,7 +11,7 @@ from buckler.cli.complete import complete_vm
 from buckler.cli.output import Table, moment, output_option, say, show
 from buckler.cli.session import operator
 from buckler.model.flow import FlowRecord
-from buckler.model.operatorapi import FlowItem
+from buckler.model.operatorapi.traffic import FlowItem
 
 PORTED = ("TCP", "UDP", "SCTP")
 # What decided when no rule did and the reason's own word says too little.

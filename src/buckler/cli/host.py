@@ -9,7 +9,7 @@ import click
 from buckler.cli.complete import complete_host
 from buckler.cli.output import Table, ago, dry_run_option, fields, moment, output_option, say, show, words
 from buckler.cli.session import EXIT_UNFINISHED, Failed, operator
-from buckler.model.operatorapi import HostChange, HostRequest, HostView, JoinToken, JoinTokenRequest
+from buckler.model.operatorapi.hosts import HostChange, HostRequest, HostView, JoinToken, JoinTokenRequest
 from buckler.model.pool import HostState
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from buckler.cli.output import as_json, output_option, say
 from buckler.cli.session import EXIT_UNVERIFIED, Failed, operator
-from buckler.model.operatorapi import LedgerKeys
+from buckler.model.operatorapi.ledger import LedgerKeys
 
 if TYPE_CHECKING:
     from buckler.client.operator import OperatorClient

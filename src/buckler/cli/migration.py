@@ -11,7 +11,7 @@ from buckler.cli.complete import complete_host, complete_vm
 from buckler.cli.output import dry_run_option, output_option, say, show, tenant_option
 from buckler.cli.session import EXIT_UNFINISHED, Failed, looking_for, operator
 from buckler.model.agentapi import TaskState
-from buckler.model.operatorapi import MigrateRequest, TaskView
+from buckler.model.operatorapi.vms import MigrateRequest, TaskView
 
 if TYPE_CHECKING:
     from buckler.client.operator import OperatorClient

@@ -9,7 +9,7 @@ import click
 from buckler.cli.host import enforcement, hosts_table
 from buckler.cli.output import Table, fields, moment, output_option, plain_table, show, words
 from buckler.cli.session import EXIT_UNFINISHED, Failed, operator
-from buckler.model.operatorapi import PoolStatus, Rogue, Unprotected
+from buckler.model.operatorapi.pool import PoolStatus, Rogue, Unprotected
 from buckler.model.pool import HostState
 
 POLL = 0.5

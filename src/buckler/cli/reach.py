@@ -10,7 +10,7 @@ import msgspec
 from buckler.cli.complete import complete_vm
 from buckler.cli.output import Table, output_option, show, show_table, tenant_option, words
 from buckler.cli.session import Failed, operator
-from buckler.model.operatorapi import PortRange, Reach, ReachPair
+from buckler.model.operatorapi.answers import PortRange, Reach, ReachPair
 
 NOTHING = "·"
 MATRIX_LIMIT = 10

@@ -12,7 +12,7 @@ from buckler.cli.output import printable
 
 if TYPE_CHECKING:
     from buckler.client.operator import OperatorClient
-    from buckler.model.operatorapi import Issue, Problem
+    from buckler.model.operatorapi.body import Issue, Problem
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from buckler.cli.session import Failed
-from buckler.model.operatorapi import Reference, SourceFile
+from buckler.model.operatorapi.documents import Reference, SourceFile
 
 F = TypeVar("F", bound=Callable[..., Any])
 SUFFIXES = (".yaml", ".yml", ".json")

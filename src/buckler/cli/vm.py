@@ -21,7 +21,8 @@ from buckler.cli.output import (
     words,
 )
 from buckler.cli.session import EXIT_UNFINISHED, Failed, looking_for, operator
-from buckler.model.operatorapi import AdoptRequest, HistoryEntry, QuarantineRequest, Rogue, VmView
+from buckler.model.operatorapi.pool import Rogue
+from buckler.model.operatorapi.vms import AdoptRequest, HistoryEntry, QuarantineRequest, VmView
 from buckler.model.pool import Interface, ShieldMode
 
 

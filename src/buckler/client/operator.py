@@ -13,8 +13,30 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from buckler.model import operatorapi as api
-from buckler.model.operatorapi import PREFIX, SOCKET, Problem
+from buckler.model.operatorapi import PREFIX, SOCKET
+from buckler.model.operatorapi.answers import Explanation, Reach
+from buckler.model.operatorapi.body import Problem
+from buckler.model.operatorapi.documents import (
+    ApplyRequest,
+    ApplyResult,
+    DiffResult,
+    DocumentItem,
+    LabelRequest,
+    Reference,
+)
+from buckler.model.operatorapi.hosts import HostChange, HostRequest, HostView, JoinToken, JoinTokenRequest
+from buckler.model.operatorapi.ledger import LedgerKeys, LedgerPage
+from buckler.model.operatorapi.pool import PoolStatus, Rogue, Unprotected
+from buckler.model.operatorapi.traffic import CounterItem, FlowItem
+from buckler.model.operatorapi.vms import (
+    AdoptRequest,
+    HistoryEntry,
+    MigrateRequest,
+    PassportView,
+    QuarantineRequest,
+    TaskView,
+    VmView,
+)
 
 T = TypeVar("T")
 Query = dict[str, str | int | float]
@@ -56,117 +78,117 @@ class OperatorClient:
 
     # documents
 
-    def apply(self, request: api.ApplyRequest) -> api.ApplyResult:
+    def apply(self, request: ApplyRequest) -> ApplyResult:
         """Create, replace and delete documents, all or nothing."""
-        return self._send("POST", "/apply", api.ApplyResult, body=request, patience=request.wait)
+        return self._send("POST", "/apply", ApplyResult, body=request, patience=request.wait)
 
-    def diff(self, request: api.ApplyRequest) -> api.DiffResult:
+    def diff(self, request: ApplyRequest) -> DiffResult:
         """Say what ``apply`` would change."""
-        return self._send("POST", "/diff", api.DiffResult, body=request)
+        return self._send("POST", "/diff", DiffResult, body=request)
 
-    def documents(self, kind: str = "", tenant: str = "", selector: str = "") -> tuple[api.DocumentItem, ...]:
+    def documents(self, kind: str = "", tenant: str = "", selector: str = "") -> tuple[DocumentItem, ...]:
         """List documents; empty arguments do not narrow."""
         query = _query(kind=kind, tenant=tenant, selector=selector)
-        return self._send("GET", "/documents", tuple[api.DocumentItem, ...], query=query)
+        return self._send("GET", "/documents", tuple[DocumentItem, ...], query=query)
 
-    def document(self, kind: str, tenant: str, name: str) -> api.DocumentItem:
+    def document(self, kind: str, tenant: str, name: str) -> DocumentItem:
         """Get one document."""
-        return self._send("GET", _path("documents", kind, tenant, name), api.DocumentItem)
+        return self._send("GET", _path("documents", kind, tenant, name), DocumentItem)
 
-    def delete(self, reference: api.Reference, *, dry_run: bool = False) -> api.ApplyResult:
+    def delete(self, reference: Reference, *, dry_run: bool = False) -> ApplyResult:
         """Delete one document; with an etag only if nobody changed it since."""
         path = _path("documents", reference.kind, reference.tenant, reference.name)
-        return self._send("DELETE", path, api.ApplyResult, query=_query(dryRun=dry_run), etag=reference.etag)
+        return self._send("DELETE", path, ApplyResult, query=_query(dryRun=dry_run), etag=reference.etag)
 
-    def label(self, reference: api.Reference, request: api.LabelRequest) -> api.ApplyResult:
+    def label(self, reference: Reference, request: LabelRequest) -> ApplyResult:
         """Set and remove labels of one document."""
         path = _path("documents", reference.kind, reference.tenant, reference.name, "labels")
-        return self._send("PATCH", path, api.ApplyResult, body=request, etag=reference.etag, patience=request.wait)
+        return self._send("PATCH", path, ApplyResult, body=request, etag=reference.etag, patience=request.wait)
 
     # VMs
 
-    def vms(self, tenant: str = "", selector: str = "") -> tuple[api.VmView, ...]:
+    def vms(self, tenant: str = "", selector: str = "") -> tuple[VmView, ...]:
         """List registered VMs."""
-        return self._send("GET", "/vms", tuple[api.VmView, ...], query=_query(tenant=tenant, selector=selector))
+        return self._send("GET", "/vms", tuple[VmView, ...], query=_query(tenant=tenant, selector=selector))
 
-    def vm(self, vm: str, tenant: str = "") -> api.VmView:
+    def vm(self, vm: str, tenant: str = "") -> VmView:
         """Show one VM by name or id."""
-        return self._send("GET", _path("vms", vm), api.VmView, query=_query(tenant=tenant))
+        return self._send("GET", _path("vms", vm), VmView, query=_query(tenant=tenant))
 
-    def adopt(self, request: api.AdoptRequest) -> api.VmView:
+    def adopt(self, request: AdoptRequest) -> VmView:
         """Register a domain that is a rogue until then."""
-        return self._send("POST", "/vms/adopt", api.VmView, body=request)
+        return self._send("POST", "/vms/adopt", VmView, body=request)
 
-    def passport(self, vm: str, tenant: str = "") -> api.PassportView:
+    def passport(self, vm: str, tenant: str = "") -> PassportView:
         """Show the signed statement about a VM."""
-        return self._send("GET", _path("vms", vm, "passport"), api.PassportView, query=_query(tenant=tenant))
+        return self._send("GET", _path("vms", vm, "passport"), PassportView, query=_query(tenant=tenant))
 
-    def history(self, vm: str, tenant: str = "", limit: int = 0) -> tuple[api.HistoryEntry, ...]:
+    def history(self, vm: str, tenant: str = "", limit: int = 0) -> tuple[HistoryEntry, ...]:
         """Tell a VM's life, oldest first; the newest ``limit`` entries (0: all)."""
         query = _query(tenant=tenant, limit=limit)
-        return self._send("GET", _path("vms", vm, "history"), tuple[api.HistoryEntry, ...], query=query)
+        return self._send("GET", _path("vms", vm, "history"), tuple[HistoryEntry, ...], query=query)
 
-    def quarantine(self, vm: str, request: api.QuarantineRequest, tenant: str = "") -> api.VmView:
+    def quarantine(self, vm: str, request: QuarantineRequest, tenant: str = "") -> VmView:
         """Cut a VM off, at both ends of everything."""
         query, path = _query(tenant=tenant), _path("vms", vm, "quarantine")
-        return self._send("POST", path, api.VmView, body=request, query=query, patience=request.wait)
+        return self._send("POST", path, VmView, body=request, query=query, patience=request.wait)
 
-    def release(self, vm: str, request: api.QuarantineRequest, tenant: str = "") -> api.VmView:
+    def release(self, vm: str, request: QuarantineRequest, tenant: str = "") -> VmView:
         """End a quarantine."""
         query, path = _query(tenant=tenant), _path("vms", vm, "release")
-        return self._send("POST", path, api.VmView, body=request, query=query, patience=request.wait)
+        return self._send("POST", path, VmView, body=request, query=query, patience=request.wait)
 
-    def migrate(self, vm: str, request: api.MigrateRequest, tenant: str = "") -> api.TaskView:
+    def migrate(self, vm: str, request: MigrateRequest, tenant: str = "") -> TaskView:
         """Ask a VM's host to move it live."""
-        return self._send("POST", _path("vms", vm, "migrate"), api.TaskView, body=request, query=_query(tenant=tenant))
+        return self._send("POST", _path("vms", vm, "migrate"), TaskView, body=request, query=_query(tenant=tenant))
 
     # hosts
 
-    def hosts(self) -> tuple[api.HostView, ...]:
+    def hosts(self) -> tuple[HostView, ...]:
         """List the pool's hosts."""
-        return self._send("GET", "/hosts", tuple[api.HostView, ...])
+        return self._send("GET", "/hosts", tuple[HostView, ...])
 
-    def host(self, host: str) -> api.HostView:
+    def host(self, host: str) -> HostView:
         """Show one host by name or id."""
-        return self._send("GET", _path("hosts", host), api.HostView)
+        return self._send("GET", _path("hosts", host), HostView)
 
-    def drain(self, host: str, request: api.HostRequest) -> api.HostChange:
+    def drain(self, host: str, request: HostRequest) -> HostChange:
         """Take no VM any more and move away those that are there."""
-        return self._send("POST", _path("hosts", host, "drain"), api.HostChange, body=request)
+        return self._send("POST", _path("hosts", host, "drain"), HostChange, body=request)
 
-    def undrain(self, host: str, request: api.HostRequest) -> api.HostChange:
+    def undrain(self, host: str, request: HostRequest) -> HostChange:
         """Take VMs again."""
-        return self._send("POST", _path("hosts", host, "undrain"), api.HostChange, body=request)
+        return self._send("POST", _path("hosts", host, "undrain"), HostChange, body=request)
 
-    def revoke(self, host: str, request: api.HostRequest) -> api.HostChange:
+    def revoke(self, host: str, request: HostRequest) -> HostChange:
         """End a host's membership at once."""
-        return self._send("POST", _path("hosts", host, "revoke"), api.HostChange, body=request)
+        return self._send("POST", _path("hosts", host, "revoke"), HostChange, body=request)
 
-    def create_join_token(self, request: api.JoinTokenRequest) -> api.JoinToken:
+    def create_join_token(self, request: JoinTokenRequest) -> JoinToken:
         """Make a single-use token for a new host."""
-        return self._send("POST", "/join-tokens", api.JoinToken, body=request)
+        return self._send("POST", "/join-tokens", JoinToken, body=request)
 
     # answers about the pool
 
-    def explain(self, origin: str, to: str, protocol: str, port: int, tenant: str = "") -> api.Explanation:
+    def explain(self, origin: str, to: str, protocol: str, port: int, tenant: str = "") -> Explanation:
         """Say what both ends' shields would do, and why."""
         query = _query(protocol=protocol, tenant=tenant) | {"from": origin, "to": to, "port": port}
-        return self._send("GET", "/explain", api.Explanation, query=query)
+        return self._send("GET", "/explain", Explanation, query=query)
 
-    def reach(self, tenant: str = "") -> api.Reach:
+    def reach(self, tenant: str = "") -> Reach:
         """Get the matrix of what may be sent between all VMs."""
-        return self._send("GET", "/reach", api.Reach, query=_query(tenant=tenant))
+        return self._send("GET", "/reach", Reach, query=_query(tenant=tenant))
 
     def flows(
         self, verdict: str = "", origin: str = "", to: str = "", after: int = 0, limit: int = 0
-    ) -> tuple[api.FlowItem, ...]:
+    ) -> tuple[FlowItem, ...]:
         """Get recorded flows, oldest first."""
         query = _flow_query(verdict, origin, to, after, limit)
-        return self._send("GET", "/flows", tuple[api.FlowItem, ...], query=query)
+        return self._send("GET", "/flows", tuple[FlowItem, ...], query=query)
 
     def follow_flows(
         self, verdict: str = "", origin: str = "", to: str = "", after: int = 0, limit: int = 0
-    ) -> Iterator[api.FlowItem]:
+    ) -> Iterator[FlowItem]:
         """Yield flows as they are recorded, until the controller goes away."""
         query = _flow_query(verdict, origin, to, after, limit) | {"follow": "true"}
         try:
@@ -176,42 +198,42 @@ class OperatorClient:
                     raise OperatorFailed(_problem_of(response))
                 for line in response.iter_lines():
                     if line.strip():
-                        yield _decode(line.encode(), api.FlowItem)
+                        yield _decode(line.encode(), FlowItem)
         except httpx.HTTPError as error:
             raise OperatorFailed(self._unreachable(error)) from error
 
-    def counters(self, verdict: str = "", origin: str = "", to: str = "") -> tuple[api.CounterItem, ...]:
+    def counters(self, verdict: str = "", origin: str = "", to: str = "") -> tuple[CounterItem, ...]:
         """Get totals per rule and pair of ends."""
         query = _query(verdict=verdict, to=to) | _query(**{"from": origin})
-        return self._send("GET", "/counters", tuple[api.CounterItem, ...], query=query)
+        return self._send("GET", "/counters", tuple[CounterItem, ...], query=query)
 
-    def tasks(self) -> tuple[api.TaskView, ...]:
+    def tasks(self) -> tuple[TaskView, ...]:
         """List what hosts were asked to do."""
-        return self._send("GET", "/tasks", tuple[api.TaskView, ...])
+        return self._send("GET", "/tasks", tuple[TaskView, ...])
 
-    def task(self, task: str) -> api.TaskView:
+    def task(self, task: str) -> TaskView:
         """Show one task."""
-        return self._send("GET", _path("tasks", task), api.TaskView)
+        return self._send("GET", _path("tasks", task), TaskView)
 
-    def status(self) -> api.PoolStatus:
+    def status(self) -> PoolStatus:
         """Get the pool's state, host by host."""
-        return self._send("GET", "/status", api.PoolStatus)
+        return self._send("GET", "/status", PoolStatus)
 
-    def unprotected(self) -> tuple[api.Unprotected, ...]:
+    def unprotected(self) -> tuple[Unprotected, ...]:
         """List VMs whose shield does not enforce."""
-        return self._send("GET", "/unprotected", tuple[api.Unprotected, ...])
+        return self._send("GET", "/unprotected", tuple[Unprotected, ...])
 
-    def rogues(self) -> tuple[api.Rogue, ...]:
+    def rogues(self) -> tuple[Rogue, ...]:
         """List domains that nobody registered."""
-        return self._send("GET", "/rogues", tuple[api.Rogue, ...])
+        return self._send("GET", "/rogues", tuple[Rogue, ...])
 
-    def ledger_page(self, after: int = 0, limit: int = 1000) -> api.LedgerPage:
+    def ledger_page(self, after: int = 0, limit: int = 1000) -> LedgerPage:
         """Get signed entries in order."""
-        return self._send("GET", "/ledger/entries", api.LedgerPage, query=_query(after=after, limit=limit))
+        return self._send("GET", "/ledger/entries", LedgerPage, query=_query(after=after, limit=limit))
 
-    def ledger_keys(self) -> api.LedgerKeys:
+    def ledger_keys(self) -> LedgerKeys:
         """Get what a verifier needs beside the entries."""
-        return self._send("GET", "/ledger/keys", api.LedgerKeys)
+        return self._send("GET", "/ledger/keys", LedgerKeys)
 
     def metrics(self) -> str:
         """Get Prometheus text."""

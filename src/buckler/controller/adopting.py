@@ -6,7 +6,7 @@ from buckler.controller.observed import sights
 from buckler.controller.pool_state import State, load_state
 from buckler.controller.problems import Refused
 from buckler.model.agentapi import ObservedInterface
-from buckler.model.operatorapi import AdoptRequest
+from buckler.model.operatorapi.vms import AdoptRequest
 from buckler.model.pool import HostState
 from buckler.policy.language import Document, InterfaceSpec, Kind, VmSpec
 from buckler.ports.store import Unit

@@ -12,15 +12,8 @@ from buckler.controller.pool_state import QUARANTINE, attributes_now, load_docum
 from buckler.controller.problems import Refused
 from buckler.controller.registry import Author, Edit, plan_edits, store_edits
 from buckler.controller.simulate import reach_changes
-from buckler.model.operatorapi import (
-    ApplyResult,
-    Change,
-    DiffResult,
-    DocumentDiff,
-    Issue,
-    Reference,
-    SourceFile,
-)
+from buckler.model.operatorapi.body import Issue
+from buckler.model.operatorapi.documents import ApplyResult, Change, DiffResult, DocumentDiff, Reference, SourceFile
 from buckler.policy.claimcheck import Holding, check_holdings
 from buckler.policy.crosscheck import check_documents, check_hosts, merge_documents
 from buckler.policy.documents import read_documents

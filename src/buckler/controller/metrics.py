@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from buckler.model.operatorapi import PoolStatus
+from buckler.model.operatorapi.pool import PoolStatus
 from buckler.model.pool import HostState
 
 

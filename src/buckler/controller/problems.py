@@ -9,7 +9,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from buckler.model.operatorapi import Issue, Problem
+from buckler.model.operatorapi.body import Issue, Problem
 from buckler.ports.store import StoreFailed
 
 _log = structlog.get_logger("buckler.controller")

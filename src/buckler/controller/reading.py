@@ -9,7 +9,7 @@ from buckler.controller.passports import every_issuer
 from buckler.controller.problems import Refused
 from buckler.ledger.entry import Entry
 from buckler.ledger.history import describe
-from buckler.model.operatorapi import HistoryEntry
+from buckler.model.operatorapi.vms import HistoryEntry
 from buckler.ports.records import VmRecord
 from buckler.ports.store import Unit
 from buckler.trust.statement import Kind, Untrusted, verify

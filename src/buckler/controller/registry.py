@@ -19,7 +19,7 @@ from buckler.controller.pool_state import (
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.event import Event, EventKind
 from buckler.model.ids import Revision, VmId, VmNumber
-from buckler.model.operatorapi import Action
+from buckler.model.operatorapi.documents import Action
 from buckler.policy.language import Document, Kind, document_to_dict, origin_to_dict
 from buckler.ports.records import NumberSpace, StoredDocument, VmRecord
 from buckler.ports.store import StoreFailed, Unit

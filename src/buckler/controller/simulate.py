@@ -5,7 +5,8 @@ from __future__ import annotations
 from buckler.controller.numbering import lend_numbers, read_numbers
 from buckler.controller.pool_state import QUARANTINE, attributes_now
 from buckler.model.ids import VmId, VmNumber, Zone
-from buckler.model.operatorapi import PortRange, ReachChange
+from buckler.model.operatorapi.answers import PortRange
+from buckler.model.operatorapi.documents import ReachChange
 from buckler.model.pool import Network, Vm
 from buckler.policy.language import Document, Kind
 from buckler.policy.pool import Pool, network_from_document, vm_from_document

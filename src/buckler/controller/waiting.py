@@ -6,7 +6,7 @@ import asyncio
 
 from buckler.controller.parts import Parts
 from buckler.controller.rollout_state import read_rollout
-from buckler.model.operatorapi import HostWait
+from buckler.model.operatorapi.body import HostWait
 from buckler.model.pool import HostState
 from buckler.ports.store import Unit
 

@@ -17,7 +17,9 @@ from buckler.lab.host import restart_libvirtd, start_service
 from buckler.lab.machine import LabFailed, processes_of
 from buckler.lab.plan import BRIDGE, CONTROLLER, CONTROLLER_ADDRESS, OUTSIDE_PORT, TUNNEL, UPLINK, HostPlan
 from buckler.lab.shop import FOLDER
-from buckler.model.operatorapi import SOCKET, ApplyRequest, ApplyResult, JoinTokenRequest, SourceFile
+from buckler.model.operatorapi import SOCKET
+from buckler.model.operatorapi.documents import ApplyRequest, ApplyResult, SourceFile
+from buckler.model.operatorapi.hosts import JoinTokenRequest
 
 BUCKLER = (sys.executable, "-m", "buckler")
 PATIENCE = 40.0

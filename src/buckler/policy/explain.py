@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from buckler.model.operatorapi import ExplainedPath, Explanation, Side, Step
+from buckler.model.operatorapi.answers import ExplainedPath, Explanation, Side, Step
 from buckler.model.pool import Network, ShieldMode
 from buckler.model.program import Direction
 from buckler.policy.language import PROTOCOLS, Document

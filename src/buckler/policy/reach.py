@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import reduce
 
 from buckler.model.ids import IDENTITY_WORLD, IdentityNumber, RuleNumber
-from buckler.model.operatorapi import PortRange, ReachPair
+from buckler.model.operatorapi.answers import PortRange, ReachPair
 from buckler.model.pool import ShieldMode
 from buckler.model.program import Direction, Verdict
 from buckler.policy.compile import Resolved, resolve_pool

@@ -13,7 +13,8 @@ import click
 from buckler.agent.settings import BadSettings
 from buckler.cli.session import EXIT_REFUSED, EXIT_UNFINISHED, Failed, problem_lines
 from buckler.client.operator import OperatorClient, OperatorFailed
-from buckler.model.operatorapi import SOCKET, JoinTokenRequest
+from buckler.model.operatorapi import SOCKET
+from buckler.model.operatorapi.hosts import JoinTokenRequest
 from buckler.ports.state import StateFailed
 from buckler.up import machine
 from buckler.up.plan import Facts, Hook, Step, plan, refuse

@@ -31,7 +31,8 @@ from buckler.model.agentapi import (
 from buckler.model.bundle import Manifest
 from buckler.model.canonical import digest_of
 from buckler.model.ids import Digest, Revision
-from buckler.model.operatorapi import ApplyRequest, ApplyResult, JoinTokenRequest, SourceFile
+from buckler.model.operatorapi.documents import ApplyRequest, ApplyResult, SourceFile
+from buckler.model.operatorapi.hosts import JoinTokenRequest
 from buckler.trust.statement import KeySet, Kind, key_from_text, key_id, key_text, verify
 from tests.component.controller.nursery import Nursery
 from tests.postgresql import run_postgresql

@@ -21,7 +21,7 @@ from buckler.model.agentapi import (
 )
 from buckler.model.bundle import Segment
 from buckler.model.ids import VmId
-from buckler.model.operatorapi import VmView
+from buckler.model.operatorapi.vms import VmView
 
 from .conftest import Agent, ControllerProcess, wait_for
 from .shop import DB, DB_MAC, DB_UUID, WEB_MAC, WEB_UUID, vm

@@ -14,16 +14,9 @@ from buckler.model.bundle import Manifest
 from buckler.model.event import Event, EventKind
 from buckler.model.flow import FlowRecord
 from buckler.model.ids import Revision
-from buckler.model.operatorapi import (
-    AdoptRequest,
-    ApplyRequest,
-    HostRequest,
-    LabelRequest,
-    MigrateRequest,
-    QuarantineRequest,
-    Reference,
-    SourceFile,
-)
+from buckler.model.operatorapi.documents import ApplyRequest, LabelRequest, Reference, SourceFile
+from buckler.model.operatorapi.hosts import HostRequest
+from buckler.model.operatorapi.vms import AdoptRequest, MigrateRequest, QuarantineRequest
 from buckler.model.pool import Interface
 
 from .conftest import Agent, ControllerProcess, wait_for

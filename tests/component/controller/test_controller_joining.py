@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from buckler.client.agentside import BadJoinToken, ControllerAway, ControllerRefused, join
 from buckler.client.operator import OperatorFailed
 from buckler.model.agentapi import EventBatch, JoinRequest
-from buckler.model.operatorapi import HostRequest
+from buckler.model.operatorapi.hosts import HostRequest
 from buckler.policy.pool import link_local_address
 from buckler.trust.statement import Kind, key_text, sign
 

@@ -12,7 +12,7 @@ from buckler.__main__ import main
 from buckler.client.operator import OperatorFailed
 from buckler.controller.keys import rotate_issuing
 from buckler.model.bundle import Segment, Stage
-from buckler.model.operatorapi import ApplyRequest, LabelRequest, Reference, SourceFile
+from buckler.model.operatorapi.documents import ApplyRequest, LabelRequest, Reference, SourceFile
 from buckler.model.program import Program, Verdict
 from buckler.trust.statement import key_from_text
 

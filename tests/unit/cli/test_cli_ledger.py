@@ -13,7 +13,7 @@ from buckler.cli.ledger import parse_witness
 from buckler.ledger.entry import Head, chain_event, head_after
 from buckler.model.agentapi import Issuers
 from buckler.model.event import Event, EventKind
-from buckler.model.operatorapi import LedgerKeys
+from buckler.model.operatorapi.ledger import LedgerKeys
 from buckler.trust.statement import Kind, key_text, sign
 
 ROOT = Ed25519PrivateKey.from_private_bytes(b"r" * 32)

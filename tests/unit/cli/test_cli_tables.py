@@ -17,22 +17,13 @@ from buckler.cli.reach import matrix, pairs_table, ports_words, select
 from buckler.cli.vm import history_table, shield_word, vms_table
 from buckler.model.agentapi import TaskState
 from buckler.model.flow import FlowRecord
-from buckler.model.operatorapi import (
-    CounterItem,
-    DocumentItem,
-    FlowItem,
-    HistoryEntry,
-    HostWait,
-    JoinToken,
-    PoolStatus,
-    PortRange,
-    Reach,
-    ReachPair,
-    Rogue,
-    Rollout,
-    TaskView,
-    Unprotected,
-)
+from buckler.model.operatorapi.answers import PortRange, Reach, ReachPair
+from buckler.model.operatorapi.body import HostWait
+from buckler.model.operatorapi.documents import DocumentItem
+from buckler.model.operatorapi.hosts import JoinToken
+from buckler.model.operatorapi.pool import PoolStatus, Rogue, Rollout, Unprotected
+from buckler.model.operatorapi.traffic import CounterItem, FlowItem
+from buckler.model.operatorapi.vms import HistoryEntry, TaskView
 from buckler.model.pool import HostState, ShieldMode
 from tests.unit.cli.views import H1, NOW, WEB
 

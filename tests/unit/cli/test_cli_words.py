@@ -11,24 +11,19 @@ from buckler.cli.explain import explanation_lines, parse_port, port_words
 from buckler.cli.session import Failed, exit_code_of, problem_lines
 from buckler.cli.source import read_sources, references_in
 from buckler.cli.vm import find_rogue, parse_interface
-from buckler.model.operatorapi import (
+from buckler.model.operatorapi.answers import ExplainedPath, Explanation, Side, Step
+from buckler.model.operatorapi.body import HostWait, Issue, Problem
+from buckler.model.operatorapi.documents import (
     Action,
     ApplyResult,
     Change,
     DiffResult,
     DocumentDiff,
-    ExplainedPath,
-    Explanation,
-    HostWait,
-    Issue,
-    Problem,
     ReachChange,
     Reference,
-    Rogue,
-    Side,
     SourceFile,
-    Step,
 )
+from buckler.model.operatorapi.pool import Rogue
 
 
 def test_every_problem_is_told_with_its_place_and_hint() -> None:

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from buckler.client.operator import OperatorClient, OperatorFailed
-from buckler.model import operatorapi as api
+from buckler.model.operatorapi.body import Issue, Problem
+from buckler.model.operatorapi.documents import ApplyResult, Reference
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -16,14 +17,14 @@ def client_of(handler: Handler) -> OperatorClient:
     return OperatorClient("/nowhere.sock", transport=httpx.MockTransport(handler))
 
 
-def refusal(handler: Handler) -> api.Problem:
+def refusal(handler: Handler) -> Problem:
     with client_of(handler) as client, pytest.raises(OperatorFailed) as failed:
         client.status()
     return failed.value.problem
 
 
 def test_a_problem_keeps_every_single_one() -> None:
-    problem = api.Problem("bad", 422, problems=(api.Issue("x", "f", 3), api.Issue("y")))
+    problem = Problem("bad", 422, problems=(Issue("x", "f", 3), Issue("y")))
     assert refusal(lambda _: httpx.Response(422, content=msgspec.json.encode(problem))) == problem
 
 
@@ -52,10 +53,10 @@ def test_names_are_quoted_and_the_etag_is_sent() -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         seen.append(request)
-        return httpx.Response(200, content=msgspec.json.encode(api.ApplyResult(0, ())))
+        return httpx.Response(200, content=msgspec.json.encode(ApplyResult(0, ())))
 
     with client_of(answer) as client:
-        client.delete(api.Reference("Policy", "a/../b?c", "shop", etag='"7"'), dry_run=True)
+        client.delete(Reference("Policy", "a/../b?c", "shop", etag='"7"'), dry_run=True)
     assert seen[0].url.raw_path == b"/api/v1/documents/Policy/shop/a%2F..%2Fb%3Fc?dryRun=true"
     assert seen[0].headers["If-Match"] == '"7"'
 

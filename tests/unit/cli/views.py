@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from buckler.model.operatorapi import HostView, InterfaceView, PolicyName, VmView
+from buckler.model.operatorapi.hosts import HostView
+from buckler.model.operatorapi.vms import InterfaceView, PolicyName, VmView
 from buckler.model.pool import HostState
 
 NOW = 1_800_000_000.0

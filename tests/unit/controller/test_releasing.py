@@ -22,7 +22,7 @@ from buckler.model.agentapi import (
     ObservedInterface,
 )
 from buckler.model.ids import HostId, Revision
-from buckler.model.operatorapi import Reference, SourceFile
+from buckler.model.operatorapi.documents import Reference, SourceFile
 from buckler.model.pool import Host
 from buckler.ports.roster import HostRecord
 

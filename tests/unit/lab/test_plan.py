@@ -7,7 +7,7 @@ from buckler.lab.plan import ROGUE, ShopVm, plan_lab
 from buckler.lab.story.figures import MatrixMatches, MigrationShielded, Summary
 from buckler.lab.story.play import STEPS, summarise
 from buckler.lab.story.probing import SERVICES, Service, every_meeting, expected_meetings
-from buckler.model.operatorapi import PortRange, Reach, ReachPair
+from buckler.model.operatorapi.answers import PortRange, Reach, ReachPair
 
 SHOP = tuple(
     ShopVm(name, f"00000000-0000-4000-8000-0000000000{number}", f"52:54:00:50:00:{number}", addresses)

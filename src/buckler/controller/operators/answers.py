@@ -17,17 +17,12 @@ from buckler.controller.parts import Parts
 from buckler.controller.pool_state import load_state
 from buckler.controller.problems import Refused
 from buckler.model.ids import HostId
-from buckler.model.operatorapi import (
-    PREFIX,
-    CounterItem,
-    Explanation,
-    FlowItem,
-    LedgerKeys,
-    LedgerPage,
-    Reach,
-    Rogue,
-    TaskView,
-)
+from buckler.model.operatorapi import PREFIX
+from buckler.model.operatorapi.answers import Explanation, Reach
+from buckler.model.operatorapi.ledger import LedgerKeys, LedgerPage
+from buckler.model.operatorapi.pool import Rogue
+from buckler.model.operatorapi.traffic import CounterItem, FlowItem
+from buckler.model.operatorapi.vms import TaskView
 from buckler.policy.explain import UnknownEnd, explain
 from buckler.policy.reach import WORLD, reach_pairs, vm_names
 from buckler.ports.journal import CounterTotal, FlowQuery, StoredFlow

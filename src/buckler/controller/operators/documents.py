@@ -18,8 +18,8 @@ from buckler.controller.problems import Refused
 from buckler.controller.registry import Author
 from buckler.controller.waiting import wait_enforced
 from buckler.model.event import EventKind
-from buckler.model.operatorapi import (
-    PREFIX,
+from buckler.model.operatorapi import PREFIX
+from buckler.model.operatorapi.documents import (
     ApplyRequest,
     ApplyResult,
     DiffResult,

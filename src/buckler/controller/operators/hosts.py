@@ -16,7 +16,8 @@ from buckler.controller.pool_state import load_state
 from buckler.controller.problems import Refused
 from buckler.controller.tokens import JoinText, join_text, secret_digest
 from buckler.model.event import Event, EventKind
-from buckler.model.operatorapi import PREFIX, HostChange, HostRequest, HostView, JoinToken, JoinTokenRequest
+from buckler.model.operatorapi import PREFIX
+from buckler.model.operatorapi.hosts import HostChange, HostRequest, HostView, JoinToken, JoinTokenRequest
 from buckler.model.pool import HostState
 from buckler.ports.roster import HostRecord, JoinTokenRecord, TaskRecord
 from buckler.ports.store import Unit

@@ -17,7 +17,8 @@ from buckler.controller.parts import Parts
 from buckler.controller.pool_state import HOST, STATE, State, load_state
 from buckler.controller.rollout_state import read_rollout
 from buckler.controller.waiting import who_waits
-from buckler.model.operatorapi import PREFIX, PoolStatus, Rollout, Unprotected
+from buckler.model.operatorapi import PREFIX
+from buckler.model.operatorapi.pool import PoolStatus, Rollout, Unprotected
 from buckler.model.pool import ShieldMode
 from buckler.policy.language import Kind
 from buckler.ports.store import Unit

@@ -14,7 +14,9 @@ from buckler.controller.pool_state import HOST, PASSPORT, QUARANTINE, STATE, Reg
 from buckler.controller.twins import twins_at
 from buckler.model.agentapi import Acknowledgement, AddressSource, Observation, ObservedInterface
 from buckler.model.ids import HostId, Revision
-from buckler.model.operatorapi import HostView, InterfaceView, PolicyName, Rogue, TaskView, VmView
+from buckler.model.operatorapi.hosts import HostView
+from buckler.model.operatorapi.pool import Rogue
+from buckler.model.operatorapi.vms import InterfaceView, PolicyName, TaskView, VmView
 from buckler.model.pool import HostState
 from buckler.policy.language import Document, VmSpec
 from buckler.policy.pool import Station, identity_key, names_are_selected, stations

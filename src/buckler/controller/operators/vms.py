@@ -23,8 +23,8 @@ from buckler.controller.registry import Author
 from buckler.controller.waiting import wait_enforced
 from buckler.model.event import Event, EventKind
 from buckler.model.ids import Revision
-from buckler.model.operatorapi import (
-    PREFIX,
+from buckler.model.operatorapi import PREFIX
+from buckler.model.operatorapi.vms import (
     AdoptRequest,
     HistoryEntry,
     InterfaceView,

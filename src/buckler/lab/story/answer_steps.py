@@ -10,7 +10,8 @@ import time
 from buckler.lab.story.cast import TENANT, Cast, wait_until
 from buckler.lab.story.figures import QuarantineHolds, RevocationCut, WordsFound
 from buckler.lab.story.probing import hold, is_reached, scan
-from buckler.model.operatorapi import LabelRequest, QuarantineRequest, Reference
+from buckler.model.operatorapi.documents import LabelRequest, Reference
+from buckler.model.operatorapi.vms import QuarantineRequest
 
 WEB1 = Reference(kind="VM", name="web1", tenant=TENANT)
 LABEL = "tier"

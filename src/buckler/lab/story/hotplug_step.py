@@ -12,7 +12,7 @@ from buckler.lab.host import virsh
 from buckler.lab.story.cast import TENANT, Cast, wait_until
 from buckler.lab.story.figures import HotplugClosed
 from buckler.lab.story.probing import arrived, is_reached, scan, watch
-from buckler.model.operatorapi import SourceFile
+from buckler.model.operatorapi.documents import SourceFile
 
 VM = "web2"
 MAC = "52:54:00:50:00:99"

@@ -9,7 +9,7 @@ from buckler.lab.story.crossfire import OUTSIDE, Crossfire
 from buckler.lab.story.figures import AgentKilled, ControllerAway, MigrationShielded
 from buckler.lab.story.probing import hold, is_reached, scan
 from buckler.model.agentapi import TaskState
-from buckler.model.operatorapi import MigrateRequest
+from buckler.model.operatorapi.vms import MigrateRequest
 
 
 def migration_shielded(cast: Cast) -> MigrationShielded:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from buckler.lab.datacentre import DataCentre
 from buckler.lab.machine import LabFailed
 from buckler.lab.plan import SERVED, GuestPlan
-from buckler.model.operatorapi import PortRange, Reach
+from buckler.model.operatorapi.answers import PortRange, Reach
 
 PATIENCE_MS = 2500
 REPEATS = 3

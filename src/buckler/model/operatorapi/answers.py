@@ -1,0 +1,85 @@
+"""What may be sent between whom, and why, over the operator API. Owns the form of the answer, not the judgement."""
+
+from __future__ import annotations
+
+import msgspec
+
+from buckler.model.operatorapi.body import Answer
+from buckler.model.pool import ShieldMode
+
+
+class Step(Answer, frozen=True):
+    """One rule that was considered, in order. ``outcome`` in words: ``decides``, ``observed only`` and the like."""
+
+    tier: str
+    policy: str
+    rule: str
+    action: str
+    outcome: str
+    file: str = ""
+    line: int = 0
+
+
+class Side(Answer, frozen=True):
+    """What one end's shield does. ``policy`` empty: nothing matched, denied by default. ``text`` says it in words."""
+
+    vm: str
+    direction: str
+    verdict: str
+    text: str
+    tier: str = ""
+    policy: str = ""
+    rule: str = ""
+    file: str = ""
+    line: int = 0
+    steps: tuple[Step, ...] = ()
+    mode: ShieldMode = ShieldMode.ENFORCE
+
+
+class ExplainedPath(Answer, frozen=True):
+    """One pair of interfaces that share a network, or a VM's interface and an outside peer. ``sides``: egress, ingress."""
+
+    network: str
+    origin: str = msgspec.field(name="from")
+    to: str
+    verdict: str
+    sides: tuple[Side, ...]
+
+
+class Explanation(Answer, frozen=True):
+    """``verdict`` is ``allow`` when some path allows. No path: ``text`` says why (no network in common)."""
+
+    origin: str = msgspec.field(name="from")
+    to: str
+    protocol: str
+    port: int
+    verdict: str
+    text: str
+    paths: tuple[ExplainedPath, ...] = ()
+
+
+class PortRange(Answer, frozen=True, omit_defaults=True):
+    """``protocol`` TCP, UDP, SCTP, ICMP, ICMPv6, another's number, or ``any``; ``port`` to ``endPort``, both included.
+
+    For ICMP type << 8 | code. 0 to 65535: all.
+    """
+
+    protocol: str
+    port: int = 0
+    end_port: int = 65535
+
+
+class ReachPair(Answer, frozen=True):
+    """What may be sent from one to another, both ends' shields considered. Empty: nothing."""
+
+    origin: str = msgspec.field(name="from")
+    to: str
+    allowed: tuple[PortRange, ...] = ()
+
+
+class Reach(Answer, frozen=True):
+    """Every ordered pair of different ``vms`` (and ``world``) occurs once in ``pairs``."""
+
+    revision: int
+    vms: tuple[str, ...]
+    pairs: tuple[ReachPair, ...]
