@@ -28,11 +28,10 @@ from buckler.model.agentapi import (
 from buckler.model.bundle import Passport, Segment
 from buckler.model.event import Event, EventKind
 from buckler.model.flow import FlowRecord
-from buckler.model.operatorapi import Interface
 from buckler.model.operatorapi.documents import LabelRequest, Reference
 from buckler.model.operatorapi.hosts import HostRequest
 from buckler.model.operatorapi.vms import AdoptRequest, MigrateRequest, QuarantineRequest
-from buckler.model.pool import HostState
+from buckler.model.pool import HostState, Interface
 from buckler.trust.statement import KeySet, Kind, key_from_text, key_id, verify
 
 from .conftest import Agent, ControllerProcess, wait_for
