@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import select
 import socket
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from buckler.drivers.netlink.notices import follow
 from buckler.ports.links import Link, LinksFailed
 
 _UP = 1
 _GROUPS = 1 | 1 << 3
 """RTMGRP_LINK (bridge ports too) and RTMGRP_TC (qdiscs and filters)."""
 _BUFFER = 1 << 20
-_RECEIVE = 1 << 16
 
 
 class NetlinkLinks:
@@ -50,18 +46,7 @@ class NetlinkLinks:
             notices.bind((0, _GROUPS))
         except OSError as failure:
             raise LinksFailed(f"cannot watch interfaces: {failure}") from failure
-        wake_read, wake_write = os.pipe()
-        thread = threading.Thread(target=_follow, args=(notices, wake_read, changed), name="links", daemon=True)
-        thread.start()
-
-        def stop() -> None:
-            os.write(wake_write, b"x")
-            thread.join()
-            notices.close()
-            os.close(wake_read)
-            os.close(wake_write)
-
-        return stop
+        return follow(notices, changed, "links")
 
     def _with_route(self, action: Callable[[IPRoute], Any]) -> Any:
         try:
@@ -69,21 +54,6 @@ class NetlinkLinks:
                 return action(route)
         except (OSError, NetlinkError) as failure:
             raise LinksFailed(f"rtnetlink refused: {failure}") from failure
-
-
-def _follow(notices: socket.socket, wake: int, changed: Callable[[], None]) -> None:
-    """Tell once for all messages that wait together; an overflow is told like a change: the reader looks anew."""
-    while True:
-        ready, _, _ = select.select([notices.fileno(), wake], [], [])
-        if wake in ready:
-            return
-        try:
-            while True:
-                notices.recv(_RECEIVE, socket.MSG_DONTWAIT)
-        except OSError as stopped:
-            if stopped.errno not in (errno.EAGAIN, errno.ENOBUFS):
-                return
-        changed()
 
 
 def _read_kind(link: Any) -> str:
