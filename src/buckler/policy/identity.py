@@ -9,10 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from buckler.model.ids import IDENTITY_HOST, IDENTITY_WORLD, IdentityNumber, RuleNumber, Zone
+from buckler.model.ids import IdentityNumber, RuleNumber, Zone
 from buckler.policy.language import Action, Document, FlowSpec, Peer, PolicySpec
 from buckler.policy.pool import Numbers, Pool, Station, identity_key, names_are_selected, stations
-from buckler.policy.prefix import is_within
 from buckler.policy.rules import Rule, list_rules
 
 
@@ -25,25 +24,6 @@ class Missing(msgspec.Struct, frozen=True):
 
     def __bool__(self) -> bool:
         return bool(self.identities or self.cidrs or self.rules)
-
-
-class PeerClass(msgspec.Struct, frozen=True):
-    """One identity number as a peer. Exactly one of ``labels``, ``cidr`` or a reserved number."""
-
-    number: IdentityNumber
-    labels: Mapping[str, str] | None = None
-    cidr: str = ""
-
-    def is_matched(self, peer: Peer) -> bool:
-        """Say whether a document's peer, other than ``any``, means it."""
-        if peer.vm is not None:
-            return self.labels is not None and peer.vm.matches(self.labels)
-        if peer.cidr:
-            inside = bool(self.cidr) and is_within(self.cidr, peer.cidr)
-            return inside and not any(is_within(self.cidr, part) for part in peer.excluded)
-        if peer.world:
-            return bool(self.cidr) or self.number == IDENTITY_WORLD
-        return peer.host and self.number == IDENTITY_HOST
 
 
 def missing_numbers(pool: Pool, documents: Iterable[Document], numbers: Numbers) -> Missing:
@@ -78,12 +58,6 @@ def identities_by_zone(
         number = numbers[identity_key(station.labels)]
         zones.setdefault(station.network.zone, {})[number] = station.labels
     return zones
-
-
-def outside_classes(prefixes: Iterable[str], numbers: Mapping[str, IdentityNumber]) -> tuple[PeerClass, ...]:
-    """List the peers that are neither VMs nor groups: the same in every zone."""
-    reserved = (PeerClass(IDENTITY_HOST), PeerClass(IDENTITY_WORLD))
-    return reserved + tuple(PeerClass(numbers[prefix], cidr=prefix) for prefix in prefixes)
 
 
 def rule_means_everyone(rule: Rule) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -32,20 +32,20 @@ Table = tuple[Interval, ...]
 
 def resolve_rules(rules: Sequence[Rule], numbers: Mapping[str, RuleNumber]) -> Table:
     """Resolve rules that all apply to one subject, direction and peer, in the order of judging."""
+    spans: dict[int, list[tuple[Rule, int, int]]] = {}
+    for rule in rules:
+        for span in rule.spans:
+            spans.setdefault(span.protocol, []).append((rule, span.low, span.high))
+    elsewhere = _says([rule for rule in rules if not rule.spans], numbers)
     intervals: list[Interval] = []
     for protocol in PROTOCOL_ORDER:
-        for low, high in _pieces(rules, protocol):
-            verdict, rule, observed = _decide([each for each in rules if _covers(each, protocol, low)])
-            intervals.append(
-                Interval(
-                    protocol,
-                    low,
-                    high,
-                    verdict,
-                    numbers[rule.key] if rule else RuleNumber(0),
-                    numbers[observed.key] if observed else RuleNumber(0),
-                )
-            )
+        if protocol not in spans:
+            intervals.append(Interval(protocol, 0, LAST_PORT, *elsewhere))
+            continue
+        for low, high in _pieces(spans[protocol]):
+            here = {rule.key for rule, first, last in spans[protocol] if first <= low <= last}
+            said = _says([rule for rule in rules if not rule.spans or rule.key in here], numbers)
+            intervals.append(Interval(protocol, low, high, *said))
     return join_neighbours(intervals)
 
 
@@ -71,19 +71,22 @@ def _same(one: Interval, other: Interval) -> bool:
     return (one.verdict, one.rule, one.observed) == (other.verdict, other.rule, other.observed)
 
 
-def _pieces(rules: Sequence[Rule], protocol: int) -> list[tuple[int, int]]:
+def _pieces(spans: Iterable[tuple[Rule, int, int]]) -> list[tuple[int, int]]:
     """Cut the ports of a protocol wherever some rule begins or ends."""
     starts = {0}
-    for rule in rules:
-        for span in rule.spans:
-            if span.protocol == protocol:
-                starts |= {span.low, span.high + 1}
+    for _, low, high in spans:
+        starts |= {low, high + 1}
     edges = sorted(start for start in starts if start <= LAST_PORT)
     return list(zip(edges, [*(edge - 1 for edge in edges[1:]), LAST_PORT], strict=True))
 
 
-def _covers(rule: Rule, protocol: int, port: int) -> bool:
-    return not rule.spans or any(span.protocol == protocol and span.low <= port <= span.high for span in rule.spans)
+def _says(matching: Sequence[Rule], numbers: Mapping[str, RuleNumber]) -> tuple[Verdict, RuleNumber, RuleNumber]:
+    verdict, rule, observed = _decide(matching)
+    return (
+        verdict,
+        numbers[rule.key] if rule else RuleNumber(0),
+        numbers[observed.key] if observed else RuleNumber(0),
+    )
 
 
 def _decide(matching: Sequence[Rule]) -> tuple[Verdict, Rule | None, Rule | None]:
@@ -109,11 +112,13 @@ def _decide(matching: Sequence[Rule]) -> tuple[Verdict, Rule | None, Rule | None
     return (Verdict.ALLOW if allowed else Verdict.DENY), standing, observed
 
 
-def _levels(rules: Sequence[Rule]) -> list[list[Rule]]:
-    levels: dict[tuple[int, int], list[Rule]] = {}
-    for rule in rules:
-        levels.setdefault(rule.place, []).append(rule)
-    return list(levels.values())
+def _levels(rules: Sequence[Rule]) -> Iterator[list[Rule]]:
+    """Give level after level, as far as they are asked for."""
+    start = 0
+    for end in range(1, len(rules) + 1):
+        if end == len(rules) or rules[end].place != rules[start].place:
+            yield list(rules[start:end])
+            start = end
 
 
 def _firsts(level: Sequence[Rule]) -> list[Rule]:

@@ -53,22 +53,23 @@ class Rule(msgspec.Struct, frozen=True):
     spans: tuple[Span, ...]
     file: str
     line: int
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """Tier and order: rules with equal ones form one level."""
-        return TIER_RANK[self.tier], self.order
+    place: tuple[int, int]
+    """Tier and order: rules with equal ones form one level."""
 
 
 def list_rules(documents: Iterable[Document]) -> tuple[Rule, ...]:
     """Expand every Policy and Flow, and the built-in quarantine, in the order of judging."""
     rules: list[Rule] = []
     for document in sorted((*documents, *QUARANTINE_POLICIES), key=lambda each: each.key):
-        if isinstance(document.spec, PolicySpec):
-            rules += _policy_rules(document, document.spec)
-        elif isinstance(document.spec, FlowSpec):
-            rules += _flow_rules(document, document.spec)
+        rules += expand_document(document)
     return tuple(sorted(rules, key=lambda rule: rule.place))
+
+
+def expand_document(document: Document) -> list[Rule]:
+    """Expand one document; all of its rules have one place."""
+    if isinstance(document.spec, PolicySpec):
+        return _policy_rules(document, document.spec)
+    return _flow_rules(document, document.spec) if isinstance(document.spec, FlowSpec) else []
 
 
 def _policy_rules(document: Document, spec: PolicySpec) -> list[Rule]:
@@ -127,6 +128,7 @@ def _rule(
         spans=tuple(span for port in rule.ports for span in _spans(port)),
         file=document.file,
         line=line,
+        place=(TIER_RANK[spec.tier], spec.order),
     )
 
 

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import IDENTITY_GROUP, IDENTITY_HOST, IDENTITY_INFRA
 from buckler.model.program import Direction, Program, Verdict
 from buckler.policy.bundle import Bundle, build_bundle
 from buckler.policy.closing import address_map
-from buckler.policy.compile import compile_program, resolve_pool
+from buckler.policy.compile import compile_program, fill_rows, resolve_pool
 from buckler.policy.explain import explain
 from buckler.policy.lookup import look_up, read_program
 from buckler.policy.packet import Packet
@@ -172,3 +173,17 @@ def test_a_pool_that_lacks_numbers_cannot_be_compiled():
     pool = Store().pool(documents)
     with pytest.raises(KeyError):
         build_bundle(pool, documents, Store().numbers)
+
+
+@QUICK
+@given(st.data())
+def test_rows_write_programs_as_canonical_json(data):
+    documents = world(Drawn(data.draw))
+    store = Store()
+    pool = store.pool(documents)
+    numbers = store.allocate(pool, documents)
+    rows = fill_rows(pool, documents, numbers)
+    resolved = resolve_pool(pool, documents, numbers)
+    for members, row in rows.rows():
+        for number in members:
+            assert row.content == canonical_bytes(compile_program(resolved.programs[number]))

@@ -1,0 +1,449 @@
+"""Which rules stand at which label set, kept up to date change by change: label sets that the same rules bind share a row.
+
+Owns no meaning of a rule (resolve) and no number of anything: numbers come from the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from buckler.model.canonical import digest_of
+from buckler.model.ids import IDENTITY_ANY, IDENTITY_GROUP, Digest, IdentityNumber, RuleNumber
+from buckler.model.label import Labels, Operator, Selector
+from buckler.model.program import Direction
+from buckler.policy.fold import fold_table
+from buckler.policy.identity import rule_means_everyone, rule_means_group
+from buckler.policy.language import Document, Peer
+from buckler.policy.posting import Mask, Postings
+from buckler.policy.resolve import Table, resolve_rules
+from buckler.policy.rules import Rule, expand_document
+
+PostKey = tuple[tuple[int, int], str, Direction]
+"""Place, document key, direction: posts in this order stand in the order of judging."""
+RowKey = tuple[int, tuple[PostKey, ...]]
+"""The zone and every post of a label set."""
+
+
+class Sheet:
+    """One table, and its entries as text with ``@`` in place of the peer: equal tables are one sheet."""
+
+    __slots__ = ("entries", "table")
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.entries = tuple(
+            ",".join(
+                f"[@,{side:d},{each.protocol},{each.port},{each.prefix},{each.verdict:d},{each.rule},{each.observed}]"
+                for each in sorted(fold_table(IDENTITY_ANY, side, table))
+            )
+            for side in Direction
+        )
+
+
+class Side(msgspec.Struct, frozen=True):
+    """One direction of a row: towards everyone, towards groups, and towards each set of classes that differs."""
+
+    everyone: Sheet
+    group: Sheet
+    classes: tuple[tuple[Mask, Sheet], ...]
+
+
+class Row(msgspec.Struct, frozen=True):
+    """Both directions, and the program that they make as canonical JSON. The masks hold until the next change."""
+
+    sides: tuple[Side, Side]
+    content: bytes
+    digest: Digest
+
+
+class _Rule(msgspec.Struct, frozen=True):
+    """``handle`` names this writing of the rule: another one with its key has another."""
+
+    handle: int
+    rule: Rule
+    everyone: bool
+    group: bool
+
+
+class _Post:
+    """The rules of one document in one direction, and the selectors of those at whom they stand."""
+
+    __slots__ = ("key", "masks", "peers", "rules", "subjects")
+
+    def __init__(self, key: PostKey, rules: Sequence[_Rule], subjects: frozenset[bytes], peers: frozenset[bytes]):
+        self.key, self.rules, self.subjects, self.peers = key, tuple(rules), subjects, peers
+        self.masks: tuple[Mask, ...] | None = None
+
+
+class _Chosen:
+    """A selector that some post has: whom it matches, and whose it is."""
+
+    __slots__ = ("mask", "peer_of", "selector", "subject_of")
+
+    def __init__(self, selector: Selector, mask: Mask) -> None:
+        self.selector, self.mask = selector, mask
+        self.subject_of: set[PostKey] = set()
+        self.peer_of: set[PostKey] = set()
+
+
+class _Held:
+    """A row with the label sets that share it."""
+
+    __slots__ = ("members", "row")
+
+    def __init__(self) -> None:
+        self.members: set[IdentityNumber] = set()
+        self.row: Row | None = None
+
+
+class Rows:
+    """The rows of a whole pool. Change it by ``put_`` and ``drop_``; ``settle`` then says whose row is another."""
+
+    def __init__(self, rule_number: Callable[[str], RuleNumber]) -> None:
+        self.postings = Postings()
+        self._rule_number = rule_number
+        self._posts: dict[PostKey, _Post] = {}
+        self._of_document: dict[str, list[PostKey]] = {}
+        self._prefixes_of: dict[str, frozenset[str]] = {}
+        self._prefix_count: dict[str, int] = {}
+        self._chosen: dict[bytes, _Chosen] = {}
+        self._by_label: dict[tuple[str, str | None], set[bytes]] = {}
+        self._unlabelled: set[bytes] = set()
+        self._at: dict[IdentityNumber, RowKey] = {}
+        self._held: dict[RowKey, _Held] = {}
+        self._rows_of: dict[PostKey, set[RowKey]] = {}
+        self._astir: set[IdentityNumber] = set()
+        self._dirty: set[RowKey] = set()
+        self._outside_posts: set[PostKey] = set()
+        self._handles = 0
+        self._sheets: dict[tuple[int, ...], Sheet] = {}
+        self._interned: dict[Table, Sheet] = {}
+
+    def row(self, number: IdentityNumber) -> Row:
+        """Give the row of a label set, after ``settle``."""
+        row = self._held[self._at[number]].row
+        assert row is not None, "not settled"  # noqa: S101 - a slip of ours, never of the input
+        return row
+
+    def rows(self) -> Iterator[tuple[frozenset[IdentityNumber], Row]]:
+        """Give every row with the label sets that share it, after ``settle``."""
+        for held in self._held.values():
+            if held.row is not None:
+                yield frozenset(held.members), held.row
+
+    def put_labels(self, number: IdentityNumber, labels: Labels, zone: int) -> None:
+        """Take a label set in."""
+        self.postings.add_labels(number, labels, zone)
+        bit = 1 << self.postings.places[number]
+        for chosen in self._matching(labels):
+            chosen.mask |= bit
+            self._stir_peers(chosen, zone)
+        self._astir.add(number)
+
+    def drop_labels(self, number: IdentityNumber) -> None:
+        """Leave a label set out."""
+        bit = 1 << self.postings.places[number]
+        zone = self.postings.zone_of(number)
+        for chosen in self._matching(self.postings.labels[number]):
+            chosen.mask &= ~bit
+            self._stir_peers(chosen, zone)
+        self._leave(number)
+        self._astir.discard(number)
+        self.postings.drop(number)
+
+    def put_document(self, document: Document, prefix_number: Callable[[str], IdentityNumber]) -> None:
+        """Take a Policy or Flow in, in place of the one with its key."""
+        self.drop_document(document.key)
+        rules = expand_document(document)
+        self._put_prefixes(document.key, rules, prefix_number)
+        for side in Direction:
+            mine = [rule for rule in rules if rule.direction is side]
+            if mine:
+                self._put_post((mine[0].place, document.key, side), mine)
+
+    def drop_document(self, key: str) -> None:
+        """Leave a document out."""
+        for post in self._of_document.pop(key, ()):
+            self._drop_post(self._posts.pop(post))
+        gone = []
+        for prefix in self._prefixes_of.pop(key, ()):
+            self._prefix_count[prefix] -= 1
+            if not self._prefix_count[prefix]:
+                del self._prefix_count[prefix]
+                gone.append(prefix)
+        if gone:
+            self.postings.drop_prefixes(gone)
+            self._stir_outside()
+
+    def settle(self) -> set[IdentityNumber]:
+        """Work out every row that may have changed; name the label sets whose program is new or another."""
+        changed = {number for number in self._astir if self._move(number)}
+        for key in self._dirty:
+            held = self._held.get(key)
+            if held is None:
+                continue
+            row = self._work_out(key)
+            if held.row is None or held.row.digest != row.digest:
+                changed |= held.members
+            held.row = row
+        self._astir.clear()
+        self._dirty.clear()
+        return changed
+
+    def _put_prefixes(self, key: str, rules: Sequence[Rule], prefix_number: Callable[[str], IdentityNumber]) -> None:
+        named = frozenset(
+            prefix for rule in rules for peer in rule.peers if peer.cidr for prefix in (peer.cidr, *peer.excluded)
+        )
+        fresh = [prefix for prefix in named if prefix not in self._prefix_count]
+        for prefix in named:
+            self._prefix_count[prefix] = self._prefix_count.get(prefix, 0) + 1
+        if named:
+            self._prefixes_of[key] = named
+        if fresh:
+            self.postings.add_prefixes((prefix, prefix_number(prefix)) for prefix in sorted(fresh))
+            self._stir_outside()
+
+    def _put_post(self, key: PostKey, rules: Sequence[Rule]) -> None:
+        subjects = {self._choose(rule.subject) for rule in rules}
+        peers = {self._choose(peer.vm) for rule in rules for peer in rule.peers if peer.vm is not None}
+        unique = {rule.key: rule for rule in rules}  # a flow from several selectors is one rule at one end
+        post = _Post(key, [self._handled(rule) for rule in unique.values()], frozenset(subjects), frozenset(peers))
+        self._posts[key] = post
+        self._of_document.setdefault(key[1], []).append(key)
+        if any(peer.cidr or peer.world for rule in rules for peer in rule.peers):
+            self._outside_posts.add(key)
+        stands = 0
+        for name in subjects:
+            self._chosen[name].subject_of.add(key)
+            stands |= self._chosen[name].mask
+        for name in peers:
+            self._chosen[name].peer_of.add(key)
+        self._astir.update(self.postings.members(stands))
+
+    def _drop_post(self, post: _Post) -> None:
+        self._outside_posts.discard(post.key)
+        for row in self._rows_of.get(post.key, ()):
+            self._astir |= self._held[row].members
+        for name in post.subjects:
+            self._chosen[name].subject_of.discard(post.key)
+        for name in post.peers:
+            self._chosen[name].peer_of.discard(post.key)
+        for name in post.subjects | post.peers:
+            self._forget_unused(name)
+
+    def _handled(self, rule: Rule) -> _Rule:
+        self._handles += 1
+        return _Rule(self._handles, rule, rule_means_everyone(rule), rule_means_group(rule))
+
+    def _choose(self, selector: Selector) -> bytes:
+        """Name a selector by its text and index it by a label that whatever it matches has."""
+        name = msgspec.json.encode(selector, order="sorted")
+        if name not in self._chosen:
+            self._chosen[name] = _Chosen(selector, self.postings.select(selector))
+            for hook in _hooks(selector):
+                self._by_label.setdefault(hook, set()).add(name)
+            if not _hooks(selector):
+                self._unlabelled.add(name)
+        return name
+
+    def _forget_unused(self, name: bytes) -> None:
+        chosen = self._chosen.get(name)
+        if chosen is None or chosen.subject_of or chosen.peer_of:
+            return
+        del self._chosen[name]
+        self._unlabelled.discard(name)
+        for hook in _hooks(chosen.selector):
+            self._by_label[hook].discard(name)
+
+    def _matching(self, labels: Labels) -> list[_Chosen]:
+        names = set(self._unlabelled)
+        for key, value in labels.items():
+            names |= self._by_label.get((key, value), _NONE) | self._by_label.get((key, None), _NONE)
+        found = (self._chosen[name] for name in names)
+        return [chosen for chosen in found if chosen.selector.matches(labels)]
+
+    def _stir_peers(self, chosen: _Chosen, zone: int) -> None:
+        """What has this selector as a peer means others now."""
+        for key in chosen.peer_of:
+            self._posts[key].masks = None
+            self._dirty |= {row for row in self._rows_of.get(key, ()) if row[0] == zone}
+
+    def _stir_outside(self) -> None:
+        for key in self._outside_posts:
+            self._posts[key].masks = None
+            self._dirty |= self._rows_of.get(key, set())
+
+    def _move(self, number: IdentityNumber) -> bool:
+        """Put a label set into the row of the posts that stand at it now; say whether its program may be another."""
+        bit = 1 << self.postings.places[number]
+        labels = self.postings.labels[number]
+        posts = {post for chosen in self._matching(labels) if chosen.mask & bit for post in chosen.subject_of}
+        key = (self.postings.zone_of(number), tuple(sorted(posts)))
+        if self._at.get(number) == key:
+            return False
+        before = self._leave(number)
+        self._at[number] = key
+        held = self._held.setdefault(key, _Held())
+        held.members.add(number)
+        if held.row is None:
+            for post in key[1]:
+                self._rows_of.setdefault(post, set()).add(key)
+            held.row = self._work_out(key)
+            self._dirty.discard(key)
+        elif key in self._dirty:
+            held.row = self._work_out(key)
+        return before is None or before.digest != held.row.digest
+
+    def _leave(self, number: IdentityNumber) -> Row | None:
+        key = self._at.pop(number, None)
+        if key is None:
+            return None
+        held = self._held[key]
+        held.members.discard(number)
+        if not held.members:
+            del self._held[key]
+            self._dirty.discard(key)
+            for post in key[1]:
+                rows = self._rows_of.get(post)
+                if rows is not None:
+                    rows.discard(key)
+                    if not rows:
+                        del self._rows_of[post]
+        return held.row
+
+    def _work_out(self, key: RowKey) -> Row:
+        zone, posts = key
+        scope = self.postings.zones.get(zone, 0) | self.postings.outside
+        egress, ingress = (
+            self._side([self._posts[post] for post in posts if post[2] is side], scope) for side in Direction
+        )
+        content = self._encode((egress, ingress))
+        return Row((egress, ingress), content, digest_of(content))
+
+    def _side(self, posts: Sequence[_Post], scope: Mask) -> Side:
+        rules: list[_Rule] = []
+        masks: list[Mask] = []
+        for post in posts:
+            rules += post.rules
+            masks += self._masks(post)
+        everyone = [place for place, rule in enumerate(rules) if rule.everyone]
+        named = [
+            (place, mask & scope) for place, mask in enumerate(masks) if mask & scope and not rules[place].everyone
+        ]
+        base = self._sheet(rules, everyone)
+        found: dict[int, list[Mask]] = {}
+        sheets: dict[int, Sheet] = {}
+        for part, chosen in partition(named):
+            sheet = self._sheet(rules, sorted((*everyone, *chosen)))
+            if sheet is not base:
+                sheets[id(sheet)] = sheet
+                found.setdefault(id(sheet), []).append(part)
+        classes = tuple((_union(parts), sheets[name]) for name, parts in found.items())
+        return Side(base, self._sheet(rules, [place for place, rule in enumerate(rules) if rule.group]), classes)
+
+    def _masks(self, post: _Post) -> tuple[Mask, ...]:
+        if post.masks is None:
+            post.masks = tuple(0 if each.everyone else self._mask(each.rule.peers) for each in post.rules)
+        return post.masks
+
+    def _mask(self, peers: Iterable[Peer]) -> Mask:
+        found = 0
+        for peer in peers:
+            if peer.vm is not None:
+                found |= self._chosen[msgspec.json.encode(peer.vm, order="sorted")].mask
+            else:
+                found |= self.postings.mean((peer,))
+        return found
+
+    def _sheet(self, rules: Sequence[_Rule], places: Sequence[int]) -> Sheet:
+        key = tuple([rules[place].handle for place in places])
+        sheet = self._sheets.get(key)
+        if sheet is None:
+            numbers = _Numbered(self._rule_number)
+            table = resolve_rules([rules[place].rule for place in places], numbers)
+            sheet = self._interned.get(table)
+            if sheet is None:
+                sheet = self._interned[table] = Sheet(table)
+            self._sheets[key] = sheet
+        return sheet
+
+    def _encode(self, sides: tuple[Side, Side]) -> bytes:
+        """Write the program: entries by peer, each peer's egress before its ingress."""
+        texts: list[dict[IdentityNumber, str]] = [{}, {}]
+        for side, into in zip(sides, texts, strict=True):
+            place = 0 if into is texts[0] else 1
+            into[IDENTITY_ANY] = side.everyone.entries[place].replace("@", "0")
+            for mask, sheet in side.classes:
+                entries = sheet.entries[place]
+                for number in self.postings.members(mask):
+                    into[number] = entries.replace("@", str(number))
+            if side.group is not side.everyone:
+                into[IDENTITY_GROUP] = side.group.entries[place].replace("@", str(IDENTITY_GROUP))
+        egress, ingress = texts
+        parts = [
+            part
+            for number in sorted(egress.keys() | ingress.keys())
+            for part in (egress.get(number), ingress.get(number))
+            if part
+        ]
+        return f'{{"entries":[{",".join(parts)}]}}'.encode()
+
+
+class _Numbered(Mapping[str, RuleNumber]):
+    """Asks for a number only when a table names the rule."""
+
+    def __init__(self, ask: Callable[[str], RuleNumber]) -> None:
+        self._ask = ask
+
+    def __getitem__(self, key: str) -> RuleNumber:
+        return self._ask(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+_NONE: set[bytes] = set()
+
+
+def partition(named: Iterable[tuple[int, Mask]]) -> list[tuple[Mask, tuple[int, ...]]]:
+    """Cut the classes that any mask names into parts that the same masks name; say for each part which."""
+    parts: list[tuple[Mask, tuple[int, ...]]] = []
+    for place, mask in named:
+        fresh: list[tuple[Mask, tuple[int, ...]]] = []
+        for part, chosen in parts:
+            hit = part & mask
+            if not hit:
+                fresh.append((part, chosen))
+                continue
+            mask ^= hit
+            fresh.append((hit, (*chosen, place)))
+            if hit != part:
+                fresh.append((part ^ hit, chosen))
+        if mask:
+            fresh.append((mask, (place,)))
+        parts = fresh
+    return parts
+
+
+def _union(parts: Iterable[Mask]) -> Mask:
+    whole = 0
+    for part in parts:
+        whole |= part
+    return whole
+
+
+def _hooks(selector: Selector) -> tuple[tuple[str, str | None], ...]:
+    """Name labels of which whatever a selector matches has one; none: it may match anything."""
+    for item in selector.match_labels.items():
+        return (item,)
+    for expression in selector.match_expressions:
+        if expression.operator is Operator.IN:
+            return tuple((expression.key, value) for value in expression.values)
+        if expression.operator is Operator.EXISTS:
+            return ((expression.key, None),)
+    return ()
