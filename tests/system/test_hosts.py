@@ -1,58 +1,18 @@
 """Hosts with running guests: drained and taken back, libvirtd restarted under them, labels thrown about on them."""
 
-import json
 import random
 
 import pytest
 
-from buckler.lab.host import CONNECTION, restart_libvirtd
-from buckler.lab.machine import processes_of
-from buckler.lab.plan import BRIDGE, OUTSIDE_PORT, TUNNEL, UPLINK
+from buckler.lab.host import restart_libvirtd
 from buckler.lab.story.cast import TENANT, differences, wait_until
 from buckler.model.operatorapi.documents import LabelRequest, Reference
 from buckler.model.operatorapi.hosts import HostRequest
 from buckler.model.pool import HostState
+from tests.system.footprint import guests_of, remains
 
 DRAINED = "host2"
-PINS = "/sys/fs/bpf/buckler"
-MAPS_OF_TAPS = ("tap_index", "own_addresses", "residents", "policies", "established", "half_open", "fragments")
-STANDING = {"lo", BRIDGE, TUNNEL, UPLINK, OUTSIDE_PORT}
 TIERS = ("web", "app", "db")
-
-
-def guests_of(cast, host):
-    return {name for name, place in cast.centre.domains().items() if place == host}
-
-
-def remains(cast, host):
-    """Name everything on a host that is there for the sake of a guest, by where it stands."""
-
-    def on_host(*command):
-        return cast.centre.run_on(host, *command)
-
-    pins = on_host("find", PINS, "-type", "f").split()
-    processes = processes_of([cast.centre.plan.host(host).namespace]).values()
-    guard = json.loads(on_host("nft", "-j", "list", "table", "bridge", "buckler"))["nftables"]
-    sets = {one["set"]["name"]: one["set"].get("elem", []) for one in guard if "set" in one}
-    return {
-        "domains": on_host("virsh", "-q", "-c", CONNECTION, "list", "--all", "--name").split(),
-        "processes": [line for line in processes if "qemu-system" in line],
-        "taps": [name for card in json.loads(on_host("ip", "-j", "link")) if (name := card["ifname"]) not in STANDING],
-        "links": [pin for pin in pins if "/links/" in pin and "-tap_" in pin],
-        "programs": [pin for pin in pins if "/policies/" in pin],
-        **{f"map {name}": entries_of(on_host, name) for name in MAPS_OF_TAPS},
-        **{f"guard's {name}": [port for port in sets[name] if not is_standing(port)] for name in ("ports", "admitted")},
-    }
-
-
-def is_standing(port):
-    """Say whether an element of the guard's sets, a port or a port and its bridge, is one of the host itself."""
-    return (port["concat"][0] if isinstance(port, dict) else port) in STANDING
-
-
-def entries_of(on_host, name):
-    dump = json.loads(on_host("bpftool", "-j", "map", "dump", "pinned", f"{PINS}/maps/{name}"))
-    return [entry.get("key") for entry in dump if "error" not in str(entry.get("value"))]
 
 
 @pytest.mark.timeout(240)

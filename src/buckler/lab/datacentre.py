@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -9,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from buckler.lab.channel import Answer, ChannelBroken, execute, wait_for_guest
-from buckler.lab.domain import channel_path, domain_xml
+from buckler.lab.domain import channel_path, disk_path, domain_xml
 from buckler.lab.fabric import build_fabric
 from buckler.lab.guest.image import GuestImage, image
 from buckler.lab.host import running_domains, start_libvirt, start_machine, virsh
 from buckler.lab.machine import NAMESPACES, LabFailed, attempt, inside, is_alive, is_root, root_of, run, within
+from buckler.lab.moving import Move, Way
 from buckler.lab.plan import GuestPlan, HostPlan, LabPlan
 from buckler.lab.state import LabState, read_state, write_state
 from buckler.lab.sweep import namespaces_of, sweep
@@ -26,6 +28,10 @@ class OutsideJob:
 
     def __init__(self, process: subprocess.Popen[bytes], result: Path) -> None:
         self._process, self._result = process, result
+
+    def ask_again(self) -> None:
+        """Let idle flows speak once more; forget the longest gap."""
+        self._process.send_signal(signal.SIGUSR1)
 
     def stop(self) -> dict[str, str]:
         """End it and return what it counted, as words in pairs."""
@@ -116,6 +122,7 @@ class DataCentre:
 
     def define(self, guest: GuestPlan, host: str, passport: str = "") -> None:
         """Define a guest's domain."""
+        self.prepare_disk(guest.name, host)
         path = f"/run/lab/{guest.name}.xml"
         (self.root(host) / path.lstrip("/")).write_text(domain_xml(guest, passport))
         virsh(self.pid(host), "define", path)
@@ -128,16 +135,18 @@ class DataCentre:
         """Wait until a guest has booted."""
         wait_for_guest(self.channel(guest))
 
-    def migrate(self, guest: str, destination: str) -> float:
+    def migrate(self, guest: str, destination: str, way: Way = Way.DIRECT) -> float:
         """Move a guest live with libvirt's own means; return the seconds it took."""
-        source, target = self.host_of(guest), self.plan.host(destination)
-        if source == destination:
+        if self.host_of(guest) == destination:
             return 0.0
-        began = time.monotonic()
-        uri = f"qemu+tcp://{target.address}/system"
-        flags = ("--live", "--persistent", "--undefinesource")
-        virsh(self.pid(source), "migrate", *flags, guest, uri, timeout=120)
-        return time.monotonic() - began
+        return Move(self, guest, destination, way).wait()
+
+    def prepare_disk(self, guest: str, host: str) -> None:
+        """Make room for a guest's disk where it will run: libvirt fills it, but does not make it."""
+        if size := self.plan.guest(guest).disk_mib:
+            path = self.root(host) / disk_path(guest).lstrip("/")
+            with path.open("wb") as disk:
+                disk.truncate(size << 20)
 
 
 def open_lab(folder: Path) -> DataCentre:

@@ -15,6 +15,11 @@ def channel_path(name: str) -> str:
     return f"/run/lab/channel/{name}.sock"
 
 
+def disk_path(name: str) -> str:
+    """Return where a guest's disk is, on every host."""
+    return f"/var/lib/libvirt/images/{name}.img"
+
+
 def domain_xml(guest: GuestPlan, passport: str = "") -> str:
     """Describe the guest. TCG: the lab needs no hardware virtualisation. Two free PCIe ports are for hot-plugging."""
     metadata = (
@@ -44,6 +49,7 @@ def domain_xml(guest: GuestPlan, passport: str = "") -> str:
     <controller type='usb' model='none'/>
     <controller type='pci' model='pcie-root'/>
     {"".join("<controller type='pci' model='pcie-root-port'/>" for _ in range(8))}
+    {_disk_xml(guest)}
     {interface_xml(guest.mac)}
     <serial type='file'><source path='/run/lab/console/{guest.name}.log' append='on'/><target port='0'/></serial>
     <channel type='unix'>
@@ -54,6 +60,15 @@ def domain_xml(guest: GuestPlan, passport: str = "") -> str:
   </devices>
 </domain>
 """
+
+
+def _disk_xml(guest: GuestPlan) -> str:
+    if not guest.disk_mib:
+        return ""
+    return (
+        f"<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{disk_path(guest.name)}'/>"
+        "<target dev='vda' bus='virtio'/></disk>"
+    )
 
 
 def interface_xml(mac: str) -> str:

@@ -38,7 +38,7 @@ class HostPlan(msgspec.Struct, frozen=True):
 
 
 class GuestPlan(msgspec.Struct, frozen=True):
-    """One guest. ``upstream`` is the next tier that its web page asks; ``registered`` is false for the rogue."""
+    """One guest. ``upstream`` is the next tier that its web page asks; ``registered`` is false for the rogue; 0 MiB: no disk."""
 
     name: str
     host: str
@@ -48,6 +48,7 @@ class GuestPlan(msgspec.Struct, frozen=True):
     ipv6: str
     upstream: str = ""
     registered: bool = True
+    disk_mib: int = 0
 
 
 class LabPlan(msgspec.Struct, frozen=True):

@@ -19,6 +19,10 @@ class Crossfire:
         self._eyes: dict[str, Job | OutsideJob] = {who: _watch(cast, who, list(what)) for who, what in eyes.items()}
         self._shots: dict[str, Job | OutsideJob] = {who: _shoot(cast, who, list(what)) for who, what in shots.items()}
 
+    def sightings(self) -> dict[str, int]:
+        """Return how often each thing that eyes look for was seen so far, by whose eyes they are."""
+        return {f"{who} saw {what}": int(n) for who, job in self._eyes.items() for what, n in job.read().items()}
+
     def stop(self) -> tuple[int, int, tuple[str, ...]]:
         """Return (sent, passed, evidence): passed is what was answered and what was seen to arrive."""
         shot = {who: job.stop() for who, job in self._shots.items()}

@@ -127,6 +127,10 @@ class Job:
         words = self._run(f"cat {self._path} 2>/dev/null || true").split()
         return dict(zip(words[::2], words[1::2], strict=True))
 
+    def ask_again(self) -> None:
+        """Let idle flows speak once more; forget the longest gap."""
+        self._run(f"kill -USR1 $(cat {self._path}.pid)")
+
     def stop(self) -> dict[str, str]:
         """End it and return what it counted."""
         self._run(
@@ -153,6 +157,46 @@ def hammer(centre: DataCentre, guest: str, name: str, targets: list[str], interv
 def watch(centre: DataCentre, guest: str, name: str, what: list[str]) -> Job:
     """Count what arrives in a guest: packets from an address, requests like ``tcp/ADDRESS/PORT``, until stopped."""
     return Job(centre, guest, "watch", name, f"0 {' '.join(what)}")
+
+
+class Kept(NamedTuple):
+    """One flow of ``keep``: its state is ``open`` or how it ended; ``wrong`` bytes or datagrams; the longest wait for an answer."""
+
+    target: str
+    state: str
+    sent: int
+    answered: int
+    wrong: int
+    gap_ms: int
+
+    def __str__(self) -> str:
+        return f"{self.target} {self.state}, {self.sent} sent, {self.answered} answered, {self.wrong} wrong, {self.gap_ms} ms"
+
+    @property
+    def lives(self) -> bool:
+        """Nobody ended it, it speaks, and what came back is what was sent."""
+        return self.state == "open" and self.answered > 0 and not self.wrong
+
+
+def kept(counts: dict[str, str]) -> tuple[Kept, ...]:
+    """Read what ``keep`` counted."""
+    return tuple(_kept(name, text) for name, text in counts.items())
+
+
+def _kept(name: str, text: str) -> Kept:
+    state, *numbers = text.split(",")
+    sent, answered, wrong, gap = map(int, numbers)
+    return Kept(name, state, sent, answered, wrong, gap)
+
+
+def keep(centre: DataCentre, guest: str, name: str, targets: list[str], interval_ms: int = 20) -> Job:
+    """Open a flow to each target once and let it speak every ``interval_ms`` (0: when asked) until stopped."""
+    return Job(centre, guest, "keep", name, f"{interval_ms} {' '.join(targets)}")
+
+
+def pour(centre: DataCentre, guest: str, name: str, target: str, kib_per_second: int = 256) -> Job:
+    """Keep a transfer running whose every byte is compared, until stopped."""
+    return Job(centre, guest, "pour", name, f"{kib_per_second} {target}")
 
 
 def hold(centre: DataCentre, guest: str, name: str, target: str) -> Job:

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MOST_TARGETS 16
+#define MOST_TARGETS 48
 #define ATTEMPTS 64 /* TCP attempts that are listened to at one time */
 
 static struct target targets[MOST_TARGETS];

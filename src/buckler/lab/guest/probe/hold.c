@@ -4,7 +4,6 @@
 #include "probe.h"
 
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,22 +22,6 @@ static void report(const char *path, const char *state)
 	write_result(path, text);
 }
 
-static int establish(const struct target *target)
-{
-	int fd = target_open(target), error = 0, one = 1;
-	socklen_t size = sizeof(error);
-	struct pollfd wait = {.fd = fd, .events = POLLOUT};
-
-	if (fd < 0)
-		return -1;
-	poll(&wait, 1, 5000);
-	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
-	if (error || !wait.revents)
-		return -1;
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	return fd;
-}
-
 int run_hold(int argc, char **argv)
 {
 	struct target target;
@@ -50,7 +33,7 @@ int run_hold(int argc, char **argv)
 		return 2;
 	stop_on_signal();
 	last_answer = now_ms();
-	fd = establish(&target);
+	fd = target_connect(&target);
 	if (fd < 0)
 		state = "failed";
 	last_answer = now_ms();

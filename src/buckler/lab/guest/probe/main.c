@@ -9,8 +9,8 @@ static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } verbs[] = {
-    {"serve", run_serve}, {"get", run_get},   {"scan", run_scan},   {"hammer", run_hammer},
-    {"watch", run_watch}, {"hold", run_hold}, {"agent", run_agent},
+    {"serve", run_serve}, {"get", run_get},   {"scan", run_scan}, {"hammer", run_hammer}, {"watch", run_watch},
+    {"hold", run_hold},	  {"keep", run_keep}, {"pour", run_pour}, {"agent", run_agent},
 };
 
 int main(int argc, char **argv)
@@ -18,6 +18,6 @@ int main(int argc, char **argv)
 	for (size_t i = 0; argc > 1 && i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		if (!strcmp(argv[1], verbs[i].name))
 			return verbs[i].run(argc - 2, argv + 2);
-	fprintf(stderr, "usage: probe serve|get|scan|hammer|watch|hold|agent …\n");
+	fprintf(stderr, "usage: probe serve|get|scan|hammer|watch|hold|keep|pour|agent …\n");
 	return 2;
 }

@@ -9,15 +9,17 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-enum kind { KIND_TCP, KIND_UDP, KIND_ICMP };
+enum kind { KIND_TCP, KIND_UDP, KIND_ICMP, KIND_STRAY };
 
 /* "tcp/ADDRESS/PORT", "udp/ADDRESS/PORT", "icmp/ADDRESS" or "icmp/ADDRESS/ECHO-ID" (without one it is the process's
- * own); a link-local address carries "%INTERFACE". */
+ * own), "ack/ADDRESS/PORT/FROM-PORT" or "synack/…" (see stray.c); a link-local address carries "%INTERFACE". */
 struct target {
 	enum kind kind;
 	struct sockaddr_storage address;
 	socklen_t length;
 	uint16_t echo_id;
+	uint16_t from_port;
+	bool is_syn;
 	const char *text;
 };
 
@@ -25,10 +27,16 @@ struct target {
 bool target_parse(const char *text, struct target *target);
 /* A non-blocking socket connected to the target (TCP: connecting). -1 with errno. */
 int target_open(const struct target *target);
+/* The same, and for TCP wait up to five seconds until the connection stands. -1 when it does not. */
+int target_connect(const struct target *target);
 /* One datagram of a UDP or ICMP target; `sequence` tells answers of one run apart. */
 void target_send(const struct target *target, int fd, uint16_t sequence);
 /* True when what waits on the socket of a UDP or ICMP target answers one of ours; consumes it. */
 bool target_answered(const struct target *target, int fd);
+
+int stray_open(const struct target *target);
+void stray_send(const struct target *target, int fd);
+bool stray_answered(const struct target *target, int fd);
 
 int64_t now_ms(void);
 /* Replace `path` by `text` in one step, so that a reader never sees half of it. */
@@ -43,6 +51,8 @@ int run_scan(int argc, char **argv);
 int run_hammer(int argc, char **argv);
 int run_watch(int argc, char **argv);
 int run_hold(int argc, char **argv);
+int run_keep(int argc, char **argv);
+int run_pour(int argc, char **argv);
 int run_agent(int argc, char **argv);
 
 #endif

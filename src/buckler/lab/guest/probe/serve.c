@@ -75,7 +75,7 @@ int run_get(int argc, char **argv)
 static void converse(int fd)
 {
 	char bytes[2048], body[1024], next[512];
-	struct timeval patience = {.tv_sec = 600};
+	struct timeval patience = {.tv_sec = 86400};
 	ssize_t length;
 
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));

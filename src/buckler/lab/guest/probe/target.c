@@ -9,6 +9,8 @@
 #include <netinet/icmp6.h>
 #include <netinet/ip.h>
 #include <netinet/ip_icmp.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,8 +84,8 @@ static bool parse_address(const char *text, struct target *target)
 bool target_parse(const char *text, struct target *target)
 {
 	char kind[8], address[80];
-	unsigned int port = 0;
-	int fields = sscanf(text, "%7[^/]/%79[^/]/%u", kind, address, &port);
+	unsigned int port = 0, from = 0;
+	int fields = sscanf(text, "%7[^/]/%79[^/]/%u/%u", kind, address, &port, &from);
 
 	memset(target, 0, sizeof(*target));
 	target->text = text;
@@ -94,11 +96,19 @@ bool target_parse(const char *text, struct target *target)
 		target->echo_id = fields == 3 ? port : (unsigned int)getpid() & 0xffff;
 		return port <= 65535;
 	}
-	if (fields != 3 || port == 0 || port > 65535)
+	if (fields < 3 || port == 0 || port > 65535)
 		return false;
-	target->kind = strcmp(kind, "tcp") ? KIND_UDP : KIND_TCP;
-	if (target->kind == KIND_UDP && strcmp(kind, "udp"))
-		return false;
+	if (fields == 4) {
+		target->kind = KIND_STRAY;
+		target->is_syn = !strcmp(kind, "synack");
+		target->from_port = from;
+		if (from == 0 || from > 65535 || (strcmp(kind, "ack") && !target->is_syn))
+			return false;
+	} else {
+		target->kind = strcmp(kind, "tcp") ? KIND_UDP : KIND_TCP;
+		if (target->kind == KIND_UDP && strcmp(kind, "udp"))
+			return false;
+	}
 	/* The port stands at the same place in both families. */
 	((struct sockaddr_in *)&target->address)->sin_port = htons(port);
 	return true;
@@ -109,8 +119,11 @@ int target_open(const struct target *target)
 	int family = target->address.ss_family;
 	int type = target->kind == KIND_TCP ? SOCK_STREAM : target->kind == KIND_UDP ? SOCK_DGRAM : SOCK_RAW;
 	int protocol = target->kind != KIND_ICMP ? 0 : family == AF_INET ? IPPROTO_ICMP : IPPROTO_ICMPV6;
-	int fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+	int fd;
 
+	if (target->kind == KIND_STRAY)
+		return stray_open(target);
+	fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
 	if (fd < 0)
 		return -1;
 	if (connect(fd, (const void *)&target->address, target->length) < 0 && errno != EINPROGRESS) {
@@ -120,6 +133,24 @@ int target_open(const struct target *target)
 		errno = kept;
 		return -1;
 	}
+	return fd;
+}
+
+int target_connect(const struct target *target)
+{
+	int fd = target_open(target), error = 0, one = 1;
+	socklen_t size = sizeof(error);
+	struct pollfd wait = {.fd = fd, .events = POLLOUT};
+
+	if (fd < 0 || target->kind != KIND_TCP)
+		return fd;
+	poll(&wait, 1, 5000);
+	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+	if (error || !wait.revents) {
+		close(fd);
+		return -1;
+	}
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	return fd;
 }
 
@@ -141,6 +172,10 @@ void target_send(const struct target *target, int fd, uint16_t sequence)
 	struct icmphdr echo = {.type = ICMP_ECHO};
 	ssize_t sent;
 
+	if (target->kind == KIND_STRAY) {
+		stray_send(target, fd);
+		return;
+	}
 	if (target->kind == KIND_UDP) {
 		sent = send(fd, "probe\n", 6, MSG_NOSIGNAL);
 	} else {
@@ -158,10 +193,13 @@ void target_send(const struct target *target, int fd, uint16_t sequence)
 bool target_answered(const struct target *target, int fd)
 {
 	unsigned char packet[2048];
-	ssize_t length = recv(fd, packet, sizeof(packet), 0);
 	struct icmphdr echo;
 	size_t skip = 0;
+	ssize_t length;
 
+	if (target->kind == KIND_STRAY)
+		return stray_answered(target, fd);
+	length = recv(fd, packet, sizeof(packet), 0);
 	if (length <= 0)
 		return false;
 	if (target->kind == KIND_UDP)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `probe watch RESULT SECONDS WHAT…`: count what really arrives, below the network stack. WHAT is an address (every IP
  * packet from it), a MAC address (every frame from it), "tcp/ADDRESS/PORT" or "udp/ADDRESS/PORT" (from the address to
- * our port) or "icmp/ADDRESS" (its echo requests). Neighbour discovery is not counted: it is how two stations learn
- * that they may not speak. */
+ * our port), "icmp/ADDRESS" (its echo requests) or "ack/ADDRESS/PORT/FROM-PORT" (see stray.c). Neighbour discovery is
+ * not counted: it is how two stations learn that they may not speak. */
 #include "probe.h"
 
 #include <arpa/inet.h>
@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MOST 32
+#define MOST 64
 
 static unsigned char sources[MOST][16];
 static int sizes[MOST];
@@ -71,18 +71,20 @@ static uint16_t port_of(const struct target *target)
 /* Whether a packet asks what the target names. A header that stands behind extension headers counts as none of ours. */
 static bool is_request(const struct target *target, const unsigned char *packet, ssize_t length)
 {
-	static const int protocols[] = {[KIND_TCP] = IPPROTO_TCP, [KIND_UDP] = IPPROTO_UDP, [KIND_ICMP] = IPPROTO_ICMP};
+	static const int protocols[] = {
+	    [KIND_TCP] = IPPROTO_TCP, [KIND_UDP] = IPPROTO_UDP, [KIND_ICMP] = IPPROTO_ICMP, [KIND_STRAY] = IPPROTO_TCP};
 	bool six = packet[0] >> 4 == 6;
 	size_t header = six ? 40 : (packet[0] & 15) * 4;
 	int protocol = six && target->kind == KIND_ICMP ? IPPROTO_ICMPV6 : protocols[target->kind];
-	uint16_t port;
+	uint16_t from, port;
 
 	if (packet[six ? 6 : 9] != protocol || length < (ssize_t)header + 8)
 		return false;
 	if (target->kind == KIND_ICMP)
 		return packet[header] == (six ? ICMP6_ECHO_REQUEST : ICMP_ECHO);
+	memcpy(&from, packet + header, sizeof(from));
 	memcpy(&port, packet + header + 2, sizeof(port));
-	return port == port_of(target);
+	return port == port_of(target) && (target->kind != KIND_STRAY || from == htons(target->from_port));
 }
 
 static void count_packet(const unsigned char *packet, ssize_t length, int count)
