@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from hypothesis import strategies as st
 
-from buckler.model.label import LABEL_NAME, Expression, Operator, Selector
+from buckler.model.label import LABEL_ID, LABEL_NAME, Expression, Operator, Selector
 from buckler.policy.language import (
     Action,
     Document,
@@ -115,7 +115,14 @@ def selector(choose: Chooser) -> Selector:
 
 
 def named_selector(choose: Chooser) -> Selector:
-    return Selector(match_labels={LABEL_NAME: f"vm{choose.number(0, 3)}"}) if flag(choose, 12) else selector(choose)
+    """Now and then one that asks for VMs by name or id, in every way that it can."""
+    if not flag(choose, 10):
+        return selector(choose)
+    names = several(choose, 1, 2, lambda c: f"vm{c.number(0, 3)}")
+    key, values = (LABEL_NAME, names) if flag(choose) else (LABEL_ID, tuple(f"vm-default-{each}" for each in names))
+    operator = pick(choose, (Operator.IN, Operator.IN, Operator.NOT_IN, Operator.EXISTS, Operator.DOES_NOT_EXIST))
+    asks = operator in {Operator.IN, Operator.NOT_IN}
+    return Selector(match_expressions=(Expression(key, operator, values if asks else ()),))
 
 
 def cidr_peer(choose: Chooser) -> Peer:

@@ -14,7 +14,7 @@ from buckler.model.program import Direction
 from buckler.model.shield import Tap
 from buckler.policy.bundle import Bundle, build_bundle, build_members
 from buckler.policy.language import Document
-from buckler.policy.pool import Pool, Station, names_are_selected, stations
+from buckler.policy.pool import Pool, Station, singled_out, stations
 from buckler.policy.reference import End, find_end, judge_end
 from tests.component.ground import Host, open_tap
 from tests.packets import echo, icmp, icmpv6, ip_frame, tcp, udp
@@ -38,7 +38,7 @@ class World:
         store = Store()
         self.pool: Pool = store.pool(self.documents, hosts=(POOL_HOST,))
         bundle = build_bundle(self.pool, self.documents, store.allocate(self.pool, self.documents))
-        found = stations(self.pool, with_names=names_are_selected(self.documents))
+        found = stations(self.pool, singled_out(self.documents))
         self.taps = dict(zip((each.vm.id for each in found), taps, strict=False))
         self.addresses = {address: each for each in found for address in each.addresses[:2]}
         self.stations: tuple[Station, ...] = found

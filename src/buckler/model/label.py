@@ -13,6 +13,7 @@ RESERVED_PREFIX = "buckler.io/"
 LABEL_TENANT = "buckler.io/tenant"
 LABEL_NETWORK = "buckler.io/network"
 LABEL_NAME = "buckler.io/name"
+LABEL_ID = "buckler.io/id"
 LABEL_QUARANTINE = "buckler.io/quarantine"
 
 

@@ -14,7 +14,7 @@ from buckler.model.pool import Host, HostState, Network
 from buckler.model.program import Program
 from buckler.policy.compile import Resolved, compile_program, resolve_pool
 from buckler.policy.language import Document
-from buckler.policy.pool import Numbers, Pool, Station, identity_key, names_are_selected, stations
+from buckler.policy.pool import Numbers, Pool, Station, identity_key, singled_out, stations
 from buckler.policy.prefix import ALL_IPV4, host_prefix, network_of
 
 
@@ -39,7 +39,7 @@ def build_bundle(pool: Pool, documents: Iterable[Document], numbers: Numbers) ->
     """Build what is wanted. Every number must be there (``missing_numbers`` gave nothing)."""
     documents = tuple(documents)
     resolved = resolve_pool(pool, documents, numbers)
-    found = stations(pool, with_names=names_are_selected(documents))
+    found = stations(pool, singled_out(documents))
     return assemble_bundle(pool, found, resolved, numbers)
 
 

@@ -14,7 +14,7 @@ from buckler.model.program import Direction, Entry, Program
 from buckler.policy.fold import fold_table
 from buckler.policy.identity import identities_by_zone
 from buckler.policy.language import Document
-from buckler.policy.pool import Numbers, Pool, names_are_selected, stations
+from buckler.policy.pool import Numbers, Pool, singled_out, stations
 from buckler.policy.quarantine import QUARANTINE_POLICIES
 from buckler.policy.resolve import Table
 from buckler.policy.rows import Row, Rows
@@ -57,7 +57,7 @@ def resolve_pool(pool: Pool, documents: Iterable[Document], numbers: Numbers) ->
 def fill_rows(pool: Pool, documents: Iterable[Document], numbers: Numbers) -> Rows:
     """Work out the rows of a whole pool."""
     documents = tuple(documents)
-    found = stations(pool, with_names=names_are_selected(documents))
+    found = stations(pool, singled_out(documents))
     rows = Rows(numbers.rules.__getitem__)
     for zone, labels_by_number in identities_by_zone(found, numbers.identities).items():
         for number, labels in labels_by_number.items():

@@ -11,7 +11,7 @@ import msgspec
 
 from buckler.model.ids import IdentityNumber, RuleNumber, Zone
 from buckler.policy.language import Action, Document, FlowSpec, Peer, PolicySpec
-from buckler.policy.pool import Numbers, Pool, Station, identity_key, names_are_selected, stations
+from buckler.policy.pool import Numbers, Pool, Station, identity_key, singled_out, stations
 from buckler.policy.rules import Rule, list_rules
 
 
@@ -29,7 +29,7 @@ class Missing(msgspec.Struct, frozen=True):
 def missing_numbers(pool: Pool, documents: Iterable[Document], numbers: Numbers) -> Missing:
     """List the keys that have no number yet."""
     documents = tuple(documents)
-    found = stations(pool, with_names=names_are_selected(documents))
+    found = stations(pool, singled_out(documents))
     identities = {identity_key(station.labels) for station in found}
     rules = {rule.key for rule in list_rules(documents)}
     return Missing(

@@ -6,15 +6,17 @@ Owns the implicit labels and addresses, not the documents they are declared in.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from itertools import chain
 
 import msgspec
 
 from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import IdentityNumber, RuleNumber, VmId, VmNumber, Zone
-from buckler.model.label import LABEL_NAME, LABEL_NETWORK, LABEL_QUARANTINE, LABEL_TENANT
+from buckler.model.label import LABEL_ID, LABEL_NAME, LABEL_NETWORK, LABEL_QUARANTINE, LABEL_TENANT, Selector
 from buckler.model.pool import Host, Interface, Network, Vm
-from buckler.policy.language import Document, FlowSpec, NetworkSpec, PolicySpec, VmSpec
+from buckler.policy.language import Document, FlowSpec, NetworkSpec, Peer, PolicySpec, VmSpec
 
 
 class Pool(msgspec.Struct, frozen=True):
@@ -36,6 +38,14 @@ class Numbers(msgspec.Struct, frozen=True):
     rules: Mapping[str, RuleNumber] = {}
 
 
+class Singled(msgspec.Struct, frozen=True):
+    """The names and ids that selectors ask for. ``everyone``: some selector asks whether there is a name at all."""
+
+    names: frozenset[str] = frozenset()
+    ids: frozenset[str] = frozenset()
+    everyone: bool = False
+
+
 class Station(msgspec.Struct, frozen=True):
     """One interface of one VM in its network, with everything that selectors may look at."""
 
@@ -47,6 +57,7 @@ class Station(msgspec.Struct, frozen=True):
     """Declared ones and the EUI-64 link-local one."""
 
 
+@lru_cache(maxsize=262144)
 def link_local_address(mac: str) -> str:
     """Derive the IPv6 link-local address that SLAAC makes of a MAC (RFC 4291, appendix A)."""
     octets = bytearray.fromhex(mac.replace(":", ""))
@@ -96,21 +107,30 @@ def network_from_document(document: Document, zone: Zone) -> Network:
     )
 
 
-def names_are_selected(documents: Iterable[Document]) -> bool:
-    """Say whether some selector looks at VM names, so that each VM needs an identity of its own."""
-    return any(LABEL_NAME in keys for document in documents for keys in _selector_keys(document))
+def singled_out(documents: Iterable[Document]) -> Singled:
+    """Find the VMs that selectors name, by name or id: only they need an identity of their own."""
+    named: dict[str, set[str]] = {LABEL_NAME: set(), LABEL_ID: set()}
+    everyone = False
+    for selector in chain.from_iterable(map(selectors_of, documents)):
+        for key, values in _wanted(selector):
+            if key in named:
+                named[key].update(values)
+                everyone = everyone or not values
+    return Singled(frozenset(named[LABEL_NAME]), frozenset(named[LABEL_ID]), everyone)
 
 
-def stations(pool: Pool, *, with_names: bool) -> tuple[Station, ...]:
+def stations(pool: Pool, singled: Singled) -> tuple[Station, ...]:
     """List every interface that stands in a known network of its own tenant; others stay closed."""
     networks = {network.name: network for network in pool.networks}
-    found = []
-    for vm in pool.vms:
-        for card in vm.interfaces:
-            network = networks.get(card.network)
-            if network is not None and network.tenant == vm.tenant:
-                found.append(_station(vm, card, network, with_names))
-    return tuple(found)
+    return tuple(station for vm in pool.vms for station in stations_of(vm, networks, singled))
+
+
+def stations_of(vm: Vm, networks: Mapping[str, Network], singled: Singled) -> Iterator[Station]:
+    """List the interfaces of one VM that may open."""
+    for card in vm.interfaces:
+        network = networks.get(card.network)
+        if network is not None and network.tenant == vm.tenant:
+            yield _station(vm, card, network, singled)
 
 
 def identity_key(labels: Mapping[str, str]) -> str:
@@ -118,22 +138,30 @@ def identity_key(labels: Mapping[str, str]) -> str:
     return canonical_bytes(dict(labels)).decode()
 
 
-def _station(vm: Vm, card: Interface, network: Network, with_names: bool) -> Station:
+def selectors_of(document: Document) -> Iterator[Selector]:
+    """List every selector of a Policy or Flow."""
+    spec = document.spec
+    peers: tuple[Peer, ...] = ()
+    if isinstance(spec, PolicySpec):
+        yield spec.subject
+        peers = tuple(peer for rule in (*spec.ingress, *spec.egress) for peer in rule.peers)
+    elif isinstance(spec, FlowSpec):
+        peers = (*spec.sources, *spec.destinations)
+    yield from (peer.vm for peer in peers if peer.vm is not None)
+
+
+def _station(vm: Vm, card: Interface, network: Network, singled: Singled) -> Station:
     labels = {**network.labels, **vm.labels, **card.labels}
     labels[LABEL_TENANT], labels[LABEL_NETWORK] = vm.tenant, network.name
-    if with_names:
+    if singled.everyone or vm.name in singled.names:
         labels[LABEL_NAME] = vm.name
+    if singled.everyone or vm.id in singled.ids:
+        labels[LABEL_ID] = vm.id
     addresses = tuple(dict.fromkeys((*card.addresses, link_local_address(card.mac))))
     return Station(vm=vm, interface=card, network=network, labels=labels, addresses=addresses)
 
 
-def _selector_keys(document: Document) -> Iterable[set[str]]:
-    spec = document.spec
-    selectors = []
-    if isinstance(spec, PolicySpec):
-        selectors = [spec.subject]
-        selectors += [peer.vm for rule in (*spec.ingress, *spec.egress) for peer in rule.peers if peer.vm]
-    elif isinstance(spec, FlowSpec):
-        selectors = [peer.vm for peer in (*spec.sources, *spec.destinations) if peer.vm]
-    for selector in selectors:
-        yield {*selector.match_labels, *(expression.key for expression in selector.match_expressions)}
+def _wanted(selector: Selector) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """List each key with the values that a selector tells apart; none: it asks whether there is one at all."""
+    yield from ((key, (value,)) for key, value in selector.match_labels.items())
+    yield from ((each.key, each.values) for each in selector.match_expressions)

@@ -12,7 +12,7 @@ from buckler.model.program import Direction, Verdict
 from buckler.policy.compile import Resolved, resolve_pool
 from buckler.policy.language import PROTOCOL_ANY, PROTOCOL_NAMES, Document
 from buckler.policy.meet import DENY_ALL, join, meet
-from buckler.policy.pool import Numbers, Pool, Station, identity_key, names_are_selected, stations
+from buckler.policy.pool import Numbers, Pool, Station, identity_key, singled_out, stations
 from buckler.policy.resolve import LAST_PORT, PROTOCOL_ORDER, Interval, Table
 
 WORLD = "world"
@@ -30,7 +30,7 @@ def reach_pairs(
     """
     documents = tuple(documents)
     resolved = resolve_pool(pool, documents, numbers)
-    found = stations(pool, with_names=names_are_selected(documents))
+    found = stations(pool, singled_out(documents))
     names = vm_names(pool)
     by_vm: dict[str, list[Station]] = {
         names[vm.id]: [each for each in found if each.vm.id == vm.id] for vm in pool.vms if tenant in {"", vm.tenant}

@@ -26,7 +26,7 @@ from buckler.policy.language import (
     Tier,
 )
 from buckler.policy.packet import Packet
-from buckler.policy.pool import Pool, Station, names_are_selected, stations
+from buckler.policy.pool import Pool, Station, singled_out, stations
 from buckler.policy.quarantine import QUARANTINE_POLICIES
 
 
@@ -126,7 +126,7 @@ def find_end(pool: Pool, documents: Iterable[Document], network: str, address: s
         return End(PeerKind.INFRA, address)
     if parsed.is_multicast or address == "255.255.255.255" or _is_broadcast(pool, network, address):
         return End(PeerKind.GROUP, address)
-    for station in stations(pool, with_names=names_are_selected(documents)):
+    for station in stations(pool, singled_out(documents)):
         owned = {ipaddress.ip_address(each) for each in station.addresses}
         if station.network.name == network and parsed in owned:
             return End(PeerKind.VM, address, station)

@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 
 from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import IDENTITY_GROUP, IDENTITY_HOST, IDENTITY_INFRA
+from buckler.model.label import LABEL_NAME, Selector
 from buckler.model.program import Direction, Program, Verdict
 from buckler.policy.bundle import Bundle, build_bundle
 from buckler.policy.closing import address_map
 from buckler.policy.compile import compile_program, fill_rows, resolve_pool
 from buckler.policy.explain import explain
+from buckler.policy.language import Action, Document, EgressRule, Kind, PolicySpec
 from buckler.policy.lookup import look_up, read_program
 from buckler.policy.packet import Packet
-from buckler.policy.pool import Pool, names_are_selected, stations
+from buckler.policy.pool import Pool, singled_out, stations
 from buckler.policy.prefix import host_prefix
 from buckler.policy.reach import reach_pairs
 from buckler.policy.reference import End, EndJudgement, PeerKind, judge, judge_end
@@ -77,7 +79,7 @@ def test_reference_equals_programs_towards_groups_and_the_host(data):
     store = Store()
     pool = store.pool(documents)
     bundle = build_bundle(pool, documents, store.allocate(pool, documents))
-    found = stations(pool, with_names=names_are_selected(documents))
+    found = stations(pool, singled_out(documents))
     for _ in range(8):
         station, direction = pick(choose, found), pick(choose, tuple(Direction))
         kind, number = pick(choose, ((PeerKind.GROUP, IDENTITY_GROUP), (PeerKind.HOST, IDENTITY_HOST)))
@@ -187,3 +189,21 @@ def test_rows_write_programs_as_canonical_json(data):
     for members, row in rows.rows():
         for number in members:
             assert row.content == canonical_bytes(compile_program(resolved.programs[number]))
+
+
+def test_only_vms_that_a_selector_names_have_an_identity_of_their_own():
+    named = ruled_by_name("vm1")
+    documents = (network(), *(vm(index, {"app": "a"}) for index in range(4)), named)
+    store = Store()
+    pool = store.pool(documents)
+    bundle = build_bundle(pool, documents, store.allocate(pool, documents))
+    identities = {each.name: each.identity for each in bundle.segments[0].endpoints}
+    assert identities["vm0"] == identities["vm2"] == identities["vm3"] != identities["vm1"]
+
+
+def ruled_by_name(name: str) -> Document:
+    words = {"description": "d", "owner": "o", "reason": "r", "review": "2030-01-01"}
+    subject = Selector(match_labels={LABEL_NAME: name})
+    return Document(
+        Kind.POLICY, "named", PolicySpec(**words, subject=subject, egress=(EgressRule("all", Action.ALLOW),))
+    )

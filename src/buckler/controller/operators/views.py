@@ -19,7 +19,7 @@ from buckler.model.operatorapi.pool import Rogue
 from buckler.model.operatorapi.vms import InterfaceView, PolicyName, TaskView, VmView
 from buckler.model.pool import HostState
 from buckler.policy.language import Document, VmSpec
-from buckler.policy.pool import Station, identity_key, names_are_selected, stations
+from buckler.policy.pool import Station, identity_key, singled_out, stations
 from buckler.policy.rules import Rule, list_rules
 from buckler.ports.publication import PublishedManifest
 from buckler.ports.roster import HostRecord, TaskRecord
@@ -42,7 +42,7 @@ def load_scene(unit: Unit) -> Scene:
     state = load_state(unit)
     return Scene(
         state=state,
-        stations=stations(state.pool, with_names=names_are_selected(state.documents)),
+        stations=stations(state.pool, singled_out(state.documents)),
         rules=list_rules(state.documents),
         seen=sights(unit),
         identities=dict(read_numbers(unit).identities),
