@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from buckler.agent.apply import Kernel
+from buckler.drivers.inmemory.connections import InMemoryConnections
 from buckler.drivers.inmemory.guard import InMemoryGuard
 from buckler.drivers.inmemory.links import InMemoryLinks
 from buckler.drivers.inmemory.shield import InMemoryAddressBook, InMemoryPorts, InMemoryShield
@@ -14,10 +15,15 @@ class MemoryKernel:
         self.interfaces: set[int] = set()
         self.shield, self.book = InMemoryShield(self.interfaces), InMemoryAddressBook()
         self.ports = InMemoryPorts(self.interfaces)
+        self.connections = InMemoryConnections(self._room)
         self.guard, self.links = InMemoryGuard(), InMemoryLinks(addresses=addresses)
 
     def kernel(self) -> Kernel:
         return Kernel(self.shield, self.book, self.ports, upkeep=self.shield, guard=self.guard, links=self.links)
+
+    def _room(self, ifindex: int) -> int | None:
+        tap = self.shield.taps().get(ifindex)
+        return None if tap is None else tap.connections
 
     def add(self, link: Link) -> None:
         self.interfaces.add(link.ifindex)

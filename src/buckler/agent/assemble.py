@@ -39,6 +39,7 @@ from buckler.model.event import EventKind
 from buckler.model.ids import Revision
 from buckler.model.shield import GuardState
 from buckler.ports.claims import Claims
+from buckler.ports.connections import Connections
 from buckler.ports.hypervisor import Hypervisor
 from buckler.ports.state import Membership, State
 from buckler.ports.telemetry import Telemetry
@@ -59,6 +60,7 @@ class Drivers(msgspec.Struct, frozen=True):
     kernel: Kernel
     telemetry: Telemetry
     claims: Claims
+    connections: Connections
     reasons: Mapping[int, str] = {}
 
 

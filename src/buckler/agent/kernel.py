@@ -10,6 +10,7 @@ from buckler.agent.settings import AgentSettings
 from buckler.drivers.ebpf.address_book import EbpfAddressBook
 from buckler.drivers.ebpf.bridge_ports import EbpfPorts
 from buckler.drivers.ebpf.claims import EbpfClaims
+from buckler.drivers.ebpf.connections import EbpfConnections
 from buckler.drivers.ebpf.kernel import Kernel as EbpfKernel
 from buckler.drivers.ebpf.reasons import Reason
 from buckler.drivers.ebpf.shield import EbpfShield
@@ -37,5 +38,6 @@ def real_drivers(settings: AgentSettings) -> Drivers:
         ),
         telemetry=EbpfTelemetry(loaded),
         claims=EbpfClaims(loaded),
+        connections=EbpfConnections(loaded),
         reasons={reason.value: reason.name.lower().replace("_", "-") for reason in Reason},
     )

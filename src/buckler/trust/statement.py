@@ -31,6 +31,7 @@ class Kind(StrEnum):
     RESIDENCE = "buckler-residence+jws"
     LEDGER = "buckler-ledger+jws"
     NONCE = "buckler-nonce+jws"
+    HANDOVER = "buckler-handover+jws"
 
 
 class Untrusted(ValueError):

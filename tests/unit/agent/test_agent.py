@@ -51,7 +51,9 @@ class World:
         self.agent = self.boot()
 
     def boot(self) -> Agent:
-        drivers = Drivers(self.state, self.hypervisor, self.memory.kernel(), self.telemetry, InMemoryClaims())
+        drivers = Drivers(
+            self.state, self.hypervisor, self.memory.kernel(), self.telemetry, InMemoryClaims(), self.memory.connections
+        )
         agent = Agent(self.settings, drivers)
         agent.start()
         wait_until(lambda: agent.steward.residents.is_complete, 5)
@@ -189,7 +191,14 @@ def test_the_agent_killed_and_started_again_adopts_and_never_closes(world: World
     world.guard.apply = lambda state: (closed.append(state) if (11, "br0") not in state.ports else None, apply(state))[
         1
     ]
-    drivers = Drivers(world.state, world.hypervisor, world.memory.kernel(), world.telemetry, InMemoryClaims())
+    drivers = Drivers(
+        world.state,
+        world.hypervisor,
+        world.memory.kernel(),
+        world.telemetry,
+        InMemoryClaims(),
+        world.memory.connections,
+    )
     world.agent = Agent(world.settings, drivers)
     world.agent.start()
     assert world.is_open(11)

@@ -14,6 +14,7 @@ from buckler.drivers.ebpf.libbpf import KernelRefused, check
 
 _CHUNK = 4096
 _PER_CPU_TYPES = frozenset({5, 6, 10})
+_FULL = frozenset({errno.E2BIG, errno.ENOSPC})
 _NOT_SUPPORTED = frozenset({524, errno.EINVAL, errno.EOPNOTSUPP})
 _INFO = struct.Struct("=IIIIII")
 """struct bpf_map_info: type, id, key_size, value_size, max_entries, map_flags."""
@@ -30,6 +31,10 @@ class Table:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.id: int
+        self.key_size: int
+        self.value_size: int
+        self.max_entries: int
         kind, self.id, self.key_size, self.value_size, self.max_entries, _ = _INFO.unpack_from(libbpf.get_info(fd))
         per_cpu = kind in _PER_CPU_TYPES
         self.read_size = (self.value_size + 7 & ~7) * count_possible_cpus() if per_cpu else self.value_size
@@ -65,17 +70,36 @@ class Table:
 
     def put_all(self, entries: Mapping[bytes, bytes]) -> None:
         """Add or replace many, in batches where the kernel has them."""
-        items = list(entries.items())
-        for start in range(0, len(items), _CHUNK):
-            part = items[start : start + _CHUNK]
-            keys, values = b"".join(k for k, _ in part), b"".join(v for _, v in part)
-            options, done = libbpf.BatchOptions(sz=c.sizeof(libbpf.BatchOptions)), c.c_uint32(len(part))
-            if libbpf.map_update_batch(self.fd, keys, values, c.byref(done), c.byref(options)) == 0:
-                continue
-            if c.get_errno() not in _NOT_SUPPORTED:
-                check(-1, "update batch")
-            for key, value in part:
-                self.put(key, value)
+        if self.put_many(b"".join(entries), b"".join(entries.values())) < len(entries):
+            check(-1, "update batch")
+
+    def put_many(self, keys: bytes, values: bytes) -> int:
+        """The same of keys and values that stand one behind the other. Returns how many found room."""
+        count, done = len(keys) // self.key_size, 0
+        for start in range(0, count, _CHUNK):
+            stop = min(start + _CHUNK, count)
+            part = keys[start * self.key_size : stop * self.key_size]
+            filled = self._put_batch(part, values[start * self.read_size : stop * self.read_size])
+            done += filled
+            if filled < stop - start:
+                break
+        return done
+
+    def _put_batch(self, keys: bytes, values: bytes) -> int:
+        count = len(keys) // self.key_size
+        options, done = libbpf.BatchOptions(sz=c.sizeof(libbpf.BatchOptions)), c.c_uint32(count)
+        if libbpf.map_update_batch(self.fd, keys, values, c.byref(done), c.byref(options)) == 0:
+            return count
+        if c.get_errno() in _FULL:
+            return int(done.value)
+        if c.get_errno() not in _NOT_SUPPORTED:
+            check(-1, "update batch")
+        for number, (key, value) in enumerate(_split(keys, values, count, self.key_size, self.read_size)):
+            if libbpf.map_update(self.fd, key, value, libbpf.ANY) < 0:
+                if c.get_errno() in _FULL:
+                    return number
+                check(-1, "update")
+        return count
 
     def each_key(self) -> Iterator[bytes]:
         """All keys. What changes meanwhile may be missed or seen twice."""
@@ -88,16 +112,23 @@ class Table:
             check(-1, "next key")
 
     def items(self) -> dict[bytes, bytes]:
-        """All elements, in batches where the kernel has them."""
+        """All elements. One that moved meanwhile stands once."""
+        keys, values = self.dump()
+        return dict(_split(keys, values, len(keys) // self.key_size, self.key_size, self.read_size))
+
+    def dump(self) -> tuple[bytes, bytes]:
+        """All keys and all values, one behind the other, in batches where the kernel has them."""
         try:
-            return self._items_in_batches()
+            return self._dump_in_batches()
         except KernelRefused as refused:
             if refused.errno not in _NOT_SUPPORTED:
                 raise
-        return {key: value for key in list(self.each_key()) if (value := self.get(key)) is not None}
+        found = {key: value for key in list(self.each_key()) if (value := self.get(key)) is not None}
+        return b"".join(found), b"".join(found.values())
 
-    def _items_in_batches(self) -> dict[bytes, bytes]:
-        chunk, found = _CHUNK, dict[bytes, bytes]()
+    def _dump_in_batches(self) -> tuple[bytes, bytes]:
+        chunk = _CHUNK
+        all_keys, all_values = bytearray(), bytearray()
         token: c.Array[c.c_char] | None = None
         following = c.create_string_buffer(max(self.key_size, 8))
         while True:
@@ -110,9 +141,10 @@ class Table:
                 continue
             if failure not in (0, errno.ENOENT):
                 check(-1, "look up batch")
-            found.update(_split(keys.raw, values.raw, count.value, self.key_size, self.read_size))
+            all_keys += memoryview(keys)[: count.value * self.key_size]
+            all_values += memoryview(values)[: count.value * self.read_size]
             if failure:
-                return found
+                return bytes(all_keys), bytes(all_values)
             token = c.create_string_buffer(following.raw, len(following.raw))
 
 
