@@ -26,6 +26,9 @@ SECTIONS = {
     "Understand who may speak with whom": {
         "explain": Door("buckler.cli.explain:explain", "Say which rule decides a connection, at both ends."),
         "reach": Door("buckler.cli.reach:reach", "Show the matrix of everything that may be sent."),
+        "policy": Door(
+            "buckler.offline.command:policy", "Check, compare and ask about policies in files: no controller."
+        ),
         "counters": Door(
             "buckler.cli.counter:counters", "Show how many packets each rule decided between any two ends."
         ),

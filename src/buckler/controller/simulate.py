@@ -5,12 +5,11 @@ from __future__ import annotations
 from buckler.controller.numbering import lend_numbers, read_numbers
 from buckler.controller.pool_state import QUARANTINE, attributes_now
 from buckler.model.ids import VmId, VmNumber, Zone
-from buckler.model.operatorapi.answers import PortRange
 from buckler.model.operatorapi.documents import ReachChange
 from buckler.model.pool import Network, Vm
 from buckler.policy.language import Document, Kind
 from buckler.policy.pool import Pool, network_from_document, vm_from_document
-from buckler.policy.reach import reach_pairs
+from buckler.policy.reach import reach_pairs, words_of
 from buckler.ports.store import Unit
 
 Pair = tuple[str, str]
@@ -42,19 +41,7 @@ def imagined_pool(unit: Unit, documents: tuple[Document, ...]) -> Pool:
     return Pool(networks=tuple(networks), vms=tuple(vms), hosts=tuple(record.host for record in unit.hosts.all()))
 
 
-def words_of(ranges: tuple[PortRange, ...]) -> tuple[str, ...]:
-    """Write ranges as people read them: ``TCP 443``, ``UDP 1000-2000``, ``ICMP``."""
-    return tuple(_words(each) for each in ranges)
-
-
 def _matrix(unit: Unit, documents: tuple[Document, ...]) -> dict[Pair, tuple[str, ...]]:
     pool = imagined_pool(unit, documents)
     numbers = lend_numbers(read_numbers(unit), pool, documents)
     return {(pair.origin, pair.to): words_of(pair.allowed) for pair in reach_pairs(pool, documents, numbers)}
-
-
-def _words(each: PortRange) -> str:
-    if (each.port, each.end_port) == (0, 65535):
-        return each.protocol
-    ports = str(each.port) if each.port == each.end_port else f"{each.port}-{each.end_port}"
-    return f"{each.protocol} {ports}"

@@ -17,7 +17,7 @@ from buckler.policy.resolve import LAST_PORT, PROTOCOL_ORDER, Interval, Table
 
 WORLD = "world"
 PROTOCOL_OTHER = "other"
-_ALLOW_ALL: Table = tuple(Interval(each, 0, LAST_PORT, Verdict.ALLOW, RuleNumber(0)) for each in PROTOCOL_ORDER)
+ALLOW_ALL: Table = tuple(Interval(each, 0, LAST_PORT, Verdict.ALLOW, RuleNumber(0)) for each in PROTOCOL_ORDER)
 
 
 def reach_pairs(
@@ -68,9 +68,28 @@ def allowed_ranges(table: Table) -> tuple[PortRange, ...]:
     return tuple(PortRange(protocol_name(protocol), low, high) for protocol, low, high in joined)
 
 
+def words_of(ranges: tuple[PortRange, ...]) -> tuple[str, ...]:
+    """Write ranges as people read them: ``TCP 443``, ``UDP 1000-2000``, ``ICMP``."""
+    return tuple(_words(each) for each in ranges)
+
+
 def protocol_name(protocol: int) -> str:
     """Name a protocol of a resolved table."""
     return PROTOCOL_OTHER if protocol == PROTOCOL_ANY else PROTOCOL_NAMES[protocol]
+
+
+def _words(each: PortRange) -> str:
+    if (each.port, each.end_port) == (0, 65535):
+        return each.protocol
+    if each.protocol in {"ICMP", "ICMPv6"}:
+        ends = [(number >> 8, number & 255) for number in (each.port, each.end_port)]
+        if (ends[0][1], ends[1][1]) == (0, 255):
+            kinds = f"{ends[0][0]}" if ends[0][0] == ends[1][0] else f"{ends[0][0]}-{ends[1][0]}"
+            return f"{each.protocol} type {kinds}"
+        codes = " to ".join(dict.fromkeys(f"type {kind} code {code}" for kind, code in ends))
+        return f"{each.protocol} {codes}"
+    ports = str(each.port) if each.port == each.end_port else f"{each.port}-{each.end_port}"
+    return f"{each.protocol} {ports}"
 
 
 def _reach(origins: list[Station] | None, targets: list[Station] | None, resolved: Resolved, numbers: Numbers) -> Table:
@@ -95,7 +114,7 @@ def _reach(origins: list[Station] | None, targets: list[Station] | None, resolve
 
 def _side(station: Station, peer: IdentityNumber, direction: Direction, resolved: Resolved, numbers: Numbers) -> Table:
     if station.vm.mode is ShieldMode.OBSERVE:
-        return _ALLOW_ALL
+        return ALLOW_ALL
     return resolved.programs[_number(station, numbers)].table(peer, direction)
 
 

@@ -1,0 +1,174 @@
+"""``buckler policy``: check, diff, explain, reach on files alone. Words and exit codes; judges nothing itself."""
+
+from __future__ import annotations
+
+import click
+import msgspec
+
+from buckler.cli.apply import diff_lines
+from buckler.cli.explain import explanation_lines, parse_port
+from buckler.cli.output import Table, output_option, show
+from buckler.cli.session import EXIT_USAGE, Failed
+from buckler.offline.compare import compare
+from buckler.offline.files import count_words, inventory_option, policies_option, read_checked, read_draft
+from buckler.policy.draft import Draft, vm_title
+from buckler.policy.explain import UnknownEnd
+from buckler.policy.explain import explain as explain_path
+from buckler.policy.matrix import Connection, Place, Talk, list_talks
+from buckler.policy.problem import Problem, Severity
+
+SHOWN_BLOCKS = 4
+"""Of addresses with the same answer; all of them are in the other forms."""
+
+
+@click.group()
+def policy() -> None:
+    """Ask about policies that stand in files: needs no controller and no root.
+
+    \b
+    Example, as a check of a repository:
+      buckler policy check --inventory vms.yaml -f policies/
+    """
+
+
+@policy.command()
+@inventory_option
+@policies_option
+@click.option("--strict", is_flag=True, help="Warnings fail too.")
+@output_option("table", "json", "yaml")
+def check(inventory: tuple[str, ...], policies: tuple[str, ...], strict: bool, output: str) -> None:
+    """Check documents by themselves and against each other.
+
+    Exit codes: 0 nothing to object to, 1 problems (with --strict: or warnings), 2 wrong usage or unreadable files.
+    """
+    documents, problems = read_checked(_both(inventory, policies))
+    if not documents and not problems:
+        raise Failed("the files hold no documents", exit_code=EXIT_USAGE)
+    show(
+        problems,
+        output,
+        lambda: "\n".join([*map(_problem_line, problems), _verdict(len(documents), len(problems))]),
+        tuple,
+    )
+    if any(strict or each.severity is Severity.ERROR for each in problems):
+        raise SystemExit(1)
+
+
+@policy.command()
+@inventory_option
+@policies_option
+@click.option(
+    "--against",
+    "against",
+    multiple=True,
+    required=True,
+    metavar="FILE|DIR",
+    help="The policies as they were; may be given again.",
+)
+@output_option("table", "json", "yaml")
+def diff(inventory: tuple[str, ...], policies: tuple[str, ...], against: tuple[str, ...], output: str) -> None:
+    """Show what changes from the policies of --against to those of -f: documents, and who may send what to whom.
+
+    Exit codes: 0 nothing changes, 1 something does, 2 the documents have problems.
+    """
+    before = read_draft(_both(inventory, against), EXIT_USAGE)
+    after = read_draft(_both(inventory, policies), EXIT_USAGE)
+    result = compare(before, after)
+    changed = bool(result.documents or result.reach)
+    if changed or output != "table":
+        show(result, output, lambda: "\n".join(diff_lines(result)), tuple)
+    raise SystemExit(1 if changed else 0)
+
+
+@policy.command()
+@click.argument("origin", metavar="FROM")
+@click.argument("to", metavar="TO")
+@click.argument("port", metavar="PORT")
+@inventory_option
+@policies_option
+@click.option("--expect", type=click.Choice(["allow", "deny"]), help="Exit with 1 unless this is the verdict.")
+@output_option("table", "wide", "json", "yaml")
+def explain(
+    origin: str,
+    to: str,
+    port: str,
+    inventory: tuple[str, ...],
+    policies: tuple[str, ...],
+    expect: str | None,
+    output: str,
+) -> None:
+    """Say which rule of which document and line decides a connection, at both ends.
+
+    FROM and TO are VMs (NAME, TENANT/NAME or NAMESPACE/NAME), addresses, or `world`. PORT is 5432, 53/udp, icmp.
+
+    Exit codes: 0 explained (and as expected), 1 not as expected or no such end, 2 wrong usage.
+    """
+    protocol, number = parse_port(port)
+    draft = read_draft(_both(inventory, policies))
+    try:
+        answer = explain_path(draft.pool, draft.documents, _end(draft, origin), _end(draft, to), protocol, number)
+    except UnknownEnd as error:
+        raise Failed("no such end", str(error)) from error
+    answer = msgspec.structs.replace(answer, origin=origin, to=to)
+    show(answer, output, lambda: "\n".join(explanation_lines(answer, every_step=output == "wide")), tuple)
+    if expect and answer.verdict != expect:
+        raise Failed(f"the verdict is {answer.verdict}, expected was {expect}")
+
+
+@policy.command()
+@inventory_option
+@policies_option
+@output_option("table", "json", "yaml")
+def reach(inventory: tuple[str, ...], policies: tuple[str, ...], output: str) -> None:
+    """List every ordered pair that may talk, VMs and blocks of outside addresses, both ends' shields considered.
+
+    With -o json a list of {"from": P, "to": P, "connections": C}: P is {"vm": "TENANT/NAME"} or {"blocks": ["CIDR", …]},
+    C is "all" or [{"protocol": "TCP", "ports": [[first, last], …]}, …], with "types" in place of "ports" for ICMP.
+
+    Exit codes: 0 told, 1 the documents have problems, 2 wrong usage.
+    """
+    talks = list_talks(read_draft(_both(inventory, policies)))
+    show(talks, output, lambda: talks_table(talks), tuple)
+
+
+def talks_table(talks: tuple[Talk, ...]) -> Table:
+    """Make a row of every pair."""
+    rows = tuple((_place(each.origin), _place(each.to), _connections(each.connections)) for each in talks)
+    return Table(("FROM", "TO", "MAY SEND"), rows, empty="nobody may talk to anybody")
+
+
+def _both(inventory: tuple[str, ...], policies: tuple[str, ...]) -> tuple[str, ...]:
+    if not inventory and not policies:
+        raise click.UsageError("name files: --inventory for VMs and networks, -f for policies")
+    return (*inventory, *policies)
+
+
+def _end(draft: Draft, text: str) -> str:
+    """Give a VM's id where its title was said, else what was said."""
+    named = [vm.id for vm in draft.pool.vms if vm_title(vm) == text]
+    return named[0] if len(named) == 1 else text
+
+
+def _place(place: Place) -> str:
+    more = len(place.blocks) - SHOWN_BLOCKS
+    return place.vm or ", ".join(place.blocks[:SHOWN_BLOCKS]) + (f" and {more} more" if more > 0 else "")
+
+
+def _connections(connections: str | tuple[Connection, ...]) -> str:
+    if isinstance(connections, str):
+        return connections
+    return ", ".join(_words(each) for each in connections)
+
+
+def _words(each: Connection) -> str:
+    numbers = ",".join(str(low) if low == high else f"{low}-{high}" for low, high in each.ports or each.types)
+    codes = "".join(f" code {low}" if low == high else f" codes {low}-{high}" for low, high in each.codes)
+    return each.protocol if numbers in {"0-65535", "0-255"} else f"{each.protocol} {numbers}{codes}"
+
+
+def _problem_line(problem: Problem) -> str:
+    return f"{problem.severity}: {problem}"
+
+
+def _verdict(documents: int, problems: int) -> str:
+    return f"{count_words(documents, 'document')}, {count_words(problems, 'problem') if problems else 'nothing to object to'}"

@@ -1,0 +1,81 @@
+"""``buckler policy`` on files alone: answers and exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from buckler.offline.command import policy
+from tests.policyworld import SHOP
+
+INVENTORY = ("--inventory", str(SHOP / "vms.yaml"), "--inventory", str(SHOP / "network.yaml"))
+POLICIES = ("-f", str(SHOP / "policies.yaml"), "-f", str(SHOP / "security.yaml"))
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(policy, words)
+
+
+def test_reach_lists_each_pair_that_may_talk_with_what():
+    told = json.loads(run("reach", *INVENTORY, *POLICIES, "-o", "json").stdout)
+    pairs = {(each["from"].get("vm"), each["to"].get("vm")): each["connections"] for each in told}
+    assert {"protocol": "TCP", "ports": [[5432, 5432]]} in pairs["shop/app", "shop/db"]
+    assert ("shop/web1", "shop/db") not in pairs
+    assert all(each["from"].keys() | each["to"].keys() <= {"vm", "blocks"} for each in told)
+
+
+def test_without_policies_nobody_may_talk():
+    assert json.loads(run("reach", *INVENTORY, "-o", "json").stdout) == []
+
+
+def test_check_says_everything_at_once_and_fails(tmp_path: Path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("apiVersion: buckler.io/v1\nkind: Policy\nmetadata: {name: x}\nspec: {subject: {}, ingres: []}\n")
+    answer = run("check", *INVENTORY, "-f", str(bad))
+    assert answer.exit_code == 1
+    assert "ingres" in answer.stdout
+    assert "description is missing" in answer.stdout
+
+
+@pytest.mark.parametrize(("strict", "code"), [((), 0), (("--strict",), 1)])
+def test_warnings_fail_only_when_that_is_asked_for(strict: tuple[str, ...], code: int):
+    assert run("check", *INVENTORY, *POLICIES, *strict).exit_code == code
+
+
+def test_explain_names_the_file_and_line_and_fails_on_another_verdict():
+    answer = run("explain", "shop/web1", "db", "5432", *INVENTORY, *POLICIES, "--expect", "allow")
+    assert answer.exit_code == 1
+    assert "security.yaml line" in answer.stdout
+
+
+def test_an_end_that_is_not_there_is_an_error():
+    assert run("explain", "web9", "db", "5432", *INVENTORY, *POLICIES).exit_code == 1
+
+
+def test_diff_tells_who_gains_and_loses_what(tmp_path: Path):
+    fewer = tmp_path / "policies.yaml"
+    text = (SHOP / "policies.yaml").read_text().replace("port: 8080", "port: 8081")
+    fewer.write_text(text)
+    same = run("diff", *INVENTORY, "--against", str(SHOP / "policies.yaml"), "-f", str(SHOP / "policies.yaml"))
+    other = run("diff", *INVENTORY, "--against", str(SHOP / "policies.yaml"), "-f", str(fewer))
+    assert (same.exit_code, same.stdout) == (0, "")
+    assert other.exit_code == 1
+    both = "ICMP type 8 code 0,TCP {},ICMPv6 type 128 code 0"
+    assert f"web1 → app: {both.format(8080)} ⇒ {both.format(8081)}" in other.stdout
+
+
+def test_documents_with_problems_are_never_answered_about(tmp_path: Path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("apiVersion: buckler.io/v1\nkind: Policy\nmetadata: {name: x}\nspec: {}\n")
+    for command, code in (("reach", 1), ("diff", 2)):
+        against = ("--against", str(SHOP / "policies.yaml")) if command == "diff" else ()
+        answer = run(command, *INVENTORY, "-f", str(bad), *against)
+        assert answer.exit_code == code
+        assert not answer.stdout
+
+
+def test_no_files_at_all_is_wrong_usage():
+    assert run("reach").exit_code == 2
