@@ -12,7 +12,8 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler.agent.apply import Kernel
-from buckler.agent.belief import Belief, believe, issuer_keys, read_issuers, read_manifest
+from buckler.agent.belief import Belief
+from buckler.agent.believing import Believer
 from buckler.agent.chores import Chores
 from buckler.agent.chronicle import Chronicle
 from buckler.agent.claiming import Claiming
@@ -36,14 +37,12 @@ from buckler.agent.watcher import Heard, Watcher
 from buckler.agent.worker import Worker
 from buckler.client.agentside import ControllerClient
 from buckler.model.event import EventKind
-from buckler.model.ids import Revision
 from buckler.model.shield import GuardState
 from buckler.ports.claims import Claims
 from buckler.ports.connections import Connections
 from buckler.ports.hypervisor import Hypervisor
 from buckler.ports.state import Membership, State
 from buckler.ports.telemetry import Telemetry
-from buckler.trust.statement import KeySet, Untrusted
 
 _log = structlog.get_logger()
 
@@ -64,35 +63,6 @@ class Drivers(msgspec.Struct, frozen=True):
     reasons: Mapping[int, str] = {}
 
 
-def load_belief(state: State, membership: Membership) -> Belief:
-    """What the disk holds, verified anew. A document that does not verify counts as absent: closed.
-
-    The manifest is believed by the issuers of its time: a key retired since must not close a host whose controller is
-    away. Whatever comes anew is believed by today's only.
-    """
-    belief = Belief(pool=membership.pool, host=membership.host, keys={})
-    today = _load_keys(state, membership, "issuers")
-    try:
-        if statement := state.document("manifest"):
-            then = _load_keys(state, membership, "manifest-issuers") or today
-            belief = msgspec.structs.replace(belief, keys=then)
-            belief = believe(belief, read_manifest(statement, belief), state.objects())
-    except Untrusted as error:
-        _log.warning("the manifest on disk is not believed", error=str(error))
-    return msgspec.structs.replace(belief, keys=today)
-
-
-def _load_keys(state: State, membership: Membership, name: str) -> KeySet:
-    statement = state.document(name)
-    if not statement:
-        return {}
-    try:
-        return issuer_keys(read_issuers(statement, membership.root_key, membership.pool))
-    except Untrusted as error:
-        _log.warning("the issuers on disk are not believed", error=str(error))
-        return {}
-
-
 class Agent:
     """All parts of one host's agent."""
 
@@ -105,14 +75,14 @@ class Agent:
         self._settings, self._drivers, self._on_step = settings, drivers, on_step
         self._outbox = Outbox()
         self._recorder = Recorder(drivers.state, membership.host, self._outbox.wake)
-        belief = load_belief(drivers.state, membership)
+        self._believer = Believer(drivers.state, membership, self._believed)
         self._worker = Worker(
             lambda: self._steward.tidy(), lambda: self._steward.sweep(), settings.pass_seconds, settings.sweep_seconds
         )
         self._watcher = Watcher(drivers.hypervisor, self._heard())
         self._chores = Chores(drivers.hypervisor, self._recorder, self._watcher.poke)
         self._residing = Residing(drivers.state, membership.host)
-        self._steward = self._make_steward(belief)
+        self._steward = self._make_steward(self._believer.belief)
         self._doorman = Doorman(Path(settings.socket), self._answer)
         self._sensing = Sensing(
             drivers.telemetry,
@@ -140,9 +110,7 @@ class Agent:
         self._tasks = Tasks(drivers.hypervisor, drivers.state, self._outbox.put_report)
         self._clients = self._make_clients(membership)
         self._uplink = Uplink(self._clients, drivers.state, self._outbox, pending)
-        self._downlink = Downlink(
-            self._clients, drivers.state, belief, self._believed, self._tasks.take, membership.root_key
-        )
+        self._downlink = Downlink(self._clients, self._believer, self._tasks.take)
         self._sentry = Sentry(drivers.kernel.upkeep, self._worker.want_pass)
         self._stop_watching: list[Callable[[], None]] = []
         self._started_at = time.time()
@@ -236,9 +204,10 @@ class Agent:
 
     def _publish(self) -> None:
         outcome, now = self._steward.outcome, time.time()
-        enforced = Revision(outcome.enforced)
-        observation = observation_of(outcome, self._steward.residents, now, enforced, self._residing.statements)
-        self._outbox.put_state(acknowledgement_of(outcome, now), observation)
+        acknowledgement = acknowledgement_of(outcome, self._steward.belief, now)
+        residents, residences = self._steward.residents, self._residing.statements
+        observation = observation_of(outcome, residents, now, acknowledgement.revision, residences)
+        self._outbox.put_state(acknowledgement, observation)
 
     def _answer(self, request: Request) -> Answer:
         if request.operation == "status":

@@ -11,7 +11,7 @@ from buckler.gate.decide import PoolView
 from buckler.model.agentapi import Issuers, ObjectEnvelope, ObjectKind, ObjectName, Task, decode_object
 from buckler.model.bundle import Manifest, Segment
 from buckler.model.canonical import digest_of
-from buckler.model.ids import Digest, HostId
+from buckler.model.ids import Digest, HostId, Revision
 from buckler.model.program import Program
 from buckler.trust.statement import KeySet, Kind, Untrusted, key_from_text, key_id, verify
 
@@ -19,7 +19,11 @@ _T = TypeVar("_T")
 
 
 class Belief(msgspec.Struct, frozen=True):
-    """All of it verified. ``manifest`` is None until the first one came; then its objects are complete."""
+    """All of it verified. ``manifest`` is None until the first one came; then its objects are complete.
+
+    ``own_revision`` is that of the manifest for this very host; ``manifest`` has a higher one where its policy was lent by
+    another member (see ``borrow``).
+    """
 
     pool: str
     host: HostId
@@ -27,6 +31,7 @@ class Belief(msgspec.Struct, frozen=True):
     manifest: Manifest | None = None
     segments: tuple[Segment, ...] = ()
     programs: Mapping[Digest, Program] = {}
+    own_revision: Revision = Revision(0)
 
     def view(self) -> PoolView:
         """What the gate needs of it."""
@@ -67,6 +72,16 @@ def read_manifest(statement: str, belief: Belief) -> Manifest:
     return manifest
 
 
+def read_lent_manifest(statement: str, belief: Belief) -> Manifest:
+    """Verify another member's manifest, of which all but what it says of that member holds here too. Raises Untrusted."""
+    manifest = _payload(Kind.MANIFEST, statement, belief.keys, Manifest)
+    if manifest.pool != belief.pool:
+        raise Untrusted("a manifest of another pool")
+    if belief.host not in {member.id for member in manifest.members}:
+        raise Untrusted("a manifest in which this host is no member")
+    return manifest
+
+
 def read_task(statement: str, belief: Belief) -> Task:
     """Verify a task for this very host. Raises Untrusted."""
     task = _payload(Kind.TASK, statement, belief.keys, Task)
@@ -88,6 +103,26 @@ def read_object(digest: Digest, envelope: ObjectEnvelope, keys: KeySet) -> Progr
 
 def believe(belief: Belief, manifest: Manifest, envelopes: Mapping[Digest, ObjectEnvelope]) -> Belief:
     """Take a manifest with all of its objects, or nothing of it. Raises Untrusted."""
+    believed = _take(belief, manifest, envelopes)
+    return msgspec.structs.replace(believed, own_revision=manifest.revision)
+
+
+def borrow(belief: Belief, lent: Manifest, envelopes: Mapping[Digest, ObjectEnvelope]) -> Belief:
+    """Take another member's newer policy and members; what the own manifest says of this host alone stays. Raises Untrusted."""
+    own = belief.manifest
+    kept = (False, dict[str, str](), ()) if own is None else (own.draining, own.adoptions, own.twins)
+    merged = msgspec.structs.replace(
+        lent,
+        host=belief.host,
+        host_name="" if own is None else own.host_name,
+        draining=kept[0],
+        adoptions=kept[1],
+        twins=kept[2],
+    )
+    return _take(belief, merged, envelopes)
+
+
+def _take(belief: Belief, manifest: Manifest, envelopes: Mapping[Digest, ObjectEnvelope]) -> Belief:
     segments = tuple(_object(digest, envelopes, belief.keys, Segment) for digest in manifest.segments)
     programs = {digest: _object(digest, envelopes, belief.keys, Program) for digest in manifest.programs}
     return msgspec.structs.replace(belief, manifest=manifest, segments=segments, programs=programs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from buckler.agent.belief import Belief
 from buckler.agent.engine import Outcome
 from buckler.agent.residents import Residents
 from buckler.gate.decision import Decision, InterfacePlan
@@ -14,9 +15,9 @@ from buckler.model.ids import Revision, VmId
 from buckler.ports.hypervisor import Domain
 
 
-def acknowledgement_of(outcome: Outcome, at: float) -> Acknowledgement:
-    """What the kernel was proven to enforce."""
-    return Acknowledgement(outcome.enforced, at, outcome.problems)
+def acknowledgement_of(outcome: Outcome, belief: Belief, at: float) -> Acknowledgement:
+    """What the kernel was proven to enforce: policy that a member lent says nothing of what was meant for this host."""
+    return Acknowledgement(min(outcome.enforced, belief.own_revision), at, outcome.problems)
 
 
 def observation_of(

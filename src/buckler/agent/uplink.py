@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 
 import msgspec
 import structlog
 
-from buckler.agent.belief import Belief, believe, issuer_keys, read_issuers, read_manifest, read_object
+from buckler.agent.belief import Belief
+from buckler.agent.believing import Believer
 from buckler.agent.claims import PendingClaims
 from buckler.agent.outbox import Outbox
 from buckler.client.agentside import ControllerAway, ControllerClient, ControllerRefused
-from buckler.model.agentapi import ClaimBatch, CounterReport, EventBatch, FlowBatch, ObjectEnvelope, StreamMessage
-from buckler.model.ids import Digest, Revision
+from buckler.model.agentapi import ClaimBatch, CounterReport, EventBatch, FlowBatch, StreamMessage
 from buckler.ports.state import State, StateFailed
 from buckler.trust.statement import Untrusted
 
@@ -33,19 +32,12 @@ class Downlink:
     def __init__(
         self,
         clients: tuple[ControllerClient, ...],
-        state: State,
-        belief: Belief,
-        believed: Callable[[Belief], None],
+        believer: Believer,
         task: Callable[[str, Belief], None],
-        root_key: str,
     ) -> None:
         self._clients = clients
-        self._state = state
-        self._belief = belief
-        self._believed = believed
+        self._believer = believer
         self._task = task
-        self._root_key = root_key
-        self._issuers_version = 0
         self._complaint = ""
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="downlink", daemon=True)
@@ -64,7 +56,7 @@ class Downlink:
 
     def _follow(self, client: ControllerClient) -> None:
         try:
-            for message in client.watch(Revision(self._belief.revision), self._is_over.is_set):
+            for message in client.watch(self._believer.belief.own_revision, self._is_over.is_set):
                 self._complaint = ""
                 self._take(client, message)
         except (ControllerAway, ControllerRefused) as error:
@@ -82,51 +74,13 @@ class Downlink:
 
     def _take(self, client: ControllerClient, message: StreamMessage) -> None:
         if message.issuers:
-            self._take_issuers(message.issuers)
+            self._believer.take_issuers(message.issuers)
         if message.manifest:
-            self._take_manifest(client, message.manifest)
+            self._believer.take_manifest(
+                message.manifest, lambda wanted: {each: client.object(each) for each in wanted}
+            )
         if message.task:
-            self._task(message.task, self._belief)
-
-    def _take_issuers(self, statement: str) -> None:
-        issuers = read_issuers(statement, self._root_key, self._belief.pool)
-        if issuers.version > self._issuers_version:
-            self._state.put_document("issuers", statement)
-            self._issuers_version = issuers.version
-            self._adopt(msgspec.structs.replace(self._belief, keys=issuer_keys(issuers)))
-
-    def _take_manifest(self, client: ControllerClient, statement: str) -> None:
-        manifest = read_manifest(statement, self._belief)
-        if manifest.revision <= self._belief.revision:
-            return
-        needed = frozenset((*manifest.segments, *manifest.programs))
-        held = self._held(needed)
-        fetched = {digest: self._fetch(client, digest) for digest in sorted(needed - held.keys())}
-        belief = believe(self._belief, manifest, {**held, **fetched})
-        self._state.put_objects(fetched)
-        self._state.put_document("manifest", statement)
-        self._state.put_document("manifest-issuers", self._state.document("issuers"))
-        self._state.keep_objects(needed)
-        self._adopt(belief)
-
-    def _held(self, needed: frozenset[Digest]) -> dict[Digest, ObjectEnvelope]:
-        """Objects on disk that today's issuers vouch for: after a key was retired the others are fetched anew."""
-        held = {}
-        for digest, envelope in self._state.objects().items():
-            if digest in needed:
-                with suppress(Untrusted):
-                    read_object(digest, envelope, self._belief.keys)
-                    held[digest] = envelope
-        return held
-
-    def _fetch(self, client: ControllerClient, digest: Digest) -> ObjectEnvelope:
-        envelope = client.object(digest)
-        read_object(digest, envelope, self._belief.keys)
-        return envelope
-
-    def _adopt(self, belief: Belief) -> None:
-        self._belief = belief
-        self._believed(belief)
+            self._task(message.task, self._believer.belief)
 
 
 class Uplink:
