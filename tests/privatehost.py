@@ -86,11 +86,17 @@ class PrivateHost:
         return self.run("virsh", "-q", "-c", "qemu:///system", *words, text=text, is_checked=is_checked)
 
     def restart_libvirtd(self) -> None:
+        self.stop_libvirtd()
+        self.start_libvirtd()
+
+    def stop_libvirtd(self) -> None:
         self.run(
             "sh",
             "-c",
             "kill $(cat /run/libvirtd.pid) && while kill -0 $(cat /run/libvirtd.pid) 2>/dev/null; do sleep 0.05; done",
         )
+
+    def start_libvirtd(self) -> None:
         self.run("libvirtd", "-d")
         self._wait_for_libvirtd()
 

@@ -23,6 +23,8 @@ class InMemoryHypervisor:
         self._watches: list[tuple[Callable[[DomainEvent], None], Callable[[], None]]] = []
         self._lock = threading.RLock()
         self._is_away = False
+        self.starts: dict[str, int] = {}
+        """How often each domain was started here."""
 
     def domains(self) -> list[Domain]:
         self._check()
@@ -84,6 +86,7 @@ class InMemoryHypervisor:
         uuid, name = (root.findtext("uuid") or "").strip(), (root.findtext("name") or "").strip()
         with self._lock:
             self._domains[uuid] = Domain(uuid, name, DomainState.RUNNING.value, xml)
+            self.starts[uuid] = self.starts.get(uuid, 0) + 1
         self.tell(uuid, "started", detail)
         return uuid
 

@@ -12,13 +12,12 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 import libvirt
 from defusedxml.ElementTree import fromstring
 
-from buckler.drivers.libvirt.eventloop import run_event_loop
+from buckler.drivers.libvirt.connection import Connection, open_connection, translated
 from buckler.drivers.libvirt.words import lifecycle_words, state_word
 from buckler.model.domain import PASSPORT_NAMESPACE, RESIDENCE_NAMESPACE
-from buckler.ports.hypervisor import Domain, DomainEvent, HypervisorFailed
+from buckler.ports.hypervisor import Domain, DomainEvent
 
 _GONE = frozenset({libvirt.VIR_ERR_NO_DOMAIN})
-_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT = 2, 3
 _MIGRATE = (
     libvirt.VIR_MIGRATE_LIVE
     | libvirt.VIR_MIGRATE_PEER2PEER
@@ -31,21 +30,17 @@ class LibvirtHypervisor:
     """One connection for questions, opened anew when it broke, and one for each watch."""
 
     def __init__(self, uri: str = "qemu:///system") -> None:
-        run_event_loop()
         self._uri = uri
-        self._lock = threading.Lock()
-        self._connection: Any = None
+        self._connection = Connection(uri)
 
     def domains(self) -> list[Domain]:
-        with self._connected() as connection:
+        with self._connection.use() as connection:
             found = (_describe(domain) for domain in connection.listAllDomains())
             return [domain for domain in found if domain is not None]
 
     def watch(self, happened: Callable[[DomainEvent], None], lost: Callable[[], None]) -> Callable[[], None]:
-        with _translated():
-            connection = libvirt.open(self._uri)
-            connection.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT)
-            return _Watch(connection, happened, lost).stop
+        with translated():
+            return _Watch(open_connection(self._uri), happened, lost).stop
 
     def write_passport(self, uuid: str, passport: str) -> None:
         self._write(uuid, "passport", passport, "buckler", PASSPORT_NAMESPACE)
@@ -79,18 +74,8 @@ class LibvirtHypervisor:
             domain.migrateToURI3(destination_uri, {}, _MIGRATE)
 
     @contextmanager
-    def _connected(self) -> Iterator[Any]:
-        with _translated():
-            with self._lock:
-                if self._connection is None or not self._connection.isAlive():
-                    self._connection = libvirt.open(self._uri)
-                    self._connection.setKeepAlive(_KEEPALIVE_SECONDS, _KEEPALIVE_COUNT)
-                connection = self._connection
-            yield connection
-
-    @contextmanager
     def _domain(self, uuid: str) -> Iterator[Any]:
-        with self._connected() as connection:
+        with self._connection.use() as connection:
             yield connection.lookupByUUIDString(uuid)
 
 
@@ -164,11 +149,3 @@ def _cut_link(domain: Any, card: Element) -> None:
         card.remove(link)
     SubElement(card, "link", {"state": "down"})
     domain.updateDeviceFlags(tostring(card, encoding="unicode"), libvirt.VIR_DOMAIN_AFFECT_LIVE)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except libvirt.libvirtError as error:
-        raise HypervisorFailed(str(error)) from error
