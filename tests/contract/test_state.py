@@ -12,7 +12,8 @@ from buckler.model.agentapi import Counter, ObjectEnvelope, ObjectKind
 from buckler.model.bundle import Residence
 from buckler.model.event import Event, EventKind
 from buckler.model.ids import Digest, HostId, VmId
-from buckler.ports.state import Membership, Remembered, State, StateFailed, Tally
+from buckler.model.sample import Sample, Totals
+from buckler.ports.state import Membership, Remembered, Share, State, StateFailed, Tally
 
 MEMBERSHIP = Membership("shop", HostId("h"), "hv1", ("https://10.0.0.1:8443",), "root", "PEM")
 
@@ -52,6 +53,26 @@ def test_tallies_are_kept_by_their_keys(state: State):
     assert state.tallies() == {"a": first, "b": later}
     state.forget_tallies(["a", "never"])
     assert state.tallies() == {"b": later}
+
+
+def test_shares_and_samples_are_kept_together_and_missing_ones_show_by_number(state: State):
+    vm, other = VmId("v"), VmId("w")
+    share = Share(vm, Totals(cpu_ns=5), 1, "run", Totals(cpu_ns=5), {7: Totals(sent_packets=2)})
+    state.put_shares([share], [Sample(vm, float(at), 1, Totals(cpu_ns=at)) for at in range(1, 6)], most=3)
+    state.put_shares([Share(other)])
+    assert state.shares() == {vm: share, other: Share(other)}
+    assert [(kept.sequence, kept.totals.cpu_ns) for kept in state.samples(2)] == [(3, 3), (4, 4)]
+    state.forget_samples(5)
+    assert state.samples(9) == []
+    state.put_shares([], [Sample(vm, 9.0, 1, Totals())], most=3)
+    assert [kept.sequence for kept in state.samples(9)] == [6]
+
+
+def test_what_vms_brought_along_is_kept_by_kind(state: State):
+    for body in (b"old", b"new"):
+        state.put_carried("performance", VmId("v"), body)
+    state.put_carried("counters", VmId("v"), b"x")
+    assert (state.carried("performance"), state.carried("none")) == ({"v": b"new"}, {})
 
 
 def test_objects_not_needed_are_forgotten(state: State):

@@ -11,6 +11,7 @@ from buckler.model.agentapi import Counter, ObjectEnvelope
 from buckler.model.bundle import Residence
 from buckler.model.event import Event
 from buckler.model.ids import Digest, HostId, VmId
+from buckler.model.sample import Sample, Totals
 
 
 class StateFailed(Exception):
@@ -43,6 +44,20 @@ class Tally(msgspec.Struct, frozen=True, array_like=True):
     counter: Counter
     packets: int
     bytes: int
+
+
+class Share(msgspec.Struct, frozen=True):
+    """What this host measured of a VM over all its stays, and what the world last said of it: only what is above is new.
+
+    ``seen`` are the figures of the domain's ``run``, ``taps`` the packets of each tap by its index.
+    """
+
+    vm: VmId
+    totals: Totals = Totals()
+    memory: int = 0
+    run: str = ""
+    seen: Totals = Totals()
+    taps: dict[int, Totals] = {}
 
 
 class State(Protocol):
@@ -98,3 +113,24 @@ class State(Protocol):
         """Add or replace."""
 
     def forget_tallies(self, keys: Iterable[str]) -> None: ...
+
+    def shares(self) -> dict[VmId, Share]:
+        """Of every VM that was measured here."""
+
+    def put_shares(self, shares: Iterable[Share], samples: Iterable[Sample] = (), most: int = 0) -> None:
+        """Replace shares and add samples, numbered, in one step; of samples the oldest beyond ``most`` are forgotten.
+
+        A number is never used again: whoever gets the others sees how many are missing.
+        """
+
+    def samples(self, limit: int) -> list[Sample]:
+        """The oldest not yet handed over, in order."""
+
+    def forget_samples(self, through: int) -> None:
+        """Drop samples that the controller has committed."""
+
+    def carried(self, name: str) -> dict[VmId, bytes]:
+        """What VMs brought along from other hosts, of one kind."""
+
+    def put_carried(self, name: str, vm: VmId, body: bytes) -> None:
+        """Add or replace."""

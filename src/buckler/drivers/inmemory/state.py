@@ -11,7 +11,8 @@ from buckler.model.agentapi import ObjectEnvelope
 from buckler.model.bundle import Residence
 from buckler.model.event import Event
 from buckler.model.ids import Digest, VmId
-from buckler.ports.state import Membership, Remembered, Tally
+from buckler.model.sample import Sample
+from buckler.ports.state import Membership, Remembered, Share, Tally
 
 
 class InMemoryState:
@@ -28,6 +29,10 @@ class InMemoryState:
         self._remembered = Remembered()
         self._tasks: set[str] = set()
         self._tallies: dict[str, Tally] = {}
+        self._shares: dict[VmId, Share] = {}
+        self._samples: list[Sample] = []
+        self._sampled = 0
+        self._carried: dict[tuple[str, VmId], bytes] = {}
 
     def host_key(self) -> bytes:
         return self._key
@@ -92,3 +97,25 @@ class InMemoryState:
     def forget_tallies(self, keys: Iterable[str]) -> None:
         for key in keys:
             self._tallies.pop(key, None)
+
+    def shares(self) -> dict[VmId, Share]:
+        return dict(self._shares)
+
+    def put_shares(self, shares: Iterable[Share], samples: Iterable[Sample] = (), most: int = 0) -> None:
+        self._shares.update({share.vm: share for share in shares})
+        for sample in samples:
+            self._sampled += 1
+            self._samples.append(msgspec.structs.replace(sample, sequence=self._sampled))
+            self._samples = [kept for kept in self._samples if kept.sequence > self._sampled - most]
+
+    def samples(self, limit: int) -> list[Sample]:
+        return self._samples[:limit]
+
+    def forget_samples(self, through: int) -> None:
+        self._samples = [sample for sample in self._samples if sample.sequence > through]
+
+    def carried(self, name: str) -> dict[VmId, bytes]:
+        return {vm: body for (kind, vm), body in self._carried.items() if kind == name}
+
+    def put_carried(self, name: str, vm: VmId, body: bytes) -> None:
+        self._carried[name, vm] = body

@@ -17,7 +17,8 @@ from buckler.model.agentapi import ObjectEnvelope
 from buckler.model.bundle import Residence
 from buckler.model.event import Event
 from buckler.model.ids import Digest, VmId
-from buckler.ports.state import Membership, Remembered, StateFailed, Tally
+from buckler.model.sample import Sample
+from buckler.ports.state import Membership, Remembered, Share, StateFailed, Tally
 
 _T = TypeVar("_T")
 _SCHEMA = """
@@ -26,6 +27,11 @@ CREATE TABLE IF NOT EXISTS objects (digest TEXT PRIMARY KEY, envelope BLOB NOT N
 CREATE TABLE IF NOT EXISTS spool (sequence INTEGER PRIMARY KEY AUTOINCREMENT, event BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS residences (vm TEXT PRIMARY KEY, residence BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS tallies (key TEXT PRIMARY KEY, tally BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS shares (vm TEXT PRIMARY KEY, share BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS samples (sequence INTEGER PRIMARY KEY AUTOINCREMENT, sample BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS carried (
+    name TEXT NOT NULL, vm TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (name, vm)
+) STRICT;
 CREATE TABLE IF NOT EXISTS tasks (id TEXT PRIMARY KEY) STRICT;
 """
 
@@ -147,6 +153,38 @@ class SqliteState:
     def forget_tallies(self, keys: Iterable[str]) -> None:
         with self._transaction() as db:
             db.executemany("DELETE FROM tallies WHERE key = ?", [(key,) for key in keys])
+
+    def shares(self) -> dict[VmId, Share]:
+        with self._transaction() as db:
+            rows = db.execute("SELECT vm, share FROM shares").fetchall()
+        return {VmId(vm): _decode(share, Share) for vm, share in rows}
+
+    def put_shares(self, shares: Iterable[Share], samples: Iterable[Sample] = (), most: int = 0) -> None:
+        rows = [(share.vm, msgspec.json.encode(share)) for share in shares]
+        told = [(msgspec.json.encode(sample),) for sample in samples]
+        with self._transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO shares VALUES (?, ?)", rows)
+            db.executemany("INSERT INTO samples (sample) VALUES (?)", told)
+            if told:
+                db.execute("DELETE FROM samples WHERE sequence <= (SELECT max(sequence) FROM samples) - ?", (most,))
+
+    def samples(self, limit: int) -> list[Sample]:
+        with self._transaction() as db:
+            rows = db.execute("SELECT sequence, sample FROM samples ORDER BY sequence LIMIT ?", (limit,)).fetchall()
+        return [msgspec.structs.replace(_decode(sample, Sample), sequence=sequence) for sequence, sample in rows]
+
+    def forget_samples(self, through: int) -> None:
+        with self._transaction() as db:
+            db.execute("DELETE FROM samples WHERE sequence <= ?", (through,))
+
+    def carried(self, name: str) -> dict[VmId, bytes]:
+        with self._transaction() as db:
+            rows = db.execute("SELECT vm, body FROM carried WHERE name = ?", (name,)).fetchall()
+        return {VmId(vm): bytes(body) for vm, body in rows}
+
+    def put_carried(self, name: str, vm: VmId, body: bytes) -> None:
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO carried VALUES (?, ?, ?)", (name, vm, body))
 
     def _kept(self, name: str) -> bytes | None:
         with self._transaction() as db:
