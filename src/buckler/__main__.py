@@ -29,6 +29,7 @@ SECTIONS = {
         "policy": Door(
             "buckler.offline.command:policy", "Check, compare and ask about policies in files: no controller."
         ),
+        "import": Door("buckler.offline.importing:import_", "Carry over policies of other systems, from files."),
         "counters": Door(
             "buckler.cli.counter:counters", "Show how many packets each rule decided between any two ends."
         ),

@@ -1,0 +1,125 @@
+"""``buckler import``: the rules of other systems → inventory, policies and a report of losses. Reads and writes files only."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import click
+
+from buckler.cli.output import say
+from buckler.cli.session import EXIT_USAGE, Failed
+from buckler.policy.importers.kubernetes.cluster import import_kubernetes
+from buckler.policy.importers.outcome import Effect, Import
+from buckler.policy.importers.written import INVENTORY, LOSSES, POLICIES, import_files
+from buckler.policy.source import Source
+
+EXIT_LOSSES = 3
+MAX_FILE = 64 * 1024 * 1024
+YAML = (".yaml", ".yml", ".json")
+_OURS = {INVENTORY, POLICIES, LOSSES}
+Importer = Callable[[list[Source], str], Import]
+
+
+@click.group(name="import")
+def import_() -> None:
+    """Carry over policies of other systems: needs no controller and no root.
+
+    \b
+    Example:
+      buckler import kubernetes manifests/ --out carried/
+      buckler policy reach --inventory carried/inventory.yaml -f carried/policies/
+
+    OUT/inventory.yaml holds networks and VMs, OUT/policies/ the policies, OUT/loss.json all that could not be carried over
+    exactly, with file and line. Nothing is loosened: what is unclear is denied.
+
+    Exit codes: 0 all carried over exactly, 3 with losses, 2 nothing written because the input cannot be read.
+    """
+
+
+def _command(name: str, folder: bool, suffixes: Collection[str], importer: Importer, words: str) -> None:
+    """Add one command; they differ in what they read only."""
+
+    @import_.command(name, help=words, short_help=words.splitlines()[0])
+    @click.argument("path", metavar="DIR" if folder else "FILE", type=click.Path(exists=True, path_type=Path))
+    @click.option("--out", required=True, metavar="OUT", type=click.Path(path_type=Path), help="Folder to write to.")
+    @click.option("--review", metavar="DATE", help="Review date of every policy; left out: a year from today.")
+    def run(path: Path, out: Path, review: str | None) -> None:
+        result = importer(_read(path, suffixes), _review(review))
+        if result.unreadable:
+            problems = [str(each) for each in result.unreadable]
+            raise Failed("the input cannot be read; nothing was written", *problems, exit_code=EXIT_USAGE)
+        try:
+            files = import_files(result)
+        except ValueError as error:
+            raise Failed("nothing was written", str(error), exit_code=EXIT_USAGE) from error
+        _write(out, files)
+        _tell(result, out)
+        raise SystemExit(0 if result.is_exact else EXIT_LOSSES)
+
+
+def _review(given: str | None) -> str:
+    today = dt.datetime.now(dt.UTC).date()
+    try:
+        return (dt.date.fromisoformat(given) if given else today + dt.timedelta(days=365)).isoformat()
+    except ValueError as error:
+        raise Failed(f"{given!r} is no date", "write it like 2027-01-31", exit_code=EXIT_USAGE) from error
+
+
+def _read(path: Path, suffixes: Collection[str]) -> list[Source]:
+    """Read a file, or those below a folder with one of the suffixes, in the order of their names."""
+    files = (
+        sorted(each for each in path.rglob("*") if each.suffix in suffixes and each.is_file())
+        if path.is_dir()
+        else [path]
+    )
+    if not files:
+        raise Failed(f"{path} holds no file of {', '.join(suffixes)}", exit_code=EXIT_USAGE)
+    sources = []
+    for each in files:
+        name = str(each.relative_to(path)) if path.is_dir() else each.name
+        try:
+            if each.stat().st_size > MAX_FILE:
+                raise Failed(f"{each} is larger than {MAX_FILE >> 20} MiB", exit_code=EXIT_USAGE)
+            sources.append(Source(name, each.read_text(encoding="utf-8-sig")))
+        except (OSError, UnicodeDecodeError) as error:
+            raise Failed(f"{each} cannot be read: {error}", exit_code=EXIT_USAGE) from error
+    return sources
+
+
+def _write(out: Path, files: dict[str, str]) -> None:
+    """Write all files; a folder that holds anything but an earlier import is not touched."""
+    try:
+        if out.exists() and (not out.is_dir() or {each.name for each in out.iterdir()} - _OURS):
+            raise Failed(f"{out} holds other things", "name a new folder", exit_code=EXIT_USAGE)
+        (out / POLICIES).mkdir(parents=True, exist_ok=True)
+        for old in (out / POLICIES).glob("*.yaml"):
+            old.unlink()
+        for name, text in files.items():
+            (out / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise Failed(f"{out} cannot be written: {error}", exit_code=EXIT_USAGE) from error
+
+
+def _tell(result: Import, out: Path) -> None:
+    losses = [each for each in result.losses if each.effect is not Effect.NOTE]
+    say(f"{len(result.inventory)} documents of inventory, {len(result.policies)} policies in {out}")
+    for each in losses[:20]:
+        say(f"{each.file}:{each.line}: {each.subject}: {each.what}: {each.means}", err=True)
+    if losses:
+        say(f"{len(losses)} differences, all of them in {out / LOSSES}", err=True)
+
+
+_command(
+    "kubernetes",
+    True,
+    YAML,
+    import_kubernetes,
+    """Carry over the workloads and network policies of a Kubernetes cluster.
+
+    DIR holds manifests or dumps (YAML or JSON, Lists too): Namespaces, Pods and what controls them, NetworkPolicy v1,
+    AdminNetworkPolicy and BaselineAdminNetworkPolicy v1alpha1, ClusterNetworkPolicy v1alpha2.
+
+    Exit codes: 0 all carried over exactly, 3 with losses, 2 nothing written because the input cannot be read.""",
+)

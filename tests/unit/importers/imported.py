@@ -1,0 +1,55 @@
+"""What Buckler says of an import: written as files, read again, and listed as `buckler policy reach` lists it."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from buckler.policy.documents import read_documents
+from buckler.policy.draft import draft_pool
+from buckler.policy.importers.outcome import Import
+from buckler.policy.importers.written import LOSSES, import_files
+from buckler.policy.matrix import Connection, list_talks
+from buckler.policy.source import Source
+
+
+class Imported:
+    """The matrix of the written files; VMs are ``namespace/name``, outside are addresses."""
+
+    def __init__(self, result: Import) -> None:
+        assert not result.unreadable, result.unreadable
+        files = import_files(result)
+        reading = read_documents(Source(name, text) for name, text in sorted(files.items()) if name != LOSSES)
+        assert not reading.problems, reading.problems
+        self.draft = draft_pool(reading.documents)
+        self.talks = {}
+        self.outward, self.inward = {}, {}
+        for each in list_talks(self.draft):
+            if each.origin.vm and each.to.vm:
+                self.talks[each.origin.vm, each.to.vm] = each.connections
+            elif each.origin.vm:
+                self.outward.setdefault(each.origin.vm, []).append((each.to.blocks, each.connections))
+            else:
+                self.inward.setdefault(each.to.vm, []).append((each.origin.blocks, each.connections))
+
+    def reaches(self, source: str, target: str, protocol: str, port: int) -> bool:
+        """Ask about two ends; one of them may be an address."""
+        if ":" in source or source[0].isdigit():
+            return _in_blocks(self.inward.get(target, []), source, protocol, port)
+        if ":" in target or target[0].isdigit():
+            return _in_blocks(self.outward.get(source, []), target, protocol, port)
+        return _in_connections(self.talks.get((source, target), ()), protocol, port)
+
+
+def _in_blocks(rows: list[tuple[tuple[str, ...], object]], address: str, protocol: str, port: int) -> bool:
+    parsed = ipaddress.ip_address(address)
+    found = [row for row in rows if any(parsed in ipaddress.ip_network(block) for block in row[0])]
+    return any(_in_connections(connections, protocol, port) for _blocks, connections in found)
+
+
+def _in_connections(connections: str | tuple[Connection, ...], protocol: str, port: int) -> bool:
+    if connections == "all":
+        return True
+    return any(
+        each.protocol == protocol and any(low <= port <= high for low, high in each.ports or each.types)
+        for each in connections
+    )
