@@ -294,10 +294,10 @@ def test_the_ledger_verifies_online_and_exported_with_the_key(shop: Pool, tmp_pa
     file = tmp_path / "pool.ledger"
     assert shop("ledger", "export", str(file)).code == 0
     key = json.loads(file.read_text().splitlines()[0])["rootKey"]
-    assert shop("ledger", "verify", "--file", str(file), "--key", key).code == 0
+    assert shop("ledger", "verify", "--file", str(file), "--root-key", key).code == 0
     lines = file.read_text().splitlines()
     file.write_text("\n".join([*lines[:2], *lines[3:]]) + "\n")
-    assert shop("ledger", "verify", "--file", str(file), "--key", key).code == 5
+    assert shop("ledger", "verify", "--file", str(file), "--root-key", key).code == 5
 
 
 def test_a_pool_without_hosts_says_so(shop: Pool) -> None:

@@ -34,6 +34,8 @@ from buckler.agent.steward import Parts, Steward
 from buckler.agent.tasks import Tasks
 from buckler.agent.uplink import Downlink, Uplink
 from buckler.agent.watcher import Heard, Watcher
+from buckler.agent.witness import witness_of
+from buckler.agent.witnessing import Witnessing
 from buckler.agent.worker import Worker
 from buckler.client.agentside import ControllerClient
 from buckler.model.event import EventKind
@@ -110,7 +112,8 @@ class Agent:
         self._tasks = Tasks(drivers.hypervisor, drivers.state, self._outbox.put_report)
         self._clients = self._make_clients(membership)
         self._uplink = Uplink(self._clients, drivers.state, self._outbox, pending)
-        self._downlink = Downlink(self._clients, self._believer, self._tasks.take)
+        self._witnessing = Witnessing(witness_of(drivers.state, membership), self._recorder)
+        self._downlink = Downlink(self._clients, self._believer, self._tasks.take, self._witnessing.offer)
         self._sentry = Sentry(drivers.kernel.upkeep, self._worker.want_pass)
         self._stop_watching: list[Callable[[], None]] = []
         self._started_at = time.time()
@@ -134,6 +137,7 @@ class Agent:
         ]
         self._doorman.start()
         self._watcher.start()
+        self._witnessing.start()
         self._downlink.start()
         self._uplink.start()
         self._sensing.start()
@@ -154,6 +158,7 @@ class Agent:
         self._claiming.stop()
         self._chores.stop()
         self._downlink.stop()
+        self._witnessing.stop()
         self._worker.stop()
         self._recorder.record(EventKind.AGENT_STOPPED)
         self._uplink.stop()
@@ -207,7 +212,8 @@ class Agent:
         acknowledgement = acknowledgement_of(outcome, self._steward.belief, now)
         residents, residences = self._steward.residents, self._residing.statements
         observation = observation_of(outcome, residents, now, acknowledgement.revision, residences)
-        self._outbox.put_state(acknowledgement, observation)
+        problems = (*observation.problems, *self._witnessing.problems)
+        self._outbox.put_state(acknowledgement, msgspec.structs.replace(observation, problems=problems))
 
     def _answer(self, request: Request) -> Answer:
         if request.operation == "status":
@@ -229,7 +235,8 @@ class Agent:
             "enforced": outcome.enforced,
             "stage": "" if steward.belief.manifest is None else steward.belief.manifest.stage.value,
             "taps": sorted(outcome.desired.devices.get(index, str(index)) for index in outcome.admitted),
-            "problems": list(outcome.problems),
+            "problems": [*outcome.problems, *self._witnessing.problems],
+            "witness": self._witnessing.status(),
             "pass_seconds": round(outcome.seconds, 4),
             "events_waiting": len(self._drivers.state.pending(1000)),
             "running_since": self._started_at,

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 import click
@@ -22,15 +23,18 @@ from buckler.agent.install import install_hook
 from buckler.agent.kernel import real_drivers
 from buckler.agent.lock import take_lock
 from buckler.agent.settings import DEFAULT_PATH, AgentSettings, BadSettings, read_settings
+from buckler.agent.witness import witness_of
 from buckler.client.agentside import BadJoinToken, ControllerAway, ControllerRefused, join
 from buckler.drivers.netlink.links import NetlinkLinks
 from buckler.drivers.state.sqlite import SqliteState
 from buckler.model.agentapi import JoinRequest
+from buckler.model.event import Event, EventKind
 from buckler.ports.guard import GuardFailed
 from buckler.ports.shield import ShieldFailed
 from buckler.ports.state import Membership, StateFailed
 from buckler.trust.statement import key_text
 
+_CONTRADICTED = 5
 _FAILURES = (
     BadSettings,
     NotJoined,
@@ -130,8 +134,44 @@ def status_command(settings: AgentSettings, output: str) -> None:
         f"revision {detail['enforced']} enforced, {detail['wanted']} wanted ({detail['stage'] or 'no policy yet'})"
     )
     click.echo(f"open taps: {', '.join(detail['taps']) or 'none'}")
+    click.echo(f"witness of {detail['witness']['size']} entries of the ledger")
     for problem in detail["problems"]:
         click.echo(f"problem: {problem}")
+
+
+@agent.command("witness")
+@click.option("--forget", is_flag=True, help="Begin anew, as after the pool's store was restored. It is recorded.")
+@click.pass_obj
+def witness_command(settings: AgentSettings, forget: bool) -> None:
+    """Print the newest checkpoint of the ledger that this host saw, with its cosignature.
+
+    Neither controller nor agent is asked: keep the output, and give it to `buckler ledger verify --witness`. When the
+    ledger contradicted it since, that is told, with both checkpoints: then the exit code is 5.
+
+    \b
+    Example:
+      buckler agent witness > h1.witness
+    """
+    try:
+        state = SqliteState(Path(settings.state))
+        membership = state.membership()
+        if membership is None:
+            raise click.ClickException("this host has not joined a pool")
+        witness = witness_of(state, membership)
+        note, refusal = witness.note, witness.refusal
+        if forget:
+            detail = {"held": note, "offered": refusal.offered if refusal else ""}
+            event = Event(EventKind.WITNESS_FORGOTTEN, time.time(), host=membership.host, actor="agent", detail=detail)
+            state.record(event)
+            witness.forget()
+    except _FAILURES as error:
+        raise click.ClickException(str(error)) from error
+    if not note:
+        raise click.ClickException("this host has seen no checkpoint yet")
+    click.echo(note, nl=False)
+    if refusal is not None and not forget:
+        click.echo(f"\nrefused since, because {refusal.reason}:\n\n{refusal.offered}", nl=False, err=True)
+        sys.exit(_CONTRADICTED)
 
 
 def _log_to_stderr() -> None:

@@ -15,7 +15,7 @@ from buckler.agent.outbox import Outbox
 from buckler.client.agentside import ControllerAway, ControllerClient, ControllerRefused
 from buckler.model.agentapi import ClaimBatch, CounterReport, EventBatch, FlowBatch, StreamMessage
 from buckler.ports.state import State, StateFailed
-from buckler.trust.statement import Untrusted
+from buckler.trust.statement import KeySet, Untrusted
 
 _log = structlog.get_logger()
 _RETRY_SECONDS = 1.0
@@ -34,10 +34,12 @@ class Downlink:
         clients: tuple[ControllerClient, ...],
         believer: Believer,
         task: Callable[[str, Belief], None],
+        checkpoint: Callable[[ControllerClient, str, KeySet], None],
     ) -> None:
         self._clients = clients
         self._believer = believer
         self._task = task
+        self._checkpoint = checkpoint
         self._complaint = ""
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="downlink", daemon=True)
@@ -81,6 +83,8 @@ class Downlink:
             )
         if message.task:
             self._task(message.task, self._believer.belief)
+        if message.checkpoint:
+            self._checkpoint(client, message.checkpoint, self._believer.belief.keys)
 
 
 class Uplink:

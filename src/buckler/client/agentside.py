@@ -20,6 +20,8 @@ from buckler.model.agentapi import (
     CaCertificate,
     ClaimBatch,
     ClaimsAnswered,
+    ConsistencyProof,
+    Cosigned,
     CounterReport,
     EventBatch,
     EventsStored,
@@ -93,6 +95,12 @@ class ControllerClient:
 
     def object(self, digest: Digest) -> ObjectEnvelope:
         return self._call("GET", f"/agent/v1/objects/{digest}", None, ObjectEnvelope)
+
+    def consistency(self, old: int, new: int) -> ConsistencyProof:
+        return self._call("GET", f"/agent/v1/ledger/consistency?old={old}&new={new}", None, ConsistencyProof)
+
+    def send_cosigned(self, cosigned: Cosigned) -> None:
+        self._call("POST", "/agent/v1/ledger/cosignature", cosigned, None)
 
     def acknowledge(self, acknowledgement: Acknowledgement) -> None:
         self._call("POST", "/agent/v1/ack", acknowledgement, None)

@@ -25,7 +25,7 @@ from buckler.model.operatorapi.documents import (
     Reference,
 )
 from buckler.model.operatorapi.hosts import HostChange, HostRequest, HostView, JoinToken, JoinTokenRequest
-from buckler.model.operatorapi.ledger import LedgerKeys, LedgerPage
+from buckler.model.operatorapi.ledger import EntryProof, LedgerCheckpoint, LedgerKeys, LedgerPage
 from buckler.model.operatorapi.pool import PoolStatus, Rogue, Unprotected
 from buckler.model.operatorapi.traffic import CounterItem, FlowItem
 from buckler.model.operatorapi.vms import (
@@ -228,8 +228,16 @@ class OperatorClient:
         return self._send("GET", "/rogues", tuple[Rogue, ...])
 
     def ledger_page(self, after: int = 0, limit: int = 1000) -> LedgerPage:
-        """Get signed entries in order."""
+        """Get entries in order."""
         return self._send("GET", "/ledger/entries", LedgerPage, query=_query(after=after, limit=limit))
+
+    def ledger_checkpoint(self) -> LedgerCheckpoint:
+        """Get the newest checkpoint, and what hosts cosigned."""
+        return self._send("GET", "/ledger/checkpoint", LedgerCheckpoint)
+
+    def entry_proof(self, number: int) -> EntryProof:
+        """Get what proves one entry."""
+        return self._send("GET", _path("ledger", "entries", str(number), "proof"), EntryProof)
 
     def ledger_keys(self) -> LedgerKeys:
         """Get what a verifier needs beside the entries."""

@@ -18,11 +18,12 @@ from buckler.controller.agents.claiming import claim_routes
 from buckler.controller.agents.intake import intake_routes
 from buckler.controller.agents.joining import joining_routes
 from buckler.controller.agents.watching import watching_routes
+from buckler.controller.agents.witnessing import witnessing_routes
 from buckler.controller.engine import Engine
 from buckler.controller.files import make_folder
 from buckler.controller.keys import open_keys
 from buckler.controller.operators import operator_routes
-from buckler.controller.parts import Parts
+from buckler.controller.parts import Parts, sealed
 from buckler.controller.passports import name_issuing_key
 from buckler.controller.problems import HANDLERS
 from buckler.controller.serve import agents_listener, open_operator_socket, operators_listener, serve_all, stop_serving
@@ -43,7 +44,7 @@ def open_parts(settings: Settings) -> Parts:
     state = Path(settings.state_dir)
     make_folder(state)
     keys = open_keys(state / "keys", settings, dt.datetime.now(dt.UTC))
-    store = open_database(settings.database_url(), flow_ring=settings.flow_ring)
+    store = sealed(open_database(settings.database_url(), flow_ring=settings.flow_ring), settings, keys)
     parts = Parts(settings=settings, keys=keys, store=store, clock=time.time)
     with store.write() as unit:
         now = parts.clock()
@@ -56,7 +57,13 @@ def open_parts(settings: Settings) -> Parts:
 
 def agents_app(parts: Parts) -> Litestar:
     """The application behind TLS."""
-    routes = [*joining_routes(parts), *watching_routes(parts), *intake_routes(parts), *claim_routes(parts)]
+    routes = [
+        *joining_routes(parts),
+        *watching_routes(parts),
+        *intake_routes(parts),
+        *claim_routes(parts),
+        *witnessing_routes(parts),
+    ]
     return Litestar(
         routes,
         exception_handlers=HANDLERS,

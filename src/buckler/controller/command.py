@@ -16,7 +16,7 @@ import structlog
 from buckler.controller.assemble import run as run_controller
 from buckler.controller.files import make_folder
 from buckler.controller.keys import KeysFailed, open_keys, rotate_issuing
-from buckler.controller.parts import Parts
+from buckler.controller.parts import Parts, sealed
 from buckler.controller.retiring import retire_old_keys
 from buckler.controller.settings import Settings, SettingsError, read_settings
 from buckler.drivers.store.database import open_database
@@ -97,7 +97,7 @@ def rotate_key(config: Path | None, state_dir: str | None, database: str | None,
 def _retire(settings: Settings) -> None:
     try:
         keys = open_keys(Path(settings.state_dir) / "keys", settings, dt.datetime.now(dt.UTC))
-        store = open_database(settings.database_url())
+        store = sealed(open_database(settings.database_url()), settings, keys)
         with store.write() as unit:
             against = retire_old_keys(Parts(settings, keys, store, time.time), unit, f"uid:{os.getuid()}")
         store.close()

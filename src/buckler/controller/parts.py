@@ -9,12 +9,29 @@ from dataclasses import dataclass, field
 from buckler.controller.bell import Bell
 from buckler.controller.keys import Keyring
 from buckler.controller.presence import Presence
+from buckler.controller.sealing import SealedStore
 from buckler.controller.settings import Settings
 from buckler.controller.throttle import Throttle
 from buckler.controller.uuid7 import make_uuid7
-from buckler.ledger.entry import chain_event
+from buckler.ledger.checkpoint import Checkpoint, origin_of, sign_checkpoint
+from buckler.ledger.entry import SALT_SIZE, entry_of, leaf_of
 from buckler.model.event import Event
 from buckler.ports.store import Store, Unit
+
+
+def ledger_origin(settings: Settings, keys: Keyring) -> str:
+    """Name a pool's ledger."""
+    return origin_of(settings.pool, keys.root.public_key())
+
+
+def sealed(store: Store, settings: Settings, keys: Keyring) -> Store:
+    """Have every transaction that adds to the ledger end with a checkpoint by the issuing key."""
+    origin = ledger_origin(settings, keys)
+
+    def sign(checkpoint: Checkpoint) -> str:
+        return sign_checkpoint(checkpoint, origin, keys.issuing)
+
+    return SealedStore(store, sign)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +49,13 @@ class Parts:
 
     def record(self, unit: Unit, event: Event) -> None:
         """Append an event to the ledger, in the transaction of the change that it tells of."""
-        unit.ledger.append(chain_event(event, unit.ledger.head(), self.keys.issuing))
+        entry = entry_of(event, unit.ledger.edge().size + 1)
+        unit.ledger.append(entry, leaf_of(entry, secrets.token_bytes(SALT_SIZE)))
+
+    @property
+    def origin(self) -> str:
+        """The name of this pool's ledger."""
+        return ledger_origin(self.settings, self.keys)
 
     def new_id(self) -> str:
         """Make a UUIDv7."""

@@ -1,1 +1,1 @@
-"""The record of everything as a signed, append-only hash chain. Pure: it neither stores entries nor reads a clock."""
+"""The record of everything: entries as leaves of a Merkle tree. Pure: it neither stores entries nor reads a clock."""

@@ -1,33 +1,29 @@
-"""One entry of the ledger and how entries are chained and signed. Where they are kept is the store's affair."""
+"""One entry of the ledger, and the salted leaf that it becomes. Where leaves are kept is the store's affair."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from buckler.model.canonical import canonical_bytes, digest_of
+from buckler.ledger.canonical import NotCanonical, encode, plain
+from buckler.ledger.tree import Hash, leaf_hash
 from buckler.model.event import Event
-from buckler.model.ids import Digest
-from buckler.trust.statement import Kind, sign
 
-GENESIS = Digest("sha256:" + "0" * 64)
-"""What the first entry names as the one before it."""
+SALT_SIZE = 32
 
 
-class Head(msgspec.Struct, frozen=True):
-    """The end of a chain: how many entries it has and the digest of the last."""
-
-    sequence: int = 0
-    digest: Digest = GENESIS
+class BadEntry(ValueError):
+    """A text that is no entry in its one canonical form."""
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is signed. ``at`` is Unix seconds as the witness told them, ``origin`` its own sequence number (0: none)."""
+    """What is recorded. ``sequence`` counts from 1; entry n is leaf n - 1 of the tree.
+
+    ``at`` is Unix seconds as whoever saw it told them, ``origin`` the telling host's own number for it (0: none).
+    """
 
     sequence: int
-    previous: Digest
     kind: str
     at: float
     tenant: str = ""
@@ -39,33 +35,47 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     detail: dict[str, Any] = {}
 
 
-class Signed(msgspec.Struct, frozen=True):
-    """An entry, its digest, and the statement (compact JWS of kind LEDGER) that is kept and shown to auditors."""
+class Leaf(msgspec.Struct, frozen=True):
+    """``text`` is the entry as canonical JSON (RFC 8785), ``salt`` what keeps its hash from being guessed."""
 
-    entry: Entry
-    digest: Digest
-    statement: str
+    text: str
+    salt: bytes
+
+    @property
+    def hash(self) -> Hash:
+        """What the tree holds of it: without the salt it tells nothing of the entry, not even to who guesses right."""
+        return leaf_hash(self.salt + self.text.encode())
 
 
-def chain_event(event: Event, head: Head, key: Ed25519PrivateKey) -> Signed:
-    """Make the entry that follows ``head``."""
-    entry = Entry(
-        sequence=head.sequence + 1,
-        previous=head.digest,
+def entry_of(event: Event, sequence: int) -> Entry:
+    """Make entry ``sequence`` of an event. Raises NotCanonical for a detail that is nested too deeply."""
+    return Entry(
+        sequence=sequence,
         kind=event.kind.value,
-        at=event.at,
-        tenant=event.tenant,
-        actor=event.actor,
-        cause=event.cause,
-        host=event.host,
-        vm=event.vm,
+        at=plain(event.at),
+        tenant=plain(event.tenant),
+        actor=plain(event.actor),
+        cause=plain(event.cause),
+        host=plain(event.host),
+        vm=plain(event.vm),
         origin=event.sequence,
-        detail=event.detail,
+        detail=plain(event.detail),
     )
-    payload = canonical_bytes(entry)
-    return Signed(entry=entry, digest=digest_of(payload), statement=sign(Kind.LEDGER, payload, key))
 
 
-def head_after(signed: Signed) -> Head:
-    """Return the chain's end once ``signed`` is appended."""
-    return Head(sequence=signed.entry.sequence, digest=signed.digest)
+def leaf_of(entry: Entry, salt: bytes) -> Leaf:
+    """Write an entry as a leaf. ``salt``: SALT_SIZE random bytes, used for nothing else. Raises NotCanonical."""
+    if len(salt) != SALT_SIZE:
+        raise NotCanonical("a salt of another size")
+    return Leaf(encode(msgspec.structs.asdict(entry)).decode(), salt)
+
+
+def read_entry(text: str) -> Entry:
+    """Read an entry; any text but the one that ``leaf_of`` writes for it is refused. Raises BadEntry."""
+    try:
+        entry = msgspec.json.decode(text, type=Entry)
+        if encode(msgspec.structs.asdict(entry)).decode() != text:
+            raise BadEntry("not in canonical form (RFC 8785)")
+    except (msgspec.DecodeError, NotCanonical, UnicodeError, RecursionError) as error:
+        raise BadEntry(str(error)) from error
+    return entry

@@ -1,4 +1,4 @@
-"""Say exactly what is wrong with a chain of ledger entries. Believes nothing but the keys it is given."""
+"""Say exactly what is wrong with a ledger, or with the proof of one entry. Believes nothing but the keys it is given."""
 
 from __future__ import annotations
 
@@ -6,25 +6,32 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from buckler.ledger.entry import GENESIS, Entry, Head
-from buckler.model.canonical import digest_of
-from buckler.model.ids import Digest
-from buckler.trust.statement import KeySet, Kind, Untrusted, verify
+from buckler.ledger.checkpoint import Checkpoint, Cosignature, read_checkpoint, read_cosignatures
+from buckler.ledger.entry import SALT_SIZE, BadEntry, Entry, Leaf, read_entry
+from buckler.ledger.export import Line
+from buckler.ledger.tree import BadProof, Edge, Hash, grown, verify_inclusion
+from buckler.ledger.trust import Trust
+from buckler.model.event import EventKind
+from buckler.trust.statement import Untrusted, key_from_text
 
 
 class Fault(StrEnum):
-    """What can be wrong with one entry."""
+    """What can be wrong."""
 
     ALTERED = "altered"
     MISSING = "missing"
     REPEATED = "repeated"
     REORDERED = "reordered"
-    DETACHED = "detached"
+    TRUNCATED = "truncated"
+    UNSEALED = "unsealed"
+    REPLACED = "replaced"
+    UNTRUSTED = "untrusted"
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """``sequence`` is the entry's number; ``position`` where it stands in the chain as given (-1: nowhere)."""
+    """``sequence`` is the entry's number (0: the whole); ``position`` where it stands as given (-1: nowhere)."""
 
     fault: Fault
     sequence: int
@@ -32,11 +39,19 @@ class Finding(msgspec.Struct, frozen=True):
     message: str
 
 
+class Witness(msgspec.Struct, frozen=True):
+    """A checkpoint that was kept elsewhere; ``cosigned`` by hosts whose keys are known, and fit."""
+
+    size: int
+    cosigned: tuple[Cosignature, ...] = ()
+
+
 class Verification(msgspec.Struct, frozen=True):
-    """``head`` is the last entry that verified: without a witness the chain is complete up to there, and no promise beyond."""
+    """``size`` is what the pool's checkpoint covers: complete up to there, and without a witness no promise beyond."""
 
     count: int
-    head: Head
+    size: int
+    witnesses: tuple[Witness, ...]
     findings: tuple[Finding, ...]
 
     @property
@@ -45,95 +60,134 @@ class Verification(msgspec.Struct, frozen=True):
         return not self.findings
 
 
-class _Read(msgspec.Struct, frozen=True):
-    position: int
-    entry: Entry | None
-    digest: Digest
-    error: str = ""
+class _Walk(msgspec.Struct):
+    """What one walk over the entries brings: the roots at the sizes that matter, the numbers, keys of hosts."""
+
+    edge: Edge = Edge()
+    roots: dict[int, Hash] = {}
+    numbers: list[int] = []
+    hosts: dict[str, Ed25519PublicKey] = {}
+    findings: list[Finding] = []
 
 
-def verify_chain(statements: Iterable[str], keys: KeySet, witness: Head | None = None) -> Verification:
-    """Check every entry's signature, number and link to the one before, and the end against ``witness`` if given."""
-    reads = [_read(position, statement, keys) for position, statement in enumerate(statements)]
-    good = [read for read in reads if read.entry is not None]
-    by_number = {_number(read): read for read in reversed(good)}
-    findings = [*_altered(reads), *_misplaced(good), *_detached(by_number)]
-    known = {finding.sequence for finding in findings} | set(by_number)
-    last = max([0, *known, *([witness.sequence] if witness else [])])
-    findings += [
-        Finding(Fault.MISSING, number, -1, f"entry {number} is missing")
-        for number in range(1, last + 1)
-        if number not in known
-    ]
-    head = _head(by_number)
-    findings += _against_witness(by_number, witness)
-    ordered = tuple(sorted(findings, key=lambda finding: (finding.sequence, finding.position, finding.fault)))
-    return Verification(count=len(reads), head=head, findings=ordered)
+def verify_ledger(
+    lines: Iterable[Line], checkpoint: str, trust: Trust, witnesses: Sequence[str] = (), own: Sequence[str] = ()
+) -> Verification:
+    """Check every entry's form, number and place under the signed checkpoint, and that against what witnesses saw.
+
+    ``witnesses`` are notes that somebody kept elsewhere, ``own`` those that came with the ledger: all must fit.
+    """
+    findings: list[Finding] = []
+    newest = _believed(checkpoint, "the checkpoint", msgspec.structs.replace(trust, ever=trust.current), findings)
+    seen = [(note, _believed(note, "a witness's checkpoint", trust, findings)) for note in (*witnesses, *own)]
+    held = [(note, each) for note, each in seen if each is not None]
+    walk = _walked(lines, {each.size for _, each in held} | ({newest.size} if newest else set()))
+    findings += [*walk.findings, *_misnumbered(walk.numbers)]
+    told = []
+    for number, (note, each) in enumerate(held):
+        findings += _beyond(each, walk, f"a witness saw {each.size} entries")
+        cosigned = _cosigned(note, {**trust.hosts, **walk.hosts}, findings)
+        told += [Witness(each.size, cosigned)] if number < len(witnesses) else []
+    if newest is not None:
+        findings += _beyond(newest, walk, f"the checkpoint covers {newest.size} entries", is_silent=bool(findings))
+        findings += _unsealed(newest, walk)
+    order = sorted(findings, key=lambda finding: (finding.sequence, finding.position, finding.fault))
+    return Verification(walk.edge.size, newest.size if newest else 0, tuple(told), tuple(order))
 
 
-def _read(position: int, statement: str, keys: KeySet) -> _Read:
+def verify_entry(
+    leaf: Leaf, number: int, path: Sequence[Hash], checkpoint: str, trust: Trust
+) -> tuple[Entry, Checkpoint]:
+    """Check that a checkpoint of the pool's covers this entry as ``number``. Raises Untrusted, BadProof, BadEntry."""
+    signed = read_checkpoint(checkpoint, trust.origin, trust.ever)
+    if len(leaf.salt) != SALT_SIZE:
+        raise BadProof("a salt of another size")
+    entry = read_entry(leaf.text)
+    if entry.sequence != number:
+        raise BadProof(f"entry {entry.sequence} was given as entry {number}")
+    verify_inclusion(leaf.hash, number - 1, signed.size, path, signed.root)
+    return entry, signed
+
+
+def _believed(note: str, what: str, trust: Trust, findings: list[Finding]) -> Checkpoint | None:
     try:
-        payload = verify(Kind.LEDGER, statement, keys)
-        return _Read(position, msgspec.json.decode(payload, type=Entry), digest_of(payload))
-    except (Untrusted, msgspec.MsgspecError, UnicodeError) as error:
-        return _Read(position, None, GENESIS, str(error))
+        return read_checkpoint(note, trust.origin, trust.ever)
+    except Untrusted as error:
+        findings.append(Finding(Fault.UNTRUSTED, 0, -1, f"{what} is not to be believed: {error}"))
+        return None
 
 
-def _number(read: _Read) -> int:
-    return read.entry.sequence if read.entry is not None else 0
+def _cosigned(note: str, hosts: dict[str, Ed25519PublicKey], findings: list[Finding]) -> tuple[Cosignature, ...]:
+    try:
+        return read_cosignatures(note, hosts)
+    except Untrusted as error:
+        findings.append(Finding(Fault.UNTRUSTED, 0, -1, str(error)))
+        return ()
 
 
-def _altered(reads: Sequence[_Read]) -> list[Finding]:
-    """Name each unreadable entry by the number that its place in the chain gives it."""
-    findings, number = [], 0
-    for read in reads:
-        number = _number(read) if read.entry is not None else number + 1
-        if read.entry is None:
-            message = f"entry {number} was altered: {read.error}"
-            findings.append(Finding(Fault.ALTERED, number, read.position, message))
-    return findings
+def _walked(lines: Iterable[Line], sizes: set[int]) -> _Walk:
+    walk = _Walk(roots={0: Edge().root})
+    for position, line in enumerate(lines):
+        try:
+            entry = read_entry(line.leaf.text)
+            _note_host(entry, walk)
+        except (BadEntry, Untrusted) as error:
+            entry = None
+            message = f"entry {position + 1} is none of ours: {error}"
+            walk.findings.append(Finding(Fault.ALTERED, position + 1, position, message))
+        number = position + 1 if entry is None else entry.sequence
+        walk.numbers.append(number)
+        computed = line.leaf.hash
+        if entry is not None and (computed != line.told or len(line.leaf.salt) != SALT_SIZE):
+            message = f"entry {number} or its salt was altered: the tree has another hash"
+            walk.findings.append(Finding(Fault.ALTERED, number, position, message))
+        walk.edge, _ = grown(walk.edge, computed)
+        if walk.edge.size in sizes:
+            walk.roots[walk.edge.size] = walk.edge.root
+    return walk
 
 
-def _misplaced(good: Sequence[_Read]) -> list[Finding]:
+def _note_host(entry: Entry, walk: _Walk) -> None:
+    """A host's key is what the ledger says it joined with."""
+    key = entry.detail.get("public_key")
+    if entry.kind == EventKind.HOST_JOINED and isinstance(key, str):
+        walk.hosts[entry.host] = key_from_text(key)
+
+
+def _misnumbered(numbers: Sequence[int]) -> list[Finding]:
     findings: list[Finding] = []
     seen: set[int] = set()
     highest = 0
-    for read in good:
-        number = _number(read)
+    for position, number in enumerate(numbers):
         if number in seen:
-            findings.append(Finding(Fault.REPEATED, number, read.position, f"entry {number} stands here a second time"))
+            findings.append(Finding(Fault.REPEATED, number, position, f"entry {number} stands here a second time"))
         elif number < highest:
             message = f"entry {number} stands after entry {highest}"
-            findings.append(Finding(Fault.REORDERED, number, read.position, message))
+            findings.append(Finding(Fault.REORDERED, number, position, message))
         seen.add(number)
         highest = max(highest, number)
+    last = 0
+    for number in sorted(each for each in seen if each > 0):
+        if number > last + 1:
+            which = f"entry {last + 1} is" if number == last + 2 else f"entries {last + 1} to {number - 1} are"
+            findings.append(Finding(Fault.MISSING, last + 1, -1, f"{which} missing"))
+        last = number
     return findings
 
 
-def _detached(by_number: dict[int, _Read]) -> list[Finding]:
-    """Find entries that are signed but do not continue the chain: one before them was replaced or forked."""
-    findings = []
-    for number, read in by_number.items():
-        before = by_number.get(number - 1)
-        expected = GENESIS if number == 1 else before.digest if before else None
-        if number < 1 or (expected is not None and read.entry is not None and read.entry.previous != expected):
-            message = f"entry {number} does not continue entry {number - 1}: one of the two was replaced"
-            findings.append(Finding(Fault.DETACHED, number, read.position, message))
-    return findings
-
-
-def _head(by_number: dict[int, _Read]) -> Head:
-    if not by_number:
-        return Head()
-    last = max(by_number)
-    return Head(sequence=last, digest=by_number[last].digest)
-
-
-def _against_witness(by_number: dict[int, _Read], witness: Head | None) -> list[Finding]:
-    if witness is None or witness.sequence not in by_number:
+def _beyond(seen: Checkpoint, walk: _Walk, what: str, *, is_silent: bool = False) -> list[Finding]:
+    """Hold the entries against a checkpoint. ``is_silent``: that roots differ needs no word, the cause was told."""
+    count = walk.edge.size
+    if count < seen.size:
+        return [Finding(Fault.TRUNCATED, count + 1, -1, f"the ledger ends with entry {count}, but {what}")]
+    if walk.roots[seen.size] == seen.root or is_silent:
         return []
-    read = by_number[witness.sequence]
-    if read.digest == witness.digest:
+    return [Finding(Fault.REPLACED, seen.size, -1, f"{what}, and not these ones")]
+
+
+def _unsealed(newest: Checkpoint, walk: _Walk) -> list[Finding]:
+    count = walk.edge.size
+    if count <= newest.size:
         return []
-    message = f"entry {witness.sequence} is not the one that the witness saw"
-    return [Finding(Fault.ALTERED, witness.sequence, read.position, message)]
+    message = f"entries {newest.size + 1} to {count} are under no checkpoint: nobody signed them"
+    return [Finding(Fault.UNSEALED, newest.size + 1, newest.size, message)]

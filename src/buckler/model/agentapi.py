@@ -16,6 +16,8 @@ POST     /agent/v1/flows         FlowBatch → 204
 PUT      /agent/v1/counters      CounterReport → 204
 POST     /agent/v1/claims        ClaimBatch → ClaimsAnswered
 POST     /agent/v1/tasks         TaskReport → 204
+GET      /agent/v1/ledger/consistency?old=&new=  → ConsistencyProof between two sizes of the ledger
+POST     /agent/v1/ledger/cosignature  Cosigned → 204
 =======  ======================  ===========================================================================
 
 All but the first four carry ``Authorization: Bearer``. Errors are RFC 9457 problems.
@@ -73,7 +75,7 @@ class JoinResponse(msgspec.Struct, frozen=True):
 
 
 class Issuers(msgspec.Struct, frozen=True):
-    """The keys that may sign manifests, objects, tasks, passports and ledger entries now. Higher ``version`` wins."""
+    """The keys that may sign manifests, objects, tasks, passports and checkpoints of the ledger now. Higher ``version`` wins."""
 
     pool: str
     version: int
@@ -106,6 +108,19 @@ class StreamMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     manifest: str = ""
     issuers: str = ""
     task: str = ""
+    checkpoint: str = ""
+
+
+class ConsistencyProof(msgspec.Struct, frozen=True):
+    """The hashes of RFC 9162, 2.1.4, in Base64."""
+
+    path: tuple[str, ...]
+
+
+class Cosigned(msgspec.Struct, frozen=True):
+    """A checkpoint of the ledger (C2SP tlog-checkpoint) with the reporting host's cosignature (C2SP tlog-cosignature)."""
+
+    note: str
 
 
 class ObjectKind(StrEnum):

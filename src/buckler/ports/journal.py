@@ -1,4 +1,4 @@
-"""What happened and what was seen: the ledger, event intake, observations, flows."""
+"""What was seen, and how far it was taken in: event intake, observations, flows, counters."""
 
 from __future__ import annotations
 
@@ -7,26 +7,9 @@ from typing import Protocol
 
 import msgspec
 
-from buckler.ledger.entry import Head, Signed
 from buckler.model.agentapi import Counter, Observation
 from buckler.model.flow import FlowRecord
 from buckler.model.ids import HostId
-
-
-class LedgerBook(Protocol):
-    """The hash chain. Appending is part of the transaction that it records."""
-
-    def head(self) -> Head:
-        """The end of the chain."""
-
-    def append(self, signed: Signed) -> None:
-        """Add the entry that follows ``head``. Raises StoreFailed when it does not."""
-
-    def statements(self, after: int = 0, limit: int = 1000) -> tuple[str, ...]:
-        """Signed entries in order, from number ``after`` + 1."""
-
-    def of_vm(self, vm: str, limit: int = 1000) -> tuple[str, ...]:
-        """The newest ``limit`` signed entries about a VM, oldest first."""
 
 
 class Intakes(Protocol):

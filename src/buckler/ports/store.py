@@ -1,6 +1,6 @@
 """The door to the pool's memory: one transaction at a time, each a set of small books.
 
-Owns what a transaction is, not what the books hold (see ports.records and ports.journal).
+Owns what a transaction is, not what the books hold (see ports.records, ports.journal and ports.ledger).
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from buckler.ports.journal import Counters, Flows, Intakes, LedgerBook, Observations
+from buckler.ports.journal import Counters, Flows, Intakes, Observations
+from buckler.ports.ledger import LedgerBook
 from buckler.ports.publication import Acks, Manifests, Objects, Revisions
 from buckler.ports.records import Documents, Numbers, Vms
 from buckler.ports.roster import Hosts, JoinTokens, Keys, Nonces, Tasks

@@ -29,7 +29,6 @@ class Kind(StrEnum):
     TASK = "buckler-task+jws"
     PASSPORT = "buckler-passport+jws"
     RESIDENCE = "buckler-residence+jws"
-    LEDGER = "buckler-ledger+jws"
     NONCE = "buckler-nonce+jws"
     HANDOVER = "buckler-handover+jws"
 

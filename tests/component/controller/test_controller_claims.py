@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 
 import msgspec
@@ -10,7 +9,7 @@ import pytest
 
 from buckler.client.agentside import ControllerAway
 from buckler.client.operator import OperatorFailed
-from buckler.ledger.entry import Entry
+from buckler.ledger.entry import read_entry
 from buckler.model.agentapi import (
     AddressClaim,
     AddressSource,
@@ -90,14 +89,9 @@ def enforced(agent: Agent) -> set[str]:
 
 def told(controller: ControllerProcess, kind: str) -> list[dict[str, object]]:
     with controller.operator() as client:
-        statements = client.ledger_page().entries
-    entries = [read_entry(statement) for statement in statements]
+        texts = [each.entry for each in client.ledger_page().entries]
+    entries = [read_entry(text) for text in texts]
     return [{"cause": entry.cause, **entry.detail} for entry in entries if entry.kind == kind]
-
-
-def read_entry(statement: str) -> Entry:
-    body = statement.split(".")[1]
-    return msgspec.json.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)), type=Entry)
 
 
 def test_a_vm_with_nothing_but_dhcp_gets_its_address_everywhere(pool: tuple[ControllerProcess, Agent, Agent]) -> None:

@@ -10,16 +10,18 @@ import httpx
 import msgspec
 import pytest
 
+from buckler.cli.ledger import fetch_header, fetch_lines, trusted
 from buckler.client.agentside import ControllerRefused
 from buckler.client.operator import OperatorFailed
-from buckler.ledger.entry import Entry
-from buckler.ledger.verify import Fault, Verification, verify_chain
+from buckler.ledger.entry import Entry, read_entry
+from buckler.ledger.export import Line
+from buckler.ledger.trust import trust_root
+from buckler.ledger.verify import Fault, Verification, verify_ledger
 from buckler.model.agentapi import (
     Counter,
     CounterReport,
     EventBatch,
     FlowBatch,
-    Issuers,
     ObservedDomain,
     ObservedInterface,
     TaskReport,
@@ -32,7 +34,7 @@ from buckler.model.operatorapi.documents import LabelRequest, Reference
 from buckler.model.operatorapi.hosts import HostRequest
 from buckler.model.operatorapi.vms import AdoptRequest, MigrateRequest, QuarantineRequest
 from buckler.model.pool import HostState, Interface
-from buckler.trust.statement import KeySet, Kind, key_from_text, key_id, verify
+from buckler.trust.statement import KeySet, Kind, verify
 
 from .conftest import Agent, ControllerProcess, wait_for
 from .shop import DB_MAC, NETWORK, SHOP, WEB_MAC, WEB_UUID, flow
@@ -44,20 +46,19 @@ ROGUE_MAC = "52:54:00:00:00:33"
 def keys_of(controller: ControllerProcess) -> KeySet:
     with controller.operator() as client:
         answer = client.ledger_keys()
-    root = key_from_text(answer.root_key)
-    keys = {}
-    for statement in answer.issuers:
-        issuers = msgspec.json.decode(verify(Kind.ISSUERS, statement, {key_id(root): root}), type=Issuers)
-        keys |= {key_id(key): key for key in map(key_from_text, issuers.keys)}
-    return keys
+    return trust_root(answer.root_key, answer.pool, answer.issuers).ever
+
+
+def verified(controller: ControllerProcess) -> tuple[Verification, list[Line]]:
+    with controller.operator() as client:
+        size, header = fetch_header(client)
+        lines = list(fetch_lines(client, size))
+    return verify_ledger(lines, header.checkpoint, trusted(header, ""), (), header.witnesses), lines
 
 
 def ledger(controller: ControllerProcess) -> tuple[Verification, list[Entry]]:
-    keys = keys_of(controller)
-    with controller.operator() as client:
-        statements = client.ledger_page(limit=10_000).entries
-    entries = [msgspec.json.decode(verify(Kind.LEDGER, each, keys), type=Entry) for each in statements]
-    return verify_chain(statements, keys), entries
+    result, lines = verified(controller)
+    return result, [read_entry(line.leaf.text) for line in lines]
 
 
 def domain(
@@ -333,17 +334,18 @@ def test_an_altered_ledger_row_is_named(controller: ControllerProcess, agents: l
     agents[0].client.send_events(events(1, 3))
     result, _ = ledger(controller)
     assert result.is_intact
-    keys = keys_of(controller)
+    with controller.operator() as client:
+        newest = client.ledger_checkpoint().size
     controller.kill()
     with sqlite3.connect(controller.folder / "state/pool.sqlite") as database:
         database.execute("DELETE FROM ledger WHERE sequence = 4")
-        row = database.execute("SELECT statement FROM ledger WHERE sequence = 6").fetchone()[0]
-        database.execute("UPDATE ledger SET statement = ? WHERE sequence = 6", (row[:-6] + "AAAAAA",))
+        row = database.execute("SELECT entry FROM ledger WHERE sequence = 6").fetchone()[0]
+        database.execute("UPDATE ledger SET entry = ? WHERE sequence = 6", (row.replace('"at":1', '"at":2'),))
     controller.start()
-    with controller.operator() as client:
-        statements = client.ledger_page(limit=1000).entries
-    found = {(finding.fault, finding.sequence) for finding in verify_chain(statements, keys).findings}
-    assert found == {(Fault.MISSING, 4), (Fault.ALTERED, 6)}
+    result, _ = verified(controller)
+    found = {(finding.fault, finding.sequence) for finding in result.findings}
+    # The start of the controller is an entry more; the missing one makes the whole one shorter than its checkpoint.
+    assert found == {(Fault.MISSING, 4), (Fault.ALTERED, 6), (Fault.TRUNCATED, newest + 1)}
 
 
 def test_answers_about_the_pool_agree(controller: ControllerProcess, agents: list[Agent]) -> None:

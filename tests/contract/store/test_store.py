@@ -7,12 +7,11 @@ import threading
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler.drivers.store.database import Database, open_database
 from buckler.drivers.store.tables import METADATA
-from buckler.ledger.entry import Head, chain_event
-from buckler.ledger.verify import verify_chain
+from buckler.ledger.entry import entry_of, leaf_of
+from buckler.ledger.tree import Edge, cover, fold, grown
 from buckler.model.agentapi import (
     Acknowledgement,
     Counter,
@@ -28,19 +27,23 @@ from buckler.model.flow import FlowRecord
 from buckler.model.ids import Digest, HostId, Revision, VmId, VmNumber
 from buckler.model.pool import Host, HostState
 from buckler.ports.journal import FlowQuery
+from buckler.ports.ledger import Witnessed
 from buckler.ports.publication import PublishedManifest
 from buckler.ports.records import DocumentKey, NumberSpace, StoredDocument, VmRecord
 from buckler.ports.roster import HostRecord, JoinTokenRecord, KeyRecord, TaskRecord
-from buckler.ports.store import StoreFailed
-from buckler.trust.statement import key_id
+from buckler.ports.store import StoreFailed, Unit
 
-KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 A = HostId("host-a")
 DOCUMENT = StoredDocument(DocumentKey("VM", "default", "web"), '{"a":1}', 1, "shop.yaml", 7, 10.0)
 
 
 def flow(number: int, verdict: str = "deny", direction: str = "egress") -> FlowRecord:
     return FlowRecord(number, "a", "web", "db", direction, verdict, "policy", "TCP", "10.0.0.1", "10.0.0.2", 1, number)
+
+
+def append(unit: Unit, event: Event, salt: bytes = b"s" * 32) -> None:
+    entry = entry_of(event, unit.ledger.edge().size + 1)
+    unit.ledger.append(entry, leaf_of(entry, salt))
 
 
 def test_migrations_make_exactly_the_tables(store: Database) -> None:
@@ -95,8 +98,7 @@ def test_revisions_are_allocated_one_after_another_by_many_writers(store: Databa
         for _ in range(5):
             with store.write() as unit:
                 seen.append(unit.revisions.allocate("apply", "uid:0", 1.0))
-                head = unit.ledger.head()
-                unit.ledger.append(chain_event(Event(kind=EventKind.POLICY_CHANGED, at=1.0), head, KEY))
+                append(unit, Event(kind=EventKind.POLICY_CHANGED, at=1.0))
 
     threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:
@@ -105,24 +107,74 @@ def test_revisions_are_allocated_one_after_another_by_many_writers(store: Databa
         thread.join()
     assert seen == list(range(1, 21))
     with store.read() as unit:
-        result = verify_chain(unit.ledger.statements(), {key_id(KEY.public_key()): KEY.public_key()})
-        assert result.is_intact
-        assert result.count == 20
+        edge = Edge()
+        for stored in unit.ledger.leaves():
+            assert stored.hash == stored.leaf.hash
+            edge, _ = grown(edge, stored.hash)
+        assert edge == unit.ledger.edge()
+        assert edge.size == 20
 
 
 def test_the_ledger_takes_only_what_follows(store: Database) -> None:
-    first = chain_event(Event(kind=EventKind.VM_REGISTERED, at=1.0, vm="v1"), Head(), KEY)
+    first = Event(kind=EventKind.VM_REGISTERED, at=1.0, vm="v1")
+    entry = entry_of(first, 1)
+    leaf = leaf_of(entry, b"s" * 32)
     with store.write() as unit:
-        unit.ledger.append(first)
+        unit.ledger.append(entry, leaf)
+        assert unit.ledger.is_unsealed()
+        unit.ledger.seal("note")
     with pytest.raises(StoreFailed), store.write() as unit:
-        unit.ledger.append(first)
+        unit.ledger.append(entry, leaf)
     with store.write() as unit:
-        second = chain_event(Event(kind=EventKind.VM_DELETED, at=2.0, vm="v2"), unit.ledger.head(), KEY)
-        unit.ledger.append(second)
+        append(unit, Event(kind=EventKind.VM_DELETED, at=2.0, vm="v2", host="h"))
     with store.read() as unit:
-        assert unit.ledger.statements() == (first.statement, second.statement)
-        assert unit.ledger.statements(after=1) == (second.statement,)
-        assert unit.ledger.of_vm("v1") == (first.statement,)
+        assert unit.ledger.checkpoint() == "note"
+        assert [(each.sequence, each.leaf == leaf) for each in unit.ledger.leaves()] == [(1, True), (2, False)]
+        assert [each.sequence for each in unit.ledger.leaves(after=1)] == [2]
+        assert [each.leaf for each in unit.ledger.of_vm("v1")] == [leaf]
+        assert [each.sequence for each in unit.ledger.of_hosts(["h", "x"], ["vm.deleted"])] == [2]
+        assert unit.ledger.of_hosts(["h"], ["vm.registered"]) == ()
+
+
+def test_every_complete_node_of_the_tree_is_kept(store: Database) -> None:
+    for size in (1, 5, 13, 37):
+        with store.write() as unit:
+            while unit.ledger.edge().size < size:
+                append(unit, Event(kind=EventKind.GAP, at=float(unit.ledger.edge().size)))
+        with store.read() as unit:
+            root = unit.ledger.edge().root
+            nodes = unit.ledger.nodes(cover(0, size))
+            assert fold([nodes[node] for node in cover(0, size)]) == root
+    with store.read() as unit:
+        leaves = {(0, number) for number in range(40)}
+        assert len(unit.ledger.nodes(leaves)) == 37
+
+
+def test_an_append_that_is_rolled_back_leaves_the_tree_as_it_was(store: Database) -> None:
+    with store.write() as unit:
+        append(unit, Event(kind=EventKind.GAP, at=1.0))
+    with store.read() as unit:
+        before = unit.ledger.edge()
+
+    def write_half() -> None:
+        with store.write() as unit:
+            for _ in range(6):
+                append(unit, Event(kind=EventKind.GAP, at=2.0))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    with store.write() as unit:
+        assert unit.ledger.edge() == before
+        append(unit, Event(kind=EventKind.GAP, at=3.0))
+
+
+def test_each_hosts_newest_cosigned_checkpoint_is_kept(store: Database) -> None:
+    with store.write() as unit:
+        unit.ledger.put_witnessed(Witnessed(A, 3, "three", 1.0))
+        unit.ledger.put_witnessed(Witnessed(A, 4, "four", 2.0))
+    with store.read() as unit:
+        assert unit.ledger.witnessed() == (Witnessed(A, 4, "four", 2.0),)
 
 
 def test_a_number_is_never_given_twice(store: Database) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from buckler.ledger.entry import GENESIS, Entry
+from buckler.ledger.entry import Entry
 from buckler.ledger.history import describe, history
 from buckler.model.event import EventKind
 
 
 def entry(sequence: int, kind: EventKind, **rest: object) -> Entry:
-    return Entry(sequence=sequence, previous=GENESIS, kind=kind.value, at=float(sequence), **rest)  # type: ignore[arg-type]
+    return Entry(sequence=sequence, kind=kind.value, at=float(sequence), **rest)  # type: ignore[arg-type]
 
 
 def test_only_the_vms_own_entries_are_told_with_host_actor_and_cause() -> None:

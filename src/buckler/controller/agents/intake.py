@@ -39,7 +39,7 @@ _EVENT_SIZE = 64 * 1024
 _FLOW_SIZE = 4 * 1024
 _COUNTERS = 1_000_000
 _FROM_HOSTS = (
-    *("domain.", "interface.", "gate.", "migration.", "agent."),
+    *("domain.", "interface.", "gate.", "migration.", "agent.", "witness."),
     *(EventKind.REVISION_ENFORCED.value, EventKind.DRIFT_REPAIRED.value, EventKind.GAP.value),
 )
 _ENDED = frozenset({TaskState.DONE, TaskState.FAILED})

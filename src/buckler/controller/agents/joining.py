@@ -183,7 +183,7 @@ def _admit(parts: Parts, unit: Unit, text: JoinText, request: JoinRequest) -> tu
     )
     unit.hosts.put(HostRecord(host=host, joined_at=now, seen_at=now))
     unit.join_tokens.put(_used(token, host.id, now))
-    detail = {"name": host.name, "fabric": host.fabric, "token": token.id}
+    detail = {"name": host.name, "fabric": host.fabric, "token": token.id, "public_key": host.public_key}
     parts.record(unit, Event(EventKind.HOST_JOINED, now, host=host.id, actor=token.created_by, detail=detail))
     return host.id, True
 

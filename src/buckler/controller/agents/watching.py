@@ -25,6 +25,8 @@ from buckler.ports.publication import PublishedManifest
 from buckler.trust.statement import Kind, sign
 
 _HEARTBEAT = 3.0
+_WITNESS_PERIOD = 2.0
+"""How often one host is given a newer checkpoint: each costs it a write to disk."""
 
 
 class _Told(msgspec.Struct):
@@ -33,6 +35,8 @@ class _Told(msgspec.Struct):
     revision: Revision
     issuers: int = 0
     tasks: frozenset[str] = frozenset()
+    checkpoint: str = ""
+    checkpoint_at: float = 0
 
 
 def watching_routes(parts: Parts) -> list[BaseRouteHandler]:
@@ -82,6 +86,7 @@ def _news(parts: Parts, host: HostId, told: _Told) -> list[StreamMessage] | None
         issuers = unit.keys.issuers()[-1]
         manifest = unit.manifests.latest(host)
         tasks = unit.tasks.open_for(host, parts.clock())
+        checkpoint = unit.ledger.checkpoint()
     if issuers.version > told.issuers:
         messages.append(StreamMessage(issuers=issuers.statement))
         told.issuers = issuers.version
@@ -92,6 +97,9 @@ def _news(parts: Parts, host: HostId, told: _Told) -> list[StreamMessage] | None
         told.revision = manifest.revision
     messages += [StreamMessage(task=task.statement) for task in tasks if task.task.id not in told.tasks]
     told.tasks = frozenset(task.task.id for task in tasks)
+    if checkpoint != told.checkpoint and parts.clock() - told.checkpoint_at >= _WITNESS_PERIOD:
+        messages.append(StreamMessage(checkpoint=checkpoint))
+        told.checkpoint, told.checkpoint_at = checkpoint, parts.clock()
     return messages
 
 

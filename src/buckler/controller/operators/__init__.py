@@ -7,6 +7,7 @@ from litestar.handlers import BaseRouteHandler
 from buckler.controller.operators.answers import answer_routes
 from buckler.controller.operators.documents import document_routes
 from buckler.controller.operators.hosts import host_routes
+from buckler.controller.operators.ledger import ledger_routes
 from buckler.controller.operators.pool import pool_routes
 from buckler.controller.operators.vms import vm_routes
 from buckler.controller.parts import Parts
@@ -19,5 +20,6 @@ def operator_routes(parts: Parts) -> list[BaseRouteHandler]:
         *vm_routes(parts),
         *host_routes(parts),
         *answer_routes(parts),
+        *ledger_routes(parts),
         *pool_routes(parts),
     ]

@@ -1,4 +1,4 @@
-"""Answers about the pool: explain, reach, flows, tasks, status, unprotected, rogues, ledger."""
+"""Answers about the pool: explain, reach, flows, tasks, status, unprotected, rogues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from buckler.controller.problems import Refused
 from buckler.model.ids import HostId
 from buckler.model.operatorapi import PREFIX
 from buckler.model.operatorapi.answers import Explanation, Reach
-from buckler.model.operatorapi.ledger import LedgerKeys, LedgerPage
 from buckler.model.operatorapi.pool import Rogue
 from buckler.model.operatorapi.traffic import CounterItem, FlowItem
 from buckler.model.operatorapi.vms import TaskView
@@ -27,7 +26,6 @@ from buckler.policy.explain import UnknownEnd, explain
 from buckler.policy.reach import WORLD, reach_pairs, vm_names
 from buckler.ports.journal import CounterTotal, FlowQuery, StoredFlow
 from buckler.ports.store import Unit
-from buckler.trust.statement import key_text
 
 _PAGE = 10_000
 _FOLLOW_PERIOD = 0.5
@@ -105,26 +103,7 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
         with parts.store.read() as unit:
             return list(list_rogues(unit, load_state(unit)))
 
-    @get(PREFIX + "/ledger/entries", sync_to_thread=True)
-    def ledger_entries(
-        after: int = Parameter(query="after", ge=0, default=0),
-        limit: int = Parameter(query="limit", ge=0, default=0),
-    ) -> LedgerPage:
-        with parts.store.read() as unit:
-            entries = unit.ledger.statements(after, min(limit or 1000, _PAGE))
-            return LedgerPage(first=after + 1, size=unit.ledger.head().sequence, entries=entries)
-
-    @get(PREFIX + "/ledger/keys", sync_to_thread=True)
-    def ledger_keys() -> LedgerKeys:
-        with parts.store.read() as unit:
-            return LedgerKeys(
-                pool=parts.settings.pool,
-                root_key=key_text(parts.keys.root.public_key()),
-                issuers=tuple(record.statement for record in unit.keys.issuers()),
-                hosts={record.host.id: record.host.public_key for record in unit.hosts.all()},
-            )
-
-    return [explain_path, reach, flows, counters, list_tasks, show_task, rogues, ledger_entries, ledger_keys]
+    return [explain_path, reach, flows, counters, list_tasks, show_task, rogues]
 
 
 def _counter_item(total: CounterTotal, names: dict[HostId, str]) -> CounterItem:

@@ -71,7 +71,7 @@ def pool_status(parts: Parts, unit: Unit) -> PoolStatus:
         policies=sum(document.kind in {Kind.POLICY, Kind.FLOW} for document in state.documents),
         rogues=len(list_rogues(unit, state)),
         unprotected=len(list_unprotected(unit, state)),
-        ledger_entries=unit.ledger.head().sequence,
+        ledger_entries=unit.ledger.edge().size,
     )
 
 

@@ -15,7 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from buckler.drivers.store.counters import CounterRows
-from buckler.drivers.store.journal import FlowRows, IntakeRows, LedgerRows, ObservationRows
+from buckler.drivers.store.journal import FlowRows, IntakeRows, ObservationRows
+from buckler.drivers.store.ledger import LedgerRows
 from buckler.drivers.store.publication import AckRows, ManifestRows, ObjectRows, RevisionRows
 from buckler.drivers.store.records import DocumentRows, NumberRows, VmRows
 from buckler.drivers.store.roster import HostRows, JoinTokenRows, KeyRows, NonceRows, TaskRows

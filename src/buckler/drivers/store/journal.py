@@ -1,52 +1,18 @@
-"""The books of the ledger, event intake, observations and flows as rows."""
+"""The books of event intake, observations and flows as rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 import msgspec
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, select
 
 from buckler.drivers.store.rows import insert_rows, put_row, text_of, value_of
-from buckler.drivers.store.tables import FLOWS, INTAKES, LEDGER, OBSERVATIONS
-from buckler.ledger.entry import Head, Signed
+from buckler.drivers.store.tables import FLOWS, INTAKES, OBSERVATIONS
 from buckler.model.agentapi import Observation
 from buckler.model.flow import FlowRecord
-from buckler.model.ids import Digest, HostId
+from buckler.model.ids import HostId
 from buckler.ports.journal import FlowQuery, StoredFlow
-from buckler.ports.store import StoreFailed
-
-
-class LedgerRows:
-    """ports.journal.LedgerBook."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def head(self) -> Head:
-        query = select(LEDGER.c.sequence, LEDGER.c.digest).order_by(LEDGER.c.sequence.desc()).limit(1)
-        row = self._connection.execute(query).one_or_none()
-        return Head(sequence=row.sequence, digest=Digest(row.digest)) if row is not None else Head()
-
-    def append(self, signed: Signed) -> None:
-        head = self.head()
-        if (signed.entry.sequence, signed.entry.previous) != (head.sequence + 1, head.digest):
-            raise StoreFailed(f"ledger entry {signed.entry.sequence} does not follow entry {head.sequence}")
-        row = {
-            "sequence": signed.entry.sequence,
-            "digest": signed.digest,
-            "vm": signed.entry.vm,
-            "statement": signed.statement,
-        }
-        self._connection.execute(insert(LEDGER).values(**row))
-
-    def statements(self, after: int = 0, limit: int = 1000) -> tuple[str, ...]:
-        query = select(LEDGER.c.statement).where(LEDGER.c.sequence > after).order_by(LEDGER.c.sequence).limit(limit)
-        return tuple(self._connection.execute(query).scalars())
-
-    def of_vm(self, vm: str, limit: int = 1000) -> tuple[str, ...]:
-        query = select(LEDGER.c.statement).where(LEDGER.c.vm == vm).order_by(LEDGER.c.sequence.desc()).limit(limit)
-        return tuple(reversed(tuple(self._connection.execute(query).scalars())))
 
 
 class IntakeRows:

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Table, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
 METADATA = MetaData()
 
@@ -214,7 +226,37 @@ LEDGER = Table(
     "ledger",
     METADATA,
     Column("sequence", BigInteger, primary_key=True, autoincrement=False),
-    Column("digest", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("host", Text, nullable=False),
     Column("vm", Text, nullable=False, index=True),
-    Column("statement", Text, nullable=False),
+    Column("salt", LargeBinary, nullable=False),
+    Column("entry", Text, nullable=False),
+    Index("ledger_by_host", "host", "kind"),
+)
+"""``entry`` is the text that the tree holds; the columns before it are for finding it, and prove nothing."""
+
+LEDGER_NODES = Table(
+    "ledger_nodes",
+    METADATA,
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+"""Every complete subtree of the ledger's tree; level 0 are the leaves."""
+
+LEDGER_CHECKPOINT = Table(
+    "ledger_checkpoint",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+)
+"""One row: the newest."""
+
+LEDGER_WITNESSES = Table(
+    "ledger_witnesses",
+    METADATA,
+    Column("host", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("at", Float(53), nullable=False),
 )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Callable
-
-import msgspec
 
 from buckler.client.operator import OperatorClient
 from buckler.lab.datacentre import DataCentre
@@ -14,7 +11,7 @@ from buckler.lab.machine import LabFailed
 from buckler.lab.plan import GuestPlan
 from buckler.lab.pool import Pool
 from buckler.lab.story.probing import Meeting, expected_meetings, probe_meetings
-from buckler.ledger.entry import Entry
+from buckler.ledger.entry import Entry, read_entry
 
 Progress = Callable[[str], None]
 TENANT = "shop"
@@ -66,14 +63,9 @@ class Cast:
         with self.operator() as client:
             while True:
                 page = client.ledger_page(after=len(entries))
-                entries += [_entry_of(statement) for statement in page.entries]
+                entries += [read_entry(each.entry) for each in page.entries]
                 if not page.entries or len(entries) >= page.size:
                     return entries
-
-
-def _entry_of(statement: str) -> Entry:
-    payload = statement.split(".")[1]
-    return msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)), type=Entry)
 
 
 def differences(one: frozenset[Meeting], other: frozenset[Meeting]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ POST     /vms/adopt                           AdoptRequest → VmView (409 when 
 GET      /vms/{vm}                            → VmView
 GET      /vms/{vm}/passport                   → PassportView
 GET      /vms/{vm}/history                    limit= → tuple[HistoryEntry], oldest first
+GET      /vms/{vm}/policy                     at= (Unix seconds, 0: all times), host= → tuple[BoundPolicy], oldest first
 POST     /vms/{vm}/quarantine, …/release      QuarantineRequest → VmView
 POST     /vms/{vm}/migrate                    MigrateRequest → TaskView (state ``done`` at once when dryRun)
 GET      /hosts, /hosts/{host}                → tuple[HostView], HostView
@@ -32,7 +33,9 @@ GET      /tasks, /tasks/{id}                  → tuple[TaskView], TaskView
 GET      /status                              → PoolStatus
 GET      /unprotected                         → tuple[Unprotected]
 GET      /rogues                              → tuple[Rogue]
-GET      /ledger/entries                      after (index), limit → LedgerPage
+GET      /ledger/entries                      after (number), limit → LedgerPage
+GET      /ledger/entries/{number}/proof       → EntryProof under the newest checkpoint
+GET      /ledger/checkpoint                   → LedgerCheckpoint with what hosts cosigned
 GET      /ledger/keys                         → LedgerKeys: what a verifier needs beside the entries
 GET      /metrics                             → Prometheus text
 GET      /openapi.json                        → OpenAPI 3.1

@@ -7,12 +7,23 @@ import msgspec
 from buckler.model.operatorapi.body import Answer
 
 
+class SealedEntry(Answer, frozen=True):
+    """``entry`` is the canonical JSON text (RFC 8785) that the tree holds under ``salt``; ``leaf`` its hash there.
+
+    ``salt`` and ``leaf`` are Base64.
+    """
+
+    entry: str
+    salt: str
+    leaf: str
+
+
 class LedgerPage(Answer, frozen=True):
-    """``entries`` are signed statements (kind LEDGER), in order from index ``first``; ``size`` is the whole ledger's."""
+    """``limit`` entries in order from number ``first``, without any that is missing; ``size`` is the whole ledger's."""
 
     first: int
     size: int
-    entries: tuple[str, ...]
+    entries: tuple[SealedEntry, ...]
 
 
 class LedgerKeys(Answer, frozen=True):
@@ -22,3 +33,31 @@ class LedgerKeys(Answer, frozen=True):
     root_key: str
     issuers: tuple[str, ...]
     hosts: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class WitnessView(Answer, frozen=True):
+    """The newest checkpoint that a host cosigned: C2SP tlog-checkpoint with the host's line, and when it came."""
+
+    host: str
+    size: int
+    at: float
+    note: str
+
+
+class LedgerCheckpoint(Answer, frozen=True):
+    """``note``: the newest checkpoint, as C2SP tlog-checkpoint; ``root`` in Base64."""
+
+    size: int
+    root: str
+    note: str
+    witnesses: tuple[WitnessView, ...] = ()
+
+
+class EntryProof(Answer, frozen=True):
+    """What leads from one entry to the root of ``checkpoint``: the hashes of RFC 9162, 2.1.3, in Base64."""
+
+    number: int
+    entry: str
+    salt: str
+    path: tuple[str, ...]
+    checkpoint: str
