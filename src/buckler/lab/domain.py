@@ -17,7 +17,7 @@ def channel_path(name: str) -> str:
 
 def disk_path(name: str) -> str:
     """Return where a guest's disk is, on every host."""
-    return f"/var/lib/libvirt/images/{name}.img"
+    return f"/var/lib/libvirt/images/{name}.qcow2"
 
 
 def domain_xml(guest: GuestPlan, passport: str = "") -> str:
@@ -66,7 +66,7 @@ def _disk_xml(guest: GuestPlan) -> str:
     if not guest.disk_mib:
         return ""
     return (
-        f"<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{disk_path(guest.name)}'/>"
+        f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{disk_path(guest.name)}'/>"
         "<target dev='vda' bus='virtio'/></disk>"
     )
 

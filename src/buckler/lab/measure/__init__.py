@@ -1,0 +1,1 @@
+"""Measurements on a lab: what the benchmarks are made of."""
