@@ -15,6 +15,8 @@ from buckler.ports.hypervisor import DomainEvent, Hypervisor, HypervisorFailed
 _log = structlog.get_logger()
 _RETRY_SECONDS = 0.5
 _ASK_SECONDS = 15.0
+_STANDS_STILL = ("suspended", "migrated")
+"""A guest that moves waits for nothing of ours meanwhile: what follows, its going on or its end, is asked about."""
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -77,7 +79,8 @@ class Watcher:
 
     def _happened(self, event: DomainEvent) -> None:
         self._heard.event(event)
-        self._poked.set()
+        if (event.what, event.detail) != _STANDS_STILL:
+            self._poked.set()
 
     def _lose(self) -> None:
         self._is_lost.set()
