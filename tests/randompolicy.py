@@ -6,9 +6,11 @@ import random
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 from hypothesis import strategies as st
 
 from buckler.model.label import LABEL_ID, LABEL_NAME, Expression, Operator, Selector
+from buckler.model.pool import ShieldMode
 from buckler.policy.language import (
     Action,
     Document,
@@ -240,3 +242,11 @@ def number_for(choose: Chooser, protocol: int) -> int:
     if protocol in {6, 17, 132}:
         return pick(choose, PORT_NUMBERS)
     return (pick(choose, ICMP_TYPES) << 8) | choose.number(0, 2) if protocol in {1, 58} else 0
+
+
+def observing(document: Document) -> Document:
+    """Give a VM the mode in which its shield only observes; leave everything else as it is."""
+    if not isinstance(document.spec, VmSpec):
+        return document
+    spec = msgspec.structs.replace(document.spec, mode=ShieldMode.OBSERVE)
+    return msgspec.structs.replace(document, spec=spec)

@@ -53,6 +53,49 @@ class Segment(msgspec.Struct, frozen=True):
     cidr_identities: tuple[CidrIdentity, ...] = ()
 
 
+class Placed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An endpoint as it stands in a leaf. ``program`` only where it is not the one that its identity has."""
+
+    vm: VmId
+    number: VmNumber
+    name: str
+    tenant: str
+    uuid: str
+    mac: str
+    addresses: tuple[str, ...]
+    identity: IdentityNumber
+    mode: ShieldMode = ShieldMode.ENFORCE
+    program: Digest = Digest("")
+
+
+class SegmentHead(msgspec.Struct, frozen=True):
+    """A segment in pieces: its few facts, and the roots of its table and of the outside's, which all segments share."""
+
+    network: str
+    zone: Zone
+    tenant: str
+    bridge: str
+    vlan: int
+    cidrs: tuple[str, ...]
+    dhcp_servers: tuple[str, ...]
+    routers: tuple[str, ...]
+    gateway: tuple[str, ...]
+    items: Digest
+    outside: Digest
+
+
+class Leaf(msgspec.Struct, frozen=True):
+    """Items of a table by key, sorted. Which keys there are: ``policy.pieces``."""
+
+    items: tuple[tuple[str, Placed | int | str | tuple[str, str, str]], ...]
+
+
+class Branch(msgspec.Struct, frozen=True):
+    """A larger part of a table: sixteen parts by the next four bits of the keys' SHA-256; empty: nothing there."""
+
+    children: tuple[Digest, ...]
+
+
 class RuleName(msgspec.Struct, frozen=True, array_like=True):
     """What a rule number stands for, so that a host can name it with the controller away."""
 

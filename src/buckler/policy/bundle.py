@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -15,7 +14,7 @@ from buckler.model.program import Program
 from buckler.policy.compile import Resolved, compile_program, resolve_pool
 from buckler.policy.language import Document
 from buckler.policy.pool import Numbers, Pool, Station, identity_key, singled_out, stations
-from buckler.policy.prefix import ALL_IPV4, host_prefix, network_of
+from buckler.policy.prefix import ALL_IPV4, broadcast_prefixes, host_prefix
 
 
 class Bundle(msgspec.Struct, frozen=True):
@@ -24,6 +23,8 @@ class Bundle(msgspec.Struct, frozen=True):
     segments: tuple[Segment, ...] = ()
     programs: dict[Digest, Program] = {}
     rules: tuple[RuleName, ...] = ()
+    outside: dict[str, IdentityNumber] = {}
+    """What prefixes mean in every segment, unless it says otherwise."""
 
     def objects(self) -> dict[Digest, bytes]:
         """Give every object's canonical content by its digest."""
@@ -54,16 +55,15 @@ def assemble_bundle(pool: Pool, found: Iterable[Station], resolved: Resolved, nu
     by_network: dict[str, list[Station]] = {}
     for station in found:
         by_network.setdefault(station.network.name, []).append(station)
-    prefixes = {prefix: numbers.cidrs[prefix] for prefix in resolved.prefixes}
-    prefixes |= dict.fromkeys(_infra_prefixes(pool), IDENTITY_INFRA)
+    outside = outside_table(pool, {prefix: numbers.cidrs[prefix] for prefix in resolved.prefixes})
     segments = tuple(
-        _segment(network, by_network.get(network.name, []), numbers, digests, prefixes)
+        _segment(network, by_network.get(network.name, []), numbers, digests, outside)
         for network in sorted(pool.networks, key=lambda each: each.zone)
     )
     rules = tuple(
         RuleName(number, rule.policy, rule.name, rule.tier.value) for number, rule in sorted(resolved.rules.items())
     )
-    return Bundle(segments, programs, rules)
+    return Bundle(segments, programs, rules, outside)
 
 
 def program_digest(program: Program) -> Digest:
@@ -118,7 +118,7 @@ def _segment(
     found: list[Station],
     numbers: Numbers,
     digests: Mapping[IdentityNumber, Digest],
-    prefixes: Mapping[str, IdentityNumber],
+    outside: Mapping[str, IdentityNumber],
 ) -> Segment:
     endpoints = []
     identities: dict[str, IdentityNumber] = {}
@@ -138,7 +138,7 @@ def _segment(
         gateway=network.gateway,
         endpoints=tuple(endpoints),
         identities=identities,
-        cidr_identities=_cidr_identities(network, identities, prefixes),
+        cidr_identities=_cidr_identities(network, outside),
     )
 
 
@@ -158,20 +158,19 @@ def _endpoint(station: Station, number: IdentityNumber, program: Digest) -> Endp
     )
 
 
-def _infra_prefixes(pool: Pool) -> frozenset[str]:
+def infra_prefixes(pool: Pool) -> frozenset[str]:
     """Name every host's addresses, those of revoked ones too: who lost a host's key has not lost its wires."""
     hosts = {each for host in pool.hosts for each in (host.fabric, *host.addresses) if each}
     served = {each for network in pool.networks for each in network.gateway}
     return frozenset(map(host_prefix, hosts - served))
 
 
-def _cidr_identities(
-    network: Network, identities: Mapping[str, IdentityNumber], prefixes: Mapping[str, IdentityNumber]
-) -> tuple[CidrIdentity, ...]:
-    """Name all prefixes: policies', hosts', directed broadcasts, and all of IPv4, which ``::/0`` would else swallow."""
-    owned = {host_prefix(address) for address in (*identities, *network.gateway)}
-    entries: dict[str, IdentityNumber] = {ALL_IPV4: IDENTITY_WORLD, **prefixes}
-    for cidr in map(network_of, network.cidrs):
-        if isinstance(cidr, ipaddress.IPv4Network) and cidr.prefixlen < 31:
-            entries[f"{cidr.broadcast_address}/32"] = IDENTITY_GROUP
-    return tuple(CidrIdentity(prefix, entries[prefix]) for prefix in sorted(entries) if prefix not in owned)
+def outside_table(pool: Pool, prefixes: Mapping[str, IdentityNumber]) -> dict[str, IdentityNumber]:
+    """Name every prefix outside: policies', hosts', and all of IPv4, which ``::/0`` would else swallow."""
+    return {ALL_IPV4: IDENTITY_WORLD, **prefixes, **dict.fromkeys(infra_prefixes(pool), IDENTITY_INFRA)}
+
+
+def _cidr_identities(network: Network, outside: Mapping[str, IdentityNumber]) -> tuple[CidrIdentity, ...]:
+    """Name all prefixes. An address that somebody has stands before them, whatever they say."""
+    entries = {**outside, **dict.fromkeys(broadcast_prefixes(network.cidrs), IDENTITY_GROUP)}
+    return tuple(CidrIdentity(prefix, entries[prefix]) for prefix in sorted(entries))

@@ -10,7 +10,7 @@ from buckler.model.operatorapi.answers import ExplainedPath, Explanation, Side, 
 from buckler.model.pool import Network, ShieldMode
 from buckler.model.program import Direction
 from buckler.policy.language import PROTOCOLS, Document
-from buckler.policy.pool import Pool, Station, singled_out, stations
+from buckler.policy.pool import Pool, Station, singled_out, stations_of
 from buckler.policy.prefix import address_of, network_of
 from buckler.policy.reach import WORLD
 from buckler.policy.reference import End, EndJudgement, Outcome, PeerKind, find_end, judge_end
@@ -61,12 +61,13 @@ def _asked(pool: Pool, documents: tuple[Document, ...], text: str) -> _Asked:
         return _Asked(text)
     if text == GROUP:
         return _Asked(text, kind=PeerKind.GROUP)
-    found = stations(pool, singled_out(documents))
     named = [vm for vm in pool.vms if text in {vm.id, vm.name, f"{vm.tenant}/{vm.name}"}]
     if len(named) > 1:
         raise UnknownEnd(f"several VMs are called {text!r}: write tenant/name")
     if named:
-        return _Asked(text, tuple(each for each in found if each.vm.id == named[0].id), kind=PeerKind.VM)
+        networks = {network.name: network for network in pool.networks}
+        mine = tuple(stations_of(named[0], networks, singled_out(documents)))
+        return _Asked(text, mine, kind=PeerKind.VM)
     try:
         address = str(address_of(text))
     except ValueError:

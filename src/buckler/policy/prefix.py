@@ -38,6 +38,12 @@ def host_prefix(address: str) -> str:
     return f"{address}/{address_of(address).max_prefixlen}"
 
 
+def broadcast_prefixes(cidrs: Iterable[str]) -> tuple[str, ...]:
+    """Name the directed broadcast address of each IPv4 prefix that has one."""
+    networks = [each for each in map(network_of, cidrs) if isinstance(each, ipaddress.IPv4Network)]
+    return tuple(f"{each.broadcast_address}/32" for each in networks if each.prefixlen < 31)
+
+
 def longest(prefix: str, named: Iterable[str]) -> str | None:
     """Find the longest of ``named`` that contains ``prefix``."""
     found = [each for each in named if is_within(prefix, each)]

@@ -116,6 +116,7 @@ class Rows:
         self._rows_of: dict[PostKey, set[RowKey]] = {}
         self._astir: set[IdentityNumber] = set()
         self._dirty: set[RowKey] = set()
+        self._told: dict[IdentityNumber, Digest] = {}
         self._outside_posts: set[PostKey] = set()
         self._handles = 0
         self._sheets: dict[tuple[int, ...], Sheet] = {}
@@ -151,6 +152,7 @@ class Rows:
             self._stir_peers(chosen, zone)
         self._leave(number)
         self._astir.discard(number)
+        self._told.pop(number, None)
         self.postings.drop(number)
 
     def put_document(self, document: Document, prefix_number: Callable[[str], IdentityNumber]) -> None:
@@ -179,17 +181,22 @@ class Rows:
 
     def settle(self) -> set[IdentityNumber]:
         """Work out every row that may have changed; name the label sets whose program is new or another."""
-        changed = {number for number in self._astir if self._move(number)}
+        for number in self._astir:
+            self._move(number)
+        asked = set(self._astir)
         for key in self._dirty:
             held = self._held.get(key)
-            if held is None:
-                continue
-            row = self._work_out(key)
-            if held.row is None or held.row.digest != row.digest:
-                changed |= held.members
-            held.row = row
+            if held is not None:
+                held.row = self._work_out(key)
+                asked |= held.members
         self._astir.clear()
         self._dirty.clear()
+        changed = set()
+        for number in asked:
+            digest = self.row(number).digest
+            if self._told.get(number) != digest:
+                self._told[number] = digest
+                changed.add(number)
         return changed
 
     def _put_prefixes(self, key: str, rules: Sequence[Rule], prefix_number: Callable[[str], IdentityNumber]) -> None:
@@ -226,6 +233,7 @@ class Rows:
         self._outside_posts.discard(post.key)
         for row in self._rows_of.get(post.key, ()):
             self._astir |= self._held[row].members
+            self._dirty.add(row)  # another post may come in its place under the same key
         for name in post.subjects:
             self._chosen[name].subject_of.discard(post.key)
         for name in post.peers:
@@ -256,6 +264,8 @@ class Rows:
         self._unlabelled.discard(name)
         for hook in _hooks(chosen.selector):
             self._by_label[hook].discard(name)
+            if not self._by_label[hook]:
+                del self._by_label[hook]
 
     def _matching(self, labels: Labels) -> list[_Chosen]:
         names = set(self._unlabelled)
@@ -275,43 +285,36 @@ class Rows:
             self._posts[key].masks = None
             self._dirty |= self._rows_of.get(key, set())
 
-    def _move(self, number: IdentityNumber) -> bool:
-        """Put a label set into the row of the posts that stand at it now; say whether its program may be another."""
-        bit = 1 << self.postings.places[number]
-        labels = self.postings.labels[number]
-        posts = {post for chosen in self._matching(labels) if chosen.mask & bit for post in chosen.subject_of}
+    def _move(self, number: IdentityNumber) -> None:
+        """Put a label set into the row of the posts that stand at it now."""
+        matching = self._matching(self.postings.labels[number])
+        posts = {post for chosen in matching for post in chosen.subject_of}
         key = (self.postings.zone_of(number), tuple(sorted(posts)))
         if self._at.get(number) == key:
-            return False
-        before = self._leave(number)
+            return
+        self._leave(number)
         self._at[number] = key
-        held = self._held.setdefault(key, _Held())
-        held.members.add(number)
-        if held.row is None:
+        held = self._held.get(key)
+        if held is None:
+            held = self._held[key] = _Held()
             for post in key[1]:
                 self._rows_of.setdefault(post, set()).add(key)
-            held.row = self._work_out(key)
-            self._dirty.discard(key)
-        elif key in self._dirty:
-            held.row = self._work_out(key)
-        return before is None or before.digest != held.row.digest
+            self._dirty.add(key)
+        held.members.add(number)
 
-    def _leave(self, number: IdentityNumber) -> Row | None:
+    def _leave(self, number: IdentityNumber) -> None:
         key = self._at.pop(number, None)
         if key is None:
-            return None
+            return
         held = self._held[key]
         held.members.discard(number)
-        if not held.members:
-            del self._held[key]
-            self._dirty.discard(key)
-            for post in key[1]:
-                rows = self._rows_of.get(post)
-                if rows is not None:
-                    rows.discard(key)
-                    if not rows:
-                        del self._rows_of[post]
-        return held.row
+        if held.members:
+            return
+        del self._held[key]
+        for post in key[1]:
+            self._rows_of[post].discard(key)
+            if not self._rows_of[post]:
+                del self._rows_of[post]
 
     def _work_out(self, key: RowKey) -> Row:
         zone, posts = key
@@ -443,7 +446,7 @@ def _hooks(selector: Selector) -> tuple[tuple[str, str | None], ...]:
         return (item,)
     for expression in selector.match_expressions:
         if expression.operator is Operator.IN:
-            return tuple((expression.key, value) for value in expression.values)
+            return tuple((expression.key, value) for value in dict.fromkeys(expression.values))
         if expression.operator is Operator.EXISTS:
             return ((expression.key, None),)
     return ()

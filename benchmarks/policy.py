@@ -1,0 +1,186 @@
+"""Measures the policy engine: full resolve, single changes to the finished objects, the whole matrix, explain.
+
+`./bench policy` takes pools of 1k, 10k and 100k VMs (100, 1k, 10k rules; 2,000 label sets; 1,000 hosts; 20 tenants), each in a
+process of its own, and one of 10k VMs in ONE network. `--quick` leaves out 100k. Times of changes are medians of 50, by the wall
+clock, from the change to the signed-ready objects (canonical bytes and digests); the worst of them stands beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import msgspec
+from policypool import Counting, Made, Size, make_pool, make_vm
+
+from buckler.model.pool import ShieldMode, Vm
+from buckler.policy.allpairs import list_blocks
+from buckler.policy.current import Current, fill
+from buckler.policy.explain import explain
+from buckler.policy.language import FlowSpec, PolicySpec, Port
+
+SIZES = {
+    "1k": Size(1_000, 100, identities=500),
+    "10k": Size(10_000, 1_000),
+    "100k": Size(100_000, 10_000),
+    "flat_10k": Size(10_000, 1_000, tenants=1),
+}
+ROUNDS = 50
+AIMS = {
+    "full_10k_s": 2.0,
+    "address_10k_ms": 5.0,
+    "label_10k_ms": 5.0,
+    "reach_10k_s": 1.0,
+    "full_100k_s": 30.0,
+    "rss_100k_mib": 2048.0,
+    "label_100k_ms": 20.0,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--quick", action="store_true", help="without the pool of 100k VMs")
+    parser.add_argument("--only", choices=SIZES, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.only:
+        print(json.dumps(measure(asked.only, SIZES[asked.only])))
+        return
+    figures: dict[str, float] = {}
+    for name in SIZES:
+        if name == "100k" and asked.quick:
+            continue
+        command = [sys.executable, __file__, "--only", name]
+        told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        figures |= told
+        for key, value in told.items():
+            aim = f"   (aim {AIMS[key]:g}: {'met' if value <= AIMS[key] else 'MISSED'})" if key in AIMS else ""
+            print(f"{key:28} {value:12,.3f}{aim}", flush=True)
+    if asked.json:
+        Path(asked.json).write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def measure(name: str, size: Size) -> dict[str, float]:
+    """Measure one pool; names of figures end in its name and their unit."""
+    made, numbering = make_pool(size), Counting()
+    began = time.perf_counter()
+    current = fill(made.pool, made.documents, numbering)
+    delta = current.settle()
+    found: dict[str, float] = {f"full_{name}_s": time.perf_counter() - began}
+    found[f"objects_{name}"] = len(delta.fresh)
+    found[f"objects_{name}_mib"] = sum(map(len, delta.fresh.values())) / 2**20
+    found |= _reach(name, current)
+    found |= _explain(name, made)
+    chance = random.Random(7)
+    for word, change in _changes(made, size, chance).items():
+        found |= _change(f"{word}_{name}", current, change)
+    found[f"rss_{name}_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return found
+
+
+def _change(word: str, current: Current, change: Callable[[Current, int], None]) -> dict[str, float]:
+    times, sizes = [], []
+    for number in range(ROUNDS):
+        began = time.perf_counter()
+        change(current, number)
+        delta = current.settle()
+        times.append((time.perf_counter() - began) * 1000)
+        sizes.append(sum(map(len, delta.fresh.values())))
+    times.sort()
+    sizes.sort()
+    return {
+        f"{word}_ms": times[ROUNDS // 2],
+        f"{word}_worst_ms": times[-1],
+        f"{word}_bytes": sizes[ROUNDS // 2],
+    }
+
+
+def _changes(made: Made, size: Size, chance: random.Random) -> dict[str, Callable[[Current, int], None]]:
+    """Name each kind of change; every host receives its bytes."""
+    vms = list(made.pool.vms)
+
+    def put(current: Current, place: int, vm: Vm) -> None:
+        vms[place] = vm
+        current.put_vm(vm)
+
+    def address(current: Current, number: int) -> None:
+        place = chance.randrange(len(vms))
+        vm = vms[place]
+        card = msgspec.structs.replace(vm.interfaces[0], addresses=(f"10.{place % size.tenants}.254.{number + 1}",))
+        put(current, place, msgspec.structs.replace(vm, interfaces=(card,)))
+
+    def label(current: Current, _: int) -> None:
+        place = chance.randrange(len(vms))
+        chosen = chance.choice(made.label_sets[place % size.tenants])
+        put(current, place, msgspec.structs.replace(vms[place], labels=chosen))
+
+    def new_label(current: Current, number: int) -> None:
+        place = chance.randrange(len(vms))
+        vm = vms[place]
+        put(current, place, msgspec.structs.replace(vm, labels={**vm.labels, "release": f"r{number}"}))
+
+    def vm(current: Current, number: int) -> None:
+        fresh = size.vms + number
+        current.put_vm(make_vm(size, fresh, chance.choice(made.label_sets[fresh % size.tenants])))
+
+    def rule(current: Current, number: int) -> None:
+        document = chance.choice(made.documents[1:])
+        ports = (Port("TCP", 20000 + number),)
+        spec = document.spec
+        if isinstance(spec, PolicySpec):
+            first = msgspec.structs.replace(spec.ingress[0], ports=ports)
+            spec = msgspec.structs.replace(spec, ingress=(first, *spec.ingress[1:]))
+        elif isinstance(spec, FlowSpec):
+            spec = msgspec.structs.replace(spec, ports=ports)
+        current.put_document(msgspec.structs.replace(document, spec=spec))
+
+    def rule_gone(current: Current, number: int) -> None:
+        document = made.documents[1 + number % (len(made.documents) - 1)]
+        current.drop_document(document.key)
+
+    return {
+        "address": address,
+        "label": label,
+        "new_label_set": new_label,
+        "vm": vm,
+        "rule": rule,
+        "rule_gone": rule_gone,
+    }
+
+
+def _reach(name: str, current: Current) -> dict[str, float]:
+    modes = dict.fromkeys(current.identities(), frozenset({ShieldMode.ENFORCE}))
+    began = time.perf_counter()
+    blocks = list(list_blocks(current.rows, modes))
+    seconds = time.perf_counter() - began
+    users = current.identities()
+    pairs = sum(_count(users, block.senders) * _count(users, block.receivers) for block in blocks)
+    return {f"reach_{name}_s": seconds, f"reach_{name}_blocks": len(blocks), f"reach_{name}_vm_pairs": pairs}
+
+
+def _count(users: Any, ends: Any) -> int:
+    return sum(users[number] for number, _ in ends)
+
+
+def _explain(name: str, made: Made) -> dict[str, float]:
+    times = []
+    for number in range(10):
+        one, other = made.pool.vms[number * 20], made.pool.vms[number * 20 + 20 * (len(made.pool.vms) // 40)]
+        began = time.perf_counter()
+        explain(made.pool, made.documents, one.id, other.id, "TCP", 443)
+        times.append((time.perf_counter() - began) * 1000)
+    return {f"explain_{name}_ms": sorted(times)[5]}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,353 @@
+"""The pool's state kept change by change: what each change means for the objects that hosts enforce.
+
+Owns no order of publishing (rollout) and no numbers (``Numbering`` gives them). The same state has the same objects,
+whatever was changed on the way to it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import msgspec
+
+from buckler.model.bundle import Endpoint, Segment
+from buckler.model.canonical import canonical_bytes
+from buckler.model.ids import Digest, IdentityNumber, RuleNumber, VmId
+from buckler.model.pool import Host, Network, Vm
+from buckler.policy.bundle import outside_table
+from buckler.policy.language import Document
+from buckler.policy.pieces import head_of, place_endpoint
+from buckler.policy.pool import Pool, Singled, Station, identity_key, singled_out, stations_of
+from buckler.policy.quarantine import QUARANTINE_POLICIES
+from buckler.policy.rows import Rows
+from buckler.policy.rules import expand_document
+from buckler.policy.trie import Shelf, Trie
+
+
+class Numbering(Protocol):
+    """Pool-wide numbers, given once and never for anything else. Asking again gives the same."""
+
+    def identity(self, key: str) -> IdentityNumber:
+        """Number a label set (``identity_key``)."""
+
+    def cidr(self, prefix: str) -> IdentityNumber:
+        """Number a prefix that a policy names."""
+
+    def rule(self, key: str) -> RuleNumber:
+        """Number a rule."""
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """What a change means: objects that are new, objects that nothing refers to any more, and the root of it all."""
+
+    root: Digest
+    fresh: dict[Digest, bytes]
+    gone: frozenset[Digest]
+
+
+class State(msgspec.Struct, frozen=True):
+    """The root object: the heads of all segments by zone, and the table of rules' names (``r:NUMBER``)."""
+
+    segments: tuple[Digest, ...]
+    rules: Digest
+
+
+class _Net:
+    """A network with its table. ``users`` counts the interfaces of each identity."""
+
+    def __init__(self, network: Network, shelf: Shelf) -> None:
+        self.network = network
+        self.table = Trie(shelf)
+        self.vms: set[VmId] = set()
+        self.head = Digest("")
+
+
+class _Stand(msgspec.Struct, frozen=True):
+    """Where one interface of a VM stands."""
+
+    network: str
+    mac: str
+    identity: IdentityNumber
+
+
+class Current:
+    """Change it by ``put_`` and ``drop_``, then ``settle``. An empty pool is where it begins."""
+
+    def __init__(self, numbering: Numbering) -> None:
+        self._numbering = numbering
+        self.rows = Rows(numbering.rule)
+        self.shelf = Shelf()
+        self._vms: dict[VmId, Vm] = {}
+        self._by_name: dict[str, set[VmId]] = {}
+        self._nets: dict[str, _Net] = {}
+        self._stands: dict[VmId, tuple[_Stand, ...]] = {}
+        self._users: Counter[IdentityNumber] = Counter()
+        self._programs: dict[IdentityNumber, Digest] = {}
+        self._net_of: dict[IdentityNumber, str] = {}
+        self._hosts: tuple[Host, ...] = ()
+        self._documents: dict[str, Document] = {}
+        self._named: dict[str, Singled] = {}
+        self._singled = Singled()
+        self._outside: dict[str, IdentityNumber] = {}
+        self._outside_table = Trie(self.shelf)
+        self._outside_changed = True
+        self._rules = Trie(self.shelf)
+        self._root = Digest("")
+        for document in QUARANTINE_POLICIES:
+            self.put_document(document)
+
+    def put_vm(self, vm: Vm) -> None:
+        """Take a VM in, in place of what it was."""
+        old = self._vms.get(vm.id)
+        if old == vm:
+            return
+        if old is not None and old.name != vm.name:
+            self._forget_name(old)
+        self._vms[vm.id] = vm
+        self._by_name.setdefault(vm.name, set()).add(vm.id)
+        self._stand(vm.id)
+
+    def drop_vm(self, vm: VmId) -> None:
+        """Leave a VM out."""
+        old = self._vms.pop(vm, None)
+        if old is not None:
+            self._forget_name(old)
+            self._stand(vm)
+
+    def put_network(self, network: Network) -> None:
+        """Take a network in; the VMs in it stand anew."""
+        net = self._nets.get(network.name)
+        if net is not None and net.network == network:
+            return
+        waiting = [vm.id for vm in self._vms.values() if any(card.network == network.name for card in vm.interfaces)]
+        if net is not None and net.network.zone != network.zone:
+            self.drop_network(network.name)
+            net = None
+        if net is None:
+            self._nets[network.name] = _Net(network, self.shelf)
+        else:
+            net.network = network
+            self._let_go(net)
+        self._restand(waiting)
+
+    def drop_network(self, name: str) -> None:
+        """Leave a network out; interfaces in it stay closed."""
+        net = self._nets.pop(name, None)
+        if net is None:
+            return
+        vms = tuple(net.vms)
+        for vm in vms:
+            self._stand(vm, without=net)
+        net.table.clear()
+        self._let_go(net)
+
+    def put_hosts(self, hosts: Iterable[Host]) -> None:
+        """Take the pool's hosts as they are now."""
+        hosts = tuple(hosts)
+        if hosts != self._hosts:
+            self._hosts = hosts
+            self._outside_changed = True
+
+    def put_document(self, document: Document) -> None:
+        """Take a Policy or Flow in, in place of the one with its key."""
+        old = self._documents.get(document.key)
+        if old == document:
+            return
+        if old is not None:
+            self._drop_rules(old)
+        self._documents[document.key] = document
+        self.rows.put_document(document, self._numbering.cidr)
+        for rule in expand_document(document):
+            name = canonical_bytes((rule.policy, rule.name, rule.tier.value))
+            self._rules.put(f"r:{self._numbering.rule(rule.key)}", name)
+        self._outside_changed = True
+        self._note_named(document.key, singled_out((document,)))
+
+    def drop_document(self, key: str) -> None:
+        """Leave a document out."""
+        old = self._documents.pop(key, None)
+        if old is not None:
+            self.rows.drop_document(key)
+            self._drop_rules(old)
+            self._outside_changed = True
+            self._note_named(key, Singled())
+
+    def settle(self) -> Delta:
+        """Work out what all changes since the last time mean."""
+        for number in self.rows.settle():
+            self._put_program(number, self.rows.row(number).content)
+        if self._outside_changed:
+            self._write_outside()
+        outside = self._outside_table.write()
+        for net in self._nets.values():
+            self._write_head(net, outside)
+        rules = self._rules.write()
+        heads = tuple(net.head for net in sorted(self._nets.values(), key=lambda each: each.network.zone))
+        before, self._root = self._root, self.shelf.hold(canonical_bytes(State(heads, rules)))
+        if before:
+            self.shelf.release(before)
+        fresh, gone = self.shelf.turn()
+        return Delta(self._root, fresh, gone)
+
+    def identities(self) -> Mapping[IdentityNumber, int]:
+        """Count the interfaces of each identity."""
+        return self._users
+
+    def _forget_name(self, vm: Vm) -> None:
+        self._by_name[vm.name].discard(vm.id)
+        if not self._by_name[vm.name]:
+            del self._by_name[vm.name]
+
+    def _restand(self, vms: Iterable[VmId]) -> None:
+        for vm in vms:
+            self._stand(vm)
+
+    def _stand(self, vm: VmId, without: _Net | None = None) -> None:
+        """Put a VM's interfaces where they belong now, new ones before old ones go: what stays is not touched."""
+        old, value = self._stands.pop(vm, ()), self._vms.get(vm)
+        networks: dict[str, Network] = {}
+        for card in value.interfaces if value else ():
+            net = self._nets.get(card.network)
+            if net is not None and net is not without:
+                networks[card.network] = net.network
+        found = tuple(stations_of(value, networks, self._singled)) if value else ()
+        new = tuple(self._enter(station) for station in found)
+        if new:
+            self._stands[vm] = new
+        kept = {(each.network, each.mac) for each in new}
+        for each in old:
+            self._leave(
+                each, vm, is_kept=(each.network, each.mac) in kept, stays=any(o.network == each.network for o in new)
+            )
+
+    def _enter(self, station: Station) -> _Stand:
+        net = self._nets[station.network.name]
+        number = self._numbering.identity(identity_key(station.labels))
+        if not self._users[number]:
+            self.rows.put_labels(number, station.labels, station.network.zone)
+            self._net_of[number] = station.network.name
+        self._users[number] += 1
+        net.vms.add(station.vm.id)
+        net.table.put(f"e:{station.interface.mac}", canonical_bytes(place_endpoint(_endpoint(station, number), _NONE)))
+        return _Stand(station.network.name, station.interface.mac, number)
+
+    def _leave(self, stand: _Stand, vm: VmId, *, is_kept: bool, stays: bool) -> None:
+        net = self._nets.get(stand.network)
+        self._users[stand.identity] -= 1
+        if not self._users[stand.identity]:
+            del self._users[stand.identity]
+            self.rows.drop_labels(stand.identity)
+            owner = self._nets.get(self._net_of.pop(stand.identity))
+            if owner is not None:
+                owner.table.drop(f"p:{stand.identity}")
+            program = self._programs.pop(stand.identity, None)
+            if program is not None:
+                self.shelf.release(program)
+        if net is not None and not is_kept:
+            net.table.drop(f"e:{stand.mac}")
+        if net is not None and not stays:
+            net.vms.discard(vm)
+
+    def _put_program(self, number: IdentityNumber, content: bytes) -> None:
+        old = self._programs.get(number)
+        digest = self._programs[number] = self.shelf.hold(content)
+        if old is not None:
+            self.shelf.release(old)
+        self._nets[self._net_of[number]].table.put(f"p:{number}", b'"%s"' % digest.encode())
+
+    def _note_named(self, key: str, named: Singled) -> None:
+        """Let VMs that a selector names, or names no more, stand anew."""
+        if named == self._named.get(key, Singled()):
+            return
+        self._named[key] = named
+        if named == Singled():
+            del self._named[key]
+        before, after = self._singled, _together(self._named.values())
+        self._singled = after
+        if before.everyone != after.everyone:
+            self._restand(list(self._vms))
+            return
+        for name in before.names ^ after.names:
+            self._restand(tuple(self._by_name.get(name, ())))
+        self._restand(VmId(vm) for vm in before.ids ^ after.ids if VmId(vm) in self._vms)
+
+    def _drop_rules(self, document: Document) -> None:
+        for rule in expand_document(document):
+            self._rules.drop(f"r:{self._numbering.rule(rule.key)}")
+
+    def _write_outside(self) -> None:
+        now = outside_table(
+            Pool(tuple(net.network for net in self._nets.values()), (), self._hosts), self.rows.postings.prefixes()
+        )
+        for prefix in self._outside.keys() - now.keys():
+            self._outside_table.drop(f"c:{prefix}")
+        for prefix, number in now.items():
+            if self._outside.get(prefix) != number:
+                self._outside_table.put(f"c:{prefix}", b"%d" % number)
+        self._outside = now
+        self._outside_changed = False
+
+    def _write_head(self, net: _Net, outside: Digest) -> None:
+        head = canonical_bytes(head_of(_facts(net.network), net.table.write(), outside))
+        if net.head and self.shelf.objects.get(net.head) == head:
+            return
+        before, net.head = net.head, self.shelf.hold(head)
+        if before:
+            self.shelf.release(before)
+
+    def _let_go(self, net: _Net) -> None:
+        if net.head:
+            self.shelf.release(net.head)
+            net.head = Digest("")
+        self._outside_changed = True
+
+
+_NONE = Digest("")
+
+
+def fill(pool: Pool, documents: Iterable[Document], numbering: Numbering) -> Current:
+    """Begin with a whole pool."""
+    current = Current(numbering)
+    current.put_hosts(pool.hosts)
+    for network in pool.networks:
+        current.put_network(network)
+    for document in documents:
+        if next(iter(expand_document(document)), None) is not None:
+            current.put_document(document)
+    for vm in pool.vms:
+        current.put_vm(vm)
+    return current
+
+
+def _facts(network: Network) -> Segment:
+    return Segment(
+        network=network.name,
+        zone=network.zone,
+        tenant=network.tenant,
+        bridge=network.bridge,
+        vlan=network.vlan,
+        cidrs=network.cidrs,
+        dhcp_servers=network.dhcp_servers,
+        routers=network.routers,
+        gateway=network.gateway,
+        endpoints=(),
+        identities={},
+    )
+
+
+def _endpoint(station: Station, number: IdentityNumber) -> Endpoint:
+    vm = station.vm
+    return Endpoint(
+        vm.id, vm.number, vm.name, vm.tenant, vm.uuid, station.interface.mac, station.addresses, number, _NONE, vm.mode
+    )
+
+
+def _together(named: Iterable[Singled]) -> Singled:
+    every = tuple(named)
+    return Singled(
+        frozenset().union(*(each.names for each in every)),
+        frozenset().union(*(each.ids for each in every)),
+        any(each.everyone for each in every),
+    )

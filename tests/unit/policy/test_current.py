@@ -1,0 +1,277 @@
+"""Incremental equals full, for every kind of change over long histories; any state → any state; nothing is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from buckler.model.bundle import Branch, Leaf, SegmentHead
+from buckler.model.ids import Digest, VmId, VmNumber, Zone
+from buckler.model.pool import Interface, Network, ShieldMode, Vm
+from buckler.model.program import Program
+from buckler.policy.bundle import build_bundle
+from buckler.policy.current import Current, Delta, State, fill
+from buckler.policy.language import Document
+from buckler.policy.pieces import BadPieces, Item, join_segment, split_segment
+from buckler.policy.pool import Numbers, Pool
+from buckler.policy.trie import Shelf, Trie
+from tests.policyworld import host
+from tests.randompolicy import Chooser, Drawn, Seeded, flag, flow, labels, pick, policy, wide_open
+
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+NETWORKS = ("net", "lan")
+
+
+class Counting:
+    """Gives numbers as the store does."""
+
+    def __init__(self) -> None:
+        self.identities: dict[str, Any] = {}
+        self.cidrs: dict[str, Any] = {}
+        self.rules: dict[str, Any] = {}
+
+    def identity(self, key: str) -> Any:
+        return self.identities.setdefault(key, 0x20000000 + len(self.identities))
+
+    def cidr(self, prefix: str) -> Any:
+        return self.cidrs.setdefault(prefix, 0x10000000 + len(self.cidrs))
+
+    def rule(self, key: str) -> Any:
+        return self.rules.setdefault(key, 1 + len(self.rules))
+
+    def numbers(self) -> Numbers:
+        return Numbers(self.identities, self.cidrs, self.rules)
+
+
+class History:
+    """A pool that is changed at random, and the same pool kept change by change."""
+
+    def __init__(self, choose: Chooser) -> None:
+        self.choose, self.numbering = choose, Counting()
+        self.current = Current(self.numbering)
+        self.vms: dict[str, Vm] = {}
+        self.networks: dict[str, Network] = {}
+        self.documents: dict[str, Document] = {}
+        self.hosts: tuple[Any, ...] = ()
+        self.objects: dict[Digest, bytes] = {}
+
+    def change(self) -> None:
+        steps: tuple[Callable[[], None], ...] = (
+            self.put_vm, self.put_vm, self.put_vm, self.drop_vm, self.put_document, self.put_document,
+            self.drop_document, self.put_network, self.drop_network, self.put_hosts,
+        )  # fmt: skip
+        pick(self.choose, steps)()
+
+    def put_vm(self) -> None:
+        number = self.choose.number(0, 6)
+        cards = tuple(self.card(number, place) for place in range(self.choose.number(0, 2)))
+        vm = Vm(
+            VmId(f"id{number}"), VmNumber(number + 1), f"vm{self.choose.number(0, 4)}",
+            pick(self.choose, ("default", "default", "other")), f"uuid{number}",
+            labels(self.choose) | ({"buckler.io/quarantine": "true"} if flag(self.choose, 6) else {}), cards,
+            ShieldMode.OBSERVE if flag(self.choose, 6) else ShieldMode.ENFORCE,
+        )  # fmt: skip
+        self.vms[vm.id] = vm
+        self.current.put_vm(vm)
+
+    def card(self, number: int, place: int) -> Interface:
+        addresses = (f"10.9.0.{10 * number + place + self.choose.number(1, 2)}",) if flag(self.choose) else ()
+        own = labels(self.choose) if flag(self.choose, 4) else {}
+        return Interface(f"52:54:00:09:0{place}:{number:02x}", pick(self.choose, NETWORKS), addresses, own)
+
+    def drop_vm(self) -> None:
+        if self.vms:
+            vm = pick(self.choose, sorted(self.vms))
+            del self.vms[vm]
+            self.current.drop_vm(VmId(vm))
+
+    def put_document(self) -> None:
+        index = self.choose.number(0, 5)
+        made = (policy, flow)[self.choose.number(0, 1)](self.choose, index)
+        made = wide_open() if flag(self.choose, 8) else made
+        self.documents[made.key] = made
+        self.current.put_document(made)
+
+    def drop_document(self) -> None:
+        if self.documents:
+            key = pick(self.choose, sorted(self.documents))
+            del self.documents[key]
+            self.current.drop_document(key)
+
+    def put_network(self) -> None:
+        name = pick(self.choose, NETWORKS)
+        own = labels(self.choose) if flag(self.choose, 3) else {}
+        cidrs = ("10.9.0.0/24", "fd09::/64") if flag(self.choose) else ("10.9.0.0/25",)
+        gateway = ("10.9.0.1",) if flag(self.choose) else ()
+        tenant = "other" if flag(self.choose, 5) else "default"
+        zone = Zone(NETWORKS.index(name) + 1 + (2 if flag(self.choose, 8) else 0))
+        made = Network(name, zone, tenant, f"br{name}", cidrs=cidrs, gateway=gateway, labels=own)
+        self.networks[name] = made
+        self.current.put_network(made)
+
+    def drop_network(self) -> None:
+        if self.networks and flag(self.choose):
+            name = pick(self.choose, sorted(self.networks))
+            del self.networks[name]
+            self.current.drop_network(name)
+
+    def put_hosts(self) -> None:
+        self.hosts = tuple(host(f"hv{place}", f"192.0.2.{place}") for place in range(self.choose.number(0, 3)))
+        self.current.put_hosts(self.hosts)
+
+    def settle(self) -> Delta:
+        delta = self.current.settle()
+        assert not delta.fresh.keys() & self.objects.keys()
+        assert delta.gone <= self.objects.keys()
+        self.objects = {name: each for name, each in (self.objects | delta.fresh).items() if name not in delta.gone}
+        assert self.objects == self.current.shelf.objects
+        return delta
+
+    def pool(self) -> Pool:
+        networks = tuple(self.networks[name] for name in sorted(self.networks))
+        return Pool(networks, tuple(self.vms[name] for name in sorted(self.vms)), self.hosts)
+
+    def assert_equals_full(self, root: Digest) -> None:
+        documents = tuple(self.documents[key] for key in sorted(self.documents))
+        full = fill(self.pool(), documents, self.numbering)
+        assert full.settle().root == root
+        assert full.shelf.objects == self.objects
+        self.assert_equals_bundle(root, documents)
+
+    def assert_equals_bundle(self, root: Digest, documents: tuple[Document, ...]) -> None:
+        """What agents put together is what the plain way builds."""
+        bundle = build_bundle(self.pool(), documents, self.numbering.numbers())
+        state = msgspec.json.decode(self.objects[root], type=State)
+        heads = [msgspec.json.decode(self.objects[each], type=SegmentHead) for each in state.segments]
+        joined = tuple(
+            join_segment(each, table(self.objects, each.items), table(self.objects, each.outside)) for each in heads
+        )
+        assert joined == bundle.segments
+        used = {each.program for segment in joined for each in segment.endpoints}
+        assert {digest: msgspec.json.decode(self.objects[digest], type=Program) for digest in used} == bundle.programs
+        names = {int(key[2:]): value for key, value in table(self.objects, state.rules).items()}
+        assert names == {each.number: (each.policy, each.rule, each.tier) for each in bundle.rules}
+
+
+def table(objects: dict[Digest, bytes], root: Digest) -> dict[str, Item]:
+    """Walk a table as an agent does."""
+    if objects[root].startswith(b'{"items"'):
+        return dict(msgspec.json.decode(objects[root], type=Leaf).items)
+    children = msgspec.json.decode(objects[root], type=Branch).children
+    return {key: item for child in children if child for key, item in table(objects, child).items()}
+
+
+@QUICK
+@given(st.data())
+def test_incremental_equals_full_over_random_histories(data):
+    history = History(Drawn(data.draw))
+    for _ in range(history.choose.number(1, 12)):
+        for _ in range(history.choose.number(1, 3)):
+            history.change()
+        root = history.settle().root
+    history.assert_equals_full(root)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_incremental_equals_full_over_long_histories(seed):
+    history = History(Seeded(seed))
+    for number in range(400):
+        history.change()
+        if number % 3 == 0:
+            history.settle()
+        if number % 40 == 0:
+            history.assert_equals_full(history.settle().root)
+    history.assert_equals_full(history.settle().root)
+
+
+@QUICK
+@given(st.data())
+def test_any_state_to_any_other_and_back_leaves_nothing(data):
+    history = History(Drawn(data.draw))
+    for _ in range(12):
+        history.change()
+    before = history.settle().root
+    kept = dict(history.objects)
+    vms, networks, documents = dict(history.vms), dict(history.networks), dict(history.documents)
+    hosts = history.hosts
+    for _ in range(8):
+        history.change()
+    history.settle()
+    for key in history.documents.keys() - documents.keys():
+        history.current.drop_document(key)
+    for vm in history.vms.keys() - vms.keys():
+        history.current.drop_vm(VmId(vm))
+    for name in history.networks.keys() - networks.keys():
+        history.current.drop_network(name)
+    for document in documents.values():
+        history.current.put_document(document)
+    for vm in vms.values():
+        history.current.put_vm(vm)
+    for network in networks.values():
+        history.current.put_network(network)
+    history.current.put_hosts(hosts)
+    assert history.settle().root == before
+    assert history.objects == kept
+
+
+def test_doing_the_same_twice_is_no_change():
+    history = History(Seeded(4))
+    for _ in range(30):
+        history.change()
+    root = history.settle().root
+    for vm in history.vms.values():
+        history.current.put_vm(vm)
+    for document in history.documents.values():
+        history.current.put_document(document)
+    delta = history.settle()
+    assert (delta.root, delta.fresh, delta.gone) == (root, {}, frozenset())
+
+
+@QUICK
+@given(st.data())
+def test_any_segment_is_split_and_joined_again(data):
+    """Also between stages, where addresses and programs differ from what identities say."""
+    choose = Drawn(data.draw)
+    history = History(choose)
+    for _ in range(15):
+        history.change()
+    documents = tuple(history.documents.values())
+    for document in documents:
+        history.current.put_document(document)
+    history.settle()
+    bundle = build_bundle(history.pool(), documents, history.numbering.numbers())
+    for segment in bundle.segments:
+        digests = sorted(bundle.programs) or [Digest("none")]
+        bent = msgspec.structs.replace(
+            segment,
+            endpoints=tuple(msgspec.structs.replace(each, program=pick(choose, digests)) for each in segment.endpoints),
+            identities={name: choose.number(1, 9) for name in [*segment.identities, "10.9.0.77"] if flag(choose)},
+            cidr_identities=segment.cidr_identities[:: choose.number(1, 2)],
+        )
+        shelf = Shelf()
+        outside = Trie(shelf)
+        for prefix, number in bundle.outside.items():
+            outside.put(f"c:{prefix}", b"%d" % number)
+        name = split_segment(bent, bundle.outside, outside.write(), shelf)
+        head = msgspec.json.decode(shelf.objects[name], type=SegmentHead)
+        assert join_segment(head, table(shelf.objects, head.items), table(shelf.objects, head.outside)) == bent
+
+
+def test_pieces_without_a_program_make_no_segment():
+    history = History(Seeded(1))
+    history.current.put_network(Network("net", Zone(1), "default", "br0"))
+    history.current.put_vm(
+        Vm(VmId("a"), VmNumber(1), "a", "default", "u", {}, (Interface("52:54:00:00:00:01", "net"),))
+    )
+    delta = history.settle()
+    head = msgspec.json.decode(
+        history.objects[msgspec.json.decode(history.objects[delta.root], type=State).segments[0]], type=SegmentHead
+    )
+    items = {key: item for key, item in table(history.objects, head.items).items() if not key.startswith("p:")}
+    with pytest.raises(BadPieces):
+        join_segment(head, items, {})
