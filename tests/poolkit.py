@@ -125,12 +125,12 @@ class Pool:
         claims = Passport(POOL, one.vm, one.tenant, one.uuid, macs or (one.mac,))
         return sign(Kind.PASSPORT, canonical_bytes(claims), self.issuer)
 
-    def join(self, state: State, url: str = "https://127.0.0.1:1") -> None:
+    def join(self, state: State, url: str = "https://127.0.0.1:1", host: HostId = HOST, **changes) -> None:
         """Make the state that of a host which joined, and has the pool's newest manifest on disk."""
-        state.put_membership(Membership(POOL, HOST, "hv1", (url,), key_text(self.root.public_key()), CERTIFICATE))
+        state.put_membership(Membership(POOL, host, "hv1", (url,), key_text(self.root.public_key()), CERTIFICATE))
         state.put_document("issuers", self.issuers())
         state.put_objects(self.objects())
-        state.put_document("manifest", self.manifest())
+        state.put_document("manifest", self.manifest(host, **changes))
 
 
 def card(mac: str, device: str = "", bridge: str = "br0", kind: str = "bridge") -> str:

@@ -21,6 +21,8 @@ from buckler.agent.claims import PendingClaims
 from buckler.agent.counting import Counting
 from buckler.agent.doorman import Answer, Doorman, Request
 from buckler.agent.engine import Engine
+from buckler.agent.handover.furnish import make_desk
+from buckler.agent.handover.section import Section
 from buckler.agent.memory import Memory
 from buckler.agent.outbox import Outbox
 from buckler.agent.recorder import Recorder
@@ -42,11 +44,12 @@ from buckler.model.event import EventKind
 from buckler.model.shield import GuardState
 from buckler.ports.claims import Claims
 from buckler.ports.connections import Connections
-from buckler.ports.hypervisor import Hypervisor
+from buckler.ports.hypervisor import DomainEvent, Hypervisor
 from buckler.ports.state import Membership, State
 from buckler.ports.telemetry import Telemetry
 
 _log = structlog.get_logger()
+_ANSWER_SECONDS = 0.2
 
 
 class NotJoined(Exception):
@@ -84,6 +87,18 @@ class Agent:
         self._watcher = Watcher(drivers.hypervisor, self._heard())
         self._chores = Chores(drivers.hypervisor, self._recorder, self._watcher.poke)
         self._residing = Residing(drivers.state, membership.host)
+        self._tasks = Tasks(drivers.hypervisor, drivers.state, self._outbox.put_report)
+        self._desk = make_desk(
+            settings,
+            drivers.state,
+            drivers.hypervisor,
+            drivers.connections,
+            self._believer,
+            self._residing,
+            self._tasks,
+            lambda: self._steward,
+            self._sections(),
+        )
         self._steward = self._make_steward(self._believer.belief)
         self._doorman = Doorman(Path(settings.socket), self._answer)
         self._sensing = Sensing(
@@ -109,7 +124,6 @@ class Agent:
             pending,
             self._outbox.wake,
         )
-        self._tasks = Tasks(drivers.hypervisor, drivers.state, self._outbox.put_report)
         self._clients = self._make_clients(membership)
         self._uplink = Uplink(self._clients, drivers.state, self._outbox, pending)
         self._witnessing = Witnessing(witness_of(drivers.state, membership), self._recorder)
@@ -136,6 +150,7 @@ class Agent:
             self._drivers.kernel.guard.watch(self._worker.want_pass),
         ]
         self._doorman.start()
+        self._desk.start()
         self._watcher.start()
         self._witnessing.start()
         self._downlink.start()
@@ -149,6 +164,7 @@ class Agent:
     def stop(self) -> None:
         """Leave the kernel as it is: shields go on without an agent."""
         self._doorman.stop()
+        self._desk.stop()
         for stop in self._stop_watching:
             stop()
         self._watcher.stop()
@@ -182,11 +198,17 @@ class Agent:
                 residing=self._residing,
                 memory=Memory(self._drivers.state, self._recorder),
                 chores=self._chores,
+                desk=self._desk,
+                later=self._worker.post,
                 on_step=self._on_step,
                 changed=self._publish,
             ),
             belief,
         )
+
+    def _sections(self) -> tuple[Section, ...]:
+        """What moves with a VM beside its connections: one for each room that has something to hand over."""
+        return ()
 
     def _make_clients(self, membership: Membership) -> tuple[ControllerClient, ...]:
         key = Ed25519PrivateKey.from_private_bytes(self._drivers.state.host_key())
@@ -197,8 +219,12 @@ class Agent:
         def post(job: Callable[[Steward], None]) -> None:
             self._worker.post(lambda: job(self._steward))
 
+        def take(event: DomainEvent) -> None:
+            self._desk.note(event)
+            post(lambda steward: steward.take_event(event))
+
         return Heard(
-            event=lambda event: post(lambda steward: steward.take_event(event)),
+            event=take,
             snapshot=lambda snapshot: post(lambda steward: steward.take_snapshot(snapshot)),
             lost=lambda: post(lambda steward: steward.lose_sight()),
             found=lambda snapshot: post(lambda steward: steward.take_sight(snapshot)),
@@ -218,8 +244,15 @@ class Agent:
     def _answer(self, request: Request) -> Answer:
         if request.operation == "status":
             return Answer(allowed=True, detail=self._status())
+        end = time.monotonic() + request.seconds - _ANSWER_SECONDS
+        self._desk.before_hook(request)
+        answer = self._decide(request, end - time.monotonic())
+        self._desk.after_hook(request, answer, end - time.monotonic())
+        return answer
+
+    def _decide(self, request: Request, seconds: float) -> Answer:
         try:
-            return self._worker.ask(lambda: self._steward.take_hook(request), max(request.seconds - 0.2, 0.1))
+            return self._worker.ask(lambda: self._steward.take_hook(request), max(seconds, 0.1))
         except TimeoutError:
             return Answer(allowed=False, reason="the agent is busy: the shield was not ready in time")
         except Exception as error:

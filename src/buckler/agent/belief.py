@@ -45,8 +45,8 @@ class Belief(msgspec.Struct, frozen=True):
         )
 
     @property
-    def revision(self) -> int:
-        return 0 if self.manifest is None else self.manifest.revision
+    def revision(self) -> Revision:
+        return Revision(0) if self.manifest is None else self.manifest.revision
 
 
 def read_issuers(statement: str, root_key: str, pool: str) -> Issuers:

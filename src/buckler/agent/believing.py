@@ -98,6 +98,10 @@ class Believer:
         """The statement of the issuing keys."""
         return self._state.document("issuers")
 
+    def objects(self) -> dict[Digest, ObjectEnvelope]:
+        """What is on disk, as it was signed. Raises StateFailed."""
+        return self._state.objects()
+
     def _gather(self, manifests: tuple[Manifest | None, ...], fetch: Fetch) -> dict[Digest, ObjectEnvelope]:
         needed = _needed(manifests)
         held = self._held(needed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from buckler.agent.engine import Outcome
@@ -25,6 +26,7 @@ _LIFECYCLE = {
     "stopped": EventKind.DOMAIN_STOPPED,
     "crashed": EventKind.DOMAIN_CRASHED,
 }
+MOVES = frozenset({EventKind.MIGRATION_ARRIVED, EventKind.MIGRATION_LEFT, EventKind.MIGRATION_ABORTED})
 _Card = tuple[str, str]
 
 
@@ -39,7 +41,9 @@ class Chronicle:
         self._rogues: set[str] = set()
         self._enforced = 0
 
-    def tell_gate(self, operation: Operation, facts: DomainFacts, decision: Decision, names: Names) -> None:
+    def tell_gate(
+        self, operation: Operation, facts: DomainFacts, decision: Decision, names: Names, move: Mapping[str, Any] = {}
+    ) -> None:
         """A verdict of the gate. ``prepare`` is told only when it refuses: another question follows it."""
         kind = EventKind.GATE_ALLOWED if decision.allowed else EventKind.GATE_REFUSED
         if operation is Operation.PREPARE and decision.allowed:
@@ -48,7 +52,11 @@ class Chronicle:
             kind = EventKind.MIGRATION_PREPARED
         reasons = [str(reason) for reason in decision.reasons]
         self._record(
-            kind, facts.uuid, names, operation.value, name=facts.name, standing=decision.standing.value, reasons=reasons
+            kind,
+            facts.uuid,
+            names,
+            operation.value,
+            **{**move, "name": facts.name, "standing": decision.standing.value, "reasons": reasons},
         )
 
     def tell_unreadable(self, operation: Operation, name: str, why: str) -> None:
@@ -56,11 +64,15 @@ class Chronicle:
         self._recorder.record(EventKind.GATE_REFUSED, cause=operation.value, name=name[:256], reasons=[why])
 
     def tell_lifecycle(self, event: DomainEvent, names: Names) -> EventKind | None:
-        """An event of libvirt's, as what it means for the VM's life."""
+        """An event of libvirt's, as what it means for the VM's life. A move is only named: ``tell_move`` tells it."""
         kind = self._meaning(event)
-        if kind is not None:
+        if kind is not None and kind not in MOVES:
             self._record(kind, event.uuid, names, event.detail, at=event.at, name=event.name)
         return kind
+
+    def tell_move(self, kind: EventKind, event: DomainEvent, names: Names, account: Mapping[str, Any]) -> None:
+        """A VM that arrived, left or did not come, with what is known of its handover. It happened when libvirt said so."""
+        self._record(kind, event.uuid, names, event.detail, at=event.at, **{**account, "name": event.name})
 
     def tell_outcome(self, outcome: Outcome, residents: Residents, names: Names) -> None:
         """Differences between two passes: admissions, refusals, rogues, drift, a revision that now stands."""

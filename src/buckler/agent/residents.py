@@ -22,7 +22,10 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Residents:
-    """The hook's word stands until libvirt was asked after it: while a hook waits, libvirt cannot be asked at all."""
+    """The hook's word stands until libvirt was asked after it: while a hook waits, libvirt cannot be asked at all.
+
+    Changed by one thread, replaced and never altered, so that others may look.
+    """
 
     def __init__(self) -> None:
         self._snapshot = Snapshot(0.0, ())
@@ -63,12 +66,12 @@ class Residents:
 
     def arrive(self, facts: DomainFacts, at: float) -> None:
         """A domain is about to run: its taps exist."""
-        self._fresh[facts.uuid] = (at, facts)
+        self._fresh = {**self._fresh, facts.uuid: (at, facts)}
 
     def leave(self, uuid: str) -> None:
         """A domain has stopped here. Only its claim ends: nothing is known by its addresses."""
-        self._fresh.pop(uuid, None)
-        self._listed.pop(uuid, None)
+        self._fresh = {other: fresh for other, fresh in self._fresh.items() if other != uuid}
+        self._listed = {other: facts for other, facts in self._listed.items() if other != uuid}
 
     def take(self, snapshot: Snapshot) -> None:
         """Replace what libvirt said; forget the hook's word where libvirt knows better."""

@@ -28,13 +28,27 @@ class Residing:
         """The newest stay here of every VM that ever was."""
         return self._statements
 
+    def statement(self, vm: VmId) -> str:
+        """The newest of one VM; empty when it never was here."""
+        return self._statements.get(vm, "")
+
     def begin(self, vm: VmId, carried: Residence | None, at: float) -> None:
         """The VM is started here."""
         self._put(vm, max(self._known_epoch(vm), carried.epoch if carried else 0, 1), at)
 
-    def arrive(self, vm: VmId, carried: Residence | None, at: float) -> None:
-        """The VM has come here alive."""
-        self._put(vm, max(self._known_epoch(vm), carried.epoch if carried else 0) + 1, at)
+    def arrive(self, vm: VmId, carried: Residence | None, at: float, told: int = 0) -> int:
+        """The VM has come here alive; ``told`` is the epoch that its source stated. Returns the new one.
+
+        A VM that carries a residence of this very host has been elsewhere since, where none was written yet.
+        """
+        was_elsewhere = carried is not None and carried.host == self._host and told <= carried.epoch
+        newest = max(self._known_epoch(vm), carried.epoch if carried else 0, told)
+        self._put(vm, newest + 1 + was_elsewhere, at)
+        return self._stays[vm].epoch
+
+    def stay(self, vm: VmId) -> Residence | None:
+        """The newest stay here of a VM that may have gone since."""
+        return self._stays.get(vm)
 
     def find(self, vm: VmId, carried: Residence | None, at: float) -> None:
         """The VM runs here already: what is known of its stay goes on."""
@@ -57,6 +71,12 @@ class Residing:
 
 def read_residence(statement: str, vm: VmId, belief: Belief) -> Residence | None:
     """What a VM carries, if a member of the pool said it of this very VM. It opens nothing, so a bad one is none."""
+    stay = find_residence(statement, belief)
+    return stay if stay is not None and stay.vm == vm else None
+
+
+def find_residence(statement: str, belief: Belief) -> Residence | None:
+    """What a residence says, if it is that of a member, by the member's own key."""
     members = () if belief.manifest is None else belief.manifest.members
     for member in members:
         try:
@@ -64,6 +84,6 @@ def read_residence(statement: str, vm: VmId, belief: Belief) -> Residence | None
             stay = msgspec.json.decode(verify(Kind.RESIDENCE, statement, {key_id(key): key}), type=Residence)
         except (Untrusted, ValueError):
             continue
-        if (stay.vm, stay.host) == (vm, member.id):
+        if stay.host == member.id:
             return stay
     return None

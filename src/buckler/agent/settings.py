@@ -13,6 +13,7 @@ DEFAULT_PATH = Path("/etc/buckler/agent.yaml")
 DEFAULT_STATE = "/var/lib/buckler/agent"
 DEFAULT_SOCKET = "/run/buckler/agent.sock"
 DEFAULT_PINS = "/sys/fs/bpf/buckler"
+DEFAULT_HANDOVER_PORT = 7847
 HOOK_SETTINGS = Path("/etc/buckler/hook.conf")
 
 
@@ -30,6 +31,7 @@ class WithoutAgent(StrEnum):
 class AgentSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_fields=True):
     """``tunnel`` and ``outside`` name bridge ports, ``fabric`` the interface that tunnels use.
 
+    ``handover_port`` is where other members' agents reach this one on its fabric address: the same on all hosts of a pool.
     ``bridges`` are closed even before the first manifest names them. ``without_agent`` is what the hook answers
     while no agent does: such a VM starts, and its taps stay closed by the guard.
     """
@@ -40,6 +42,7 @@ class AgentSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_
     outside: tuple[str, ...] = ()
     fabric: str = ""
     fabric_address: str = ""
+    handover_port: int = DEFAULT_HANDOVER_PORT
     addresses: tuple[str, ...] = ()
     migrate_uri: str = ""
     bridges: tuple[str, ...] = ()

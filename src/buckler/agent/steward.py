@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from buckler.agent.belief import Belief
 from buckler.agent.chores import Chores
-from buckler.agent.chronicle import Chronicle
+from buckler.agent.chronicle import MOVES, Chronicle
 from buckler.agent.desired import Desired
 from buckler.agent.doorman import Answer, Request
 from buckler.agent.engine import Engine, Outcome
+from buckler.agent.handover.account import Account
+from buckler.agent.handover.desk import Desk
 from buckler.agent.memory import Memory
 from buckler.agent.names import Names, names_of
 from buckler.agent.residents import Residents, Snapshot
@@ -32,7 +35,7 @@ _NOTHING_YET = Outcome(Desired(), Revision(0), frozenset())
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """What a steward works with."""
+    """What a steward works with. ``later`` does something in the worker's thread, in turn."""
 
     engine: Engine
     residents: Residents
@@ -40,6 +43,8 @@ class Parts(msgspec.Struct, frozen=True):
     memory: Memory
     residing: Residing
     chores: Chores
+    desk: Desk
+    later: Callable[[Callable[[], None]], None]
     on_step: Callable[[str], None]
     changed: Callable[[], None]
 
@@ -109,9 +114,8 @@ class Steward:
         kind = self._parts.chronicle.tell_lifecycle(event, self._names)
         if event.what == "device-added":
             self._parts.chores.expect_card(event)
-        endpoint = self._names.by_uuid.get(event.uuid)
-        if kind is EventKind.MIGRATION_ARRIVED and endpoint is not None:
-            self._parts.residing.arrive(endpoint.vm, self._carried(event.uuid, endpoint.vm), event.at)
+        if kind in MOVES:
+            self._close_move(kind, event)
 
     def take_hook(self, request: Request) -> Answer:
         """Libvirt's hook asks, and waits."""
@@ -129,9 +133,38 @@ class Steward:
         decision = decide(operation, facts, self._belief.view())
         if operation is Operation.START and decision.allowed:
             decision = self._receive(facts, decision)
-        self._parts.chronicle.tell_gate(operation, facts, decision, self._names)
+        move = self._told(self._parts.desk.account(facts.uuid)) if operation is Operation.MIGRATE else {}
+        self._parts.chronicle.tell_gate(operation, facts, decision, self._names, move)
         self._parts.on_step(f"answer {operation.value}")
         return Answer(decision.allowed, "; ".join(str(reason) for reason in decision.reasons))
+
+    def _close_move(self, kind: EventKind, event: DomainEvent) -> None:
+        """It is told once the handover is over, which may be after libvirt's word."""
+        desk, uuid = self._parts.desk, event.uuid
+        endpoint = self._names.by_uuid.get(uuid)
+        vm = VmId("") if endpoint is None else endpoint.vm
+
+        def tell(account: Account) -> None:
+            self._parts.later(lambda: self._parts.chronicle.tell_move(kind, event, self._names, self._told(account)))
+
+        if kind is EventKind.MIGRATION_LEFT:
+            desk.left(uuid, vm, tell)
+        elif kind is EventKind.MIGRATION_ABORTED:
+            desk.aborted(uuid, tell)
+        else:
+            account = desk.account(uuid)
+            carried = self._carried(uuid, vm)
+            told = 0 if account is None else account.epoch
+            desk.arrived(uuid, vm, self._parts.residing.arrive(vm, carried, event.at, told) if vm else 0, tell)
+
+    def _told(self, account: Account | None) -> dict[str, Any]:
+        """Hosts by the names that the pool gives them."""
+        if account is None:
+            return {}
+        manifest = self._belief.manifest
+        names = {} if manifest is None else {member.id: member.name for member in manifest.members}
+        detail = account.detail()
+        return detail | {side: names.get(detail[side], detail[side]) for side in ("from", "to") if side in detail}
 
     def _receive(self, facts: DomainFacts, decision: Decision) -> Decision:
         """The taps exist, QEMU does not: shield and admit them before it may."""

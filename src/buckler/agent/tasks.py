@@ -11,6 +11,7 @@ import structlog
 from buckler.agent.belief import Belief, read_task
 from buckler.agent.names import names_of
 from buckler.model.agentapi import Task, TaskKind, TaskReport, TaskState
+from buckler.model.ids import VmId
 from buckler.ports.hypervisor import Hypervisor, HypervisorFailed
 from buckler.ports.state import State
 
@@ -24,6 +25,7 @@ class Tasks:
         self._hypervisor = hypervisor
         self._state = state
         self._report = report
+        self._moving: dict[VmId, Task] = {}
 
     def take(self, statement: str, belief: Belief) -> None:
         """Begin a task whose statement verifies. Raises Untrusted, StateFailed."""
@@ -32,6 +34,11 @@ class Tasks:
             return
         self._state.mark_done(task.id)
         threading.Thread(target=self._do, args=(task, belief), name="task", daemon=True).start()
+
+    def order(self, vm: VmId) -> tuple[str, str]:
+        """(task, who ordered it) of a VM that is being moved for the controller; empty for any other."""
+        task = self._moving.get(vm)
+        return ("", "") if task is None else (task.id, task.actor)
 
     def _do(self, task: Task, belief: Belief) -> None:
         if time.time() > task.expires_at:
@@ -43,10 +50,13 @@ class Tasks:
             return
         self._report(TaskReport(task.id, TaskState.RUNNING))
         began = time.monotonic()
+        self._moving[task.vm] = task
         try:
             self._hypervisor.migrate(uuid, task.destination_uri)
         except HypervisorFailed as error:
             self._report(TaskReport(task.id, TaskState.FAILED, str(error)))
             return
+        finally:
+            self._moving.pop(task.vm, None)
         seconds = round(time.monotonic() - began, 3)
         self._report(TaskReport(task.id, TaskState.DONE, detail={"seconds": seconds}))

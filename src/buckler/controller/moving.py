@@ -39,6 +39,7 @@ def order_move(
         destination_uri=destination.migrate_uri,
         expires_at=round(now + _LIFETIME, 3),
         revision=manifest.revision if manifest else Revision(0),
+        actor=actor,
     )
     statement = sign(Kind.TASK, canonical_bytes(task), parts.keys.issuing)
     record = TaskRecord(task, statement, now, now, actor, vm_name=vm.vm.name)

@@ -285,6 +285,8 @@ class Task(msgspec.Struct, frozen=True):
     destination_uri: str
     expires_at: float
     revision: Revision = Revision(0)
+    actor: str = ""
+    """Who ordered it."""
 
 
 class TaskState(StrEnum):

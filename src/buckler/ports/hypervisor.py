@@ -40,6 +40,9 @@ class Hypervisor(Protocol):
     def watch(self, happened: Callable[[DomainEvent], None], lost: Callable[[], None]) -> Callable[[], None]:
         """Deliver events from another thread, in order; ``lost`` when the connection breaks. Returns a function that stops."""
 
+    def is_leaving(self, uuid: str) -> bool:
+        """Whether the domain is being moved away from here right now."""
+
     def write_passport(self, uuid: str, passport: str) -> None:
         """Put the passport into the domain's metadata, live and persistent."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from buckler.agent.chronicle import Chronicle
+from buckler.agent.chronicle import MOVES, Chronicle
 from buckler.agent.recorder import Recorder
 from buckler.drivers.inmemory.state import InMemoryState
 from buckler.drivers.libvirt.words import lifecycle_words
@@ -29,7 +29,10 @@ def told(*events: tuple[str, str]) -> list[Event]:
     state = InMemoryState()
     chronicle = Chronicle(Recorder(state, HostId("h1"), lambda: None))
     for at, (what, detail) in enumerate(events, 100):
-        chronicle.tell_lifecycle(DomainEvent(UUID, "web", what, detail, float(at)), Nobody())  # type: ignore[arg-type]
+        event = DomainEvent(UUID, "web", what, detail, float(at))
+        kind = chronicle.tell_lifecycle(event, Nobody())  # type: ignore[arg-type]
+        if kind in MOVES:
+            chronicle.tell_move(kind, event, Nobody(), {})  # type: ignore[arg-type]
     return list(state.pending(1000))
 
 

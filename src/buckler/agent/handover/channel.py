@@ -21,6 +21,7 @@ from buckler.agent.handover.talk import MAX_MESSAGE, Message, Unreadable, read_m
 from buckler.trust.statement import public_bytes
 
 _Result = TypeVar("_Result")
+_GLANCE_SECONDS = 0.25
 _CHUNK = 256 * 1024
 _LENGTH = struct.Struct("!I")
 
@@ -135,8 +136,8 @@ class Channel:
     def _wait(self, what: int, deadline: Deadline) -> None:
         poll = select.poll()
         poll.register(self._plain, what)
-        if not poll.poll(deadline.left * 1000):
-            raise ChannelFailed("the other side says nothing")
+        while not poll.poll(min(deadline.left, _GLANCE_SECONDS) * 1000):
+            continue  # how much is left may have changed meanwhile
 
 
 def connect(identity: Identity, address: tuple[str, int], expected: bytes, deadline: Deadline) -> Channel:

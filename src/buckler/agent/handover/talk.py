@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import msgspec
 
-from buckler.model.ids import Digest, Revision, VmId
+from buckler.model.ids import Digest, HostId, Revision, VmId
 
 VERSION = 1
 MAX_MESSAGE = 64 * 1024
@@ -38,13 +38,15 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     """``issuers`` and ``manifest`` are there when newer than what was said. ``refusal``: why nothing else will be given.
 
-    ``task`` and ``actor`` say who moves the VM: empty for somebody who asked libvirt.
+    ``went`` is the member that the VM went to from there. ``task`` and ``actor`` say who moves it: empty for somebody who
+    asked libvirt.
     """
 
     revision: Revision
     issuers: str = ""
     manifest: str = ""
     refusal: str = ""
+    went: HostId = HostId("")
     task: str = ""
     actor: str = ""
 

@@ -23,6 +23,8 @@ class InMemoryHypervisor:
         self._watches: list[tuple[Callable[[DomainEvent], None], Callable[[], None]]] = []
         self._lock = threading.RLock()
         self._is_away = False
+        self.leaving: set[str] = set()
+        """Uuids of domains that are being moved away."""
         self.starts: dict[str, int] = {}
         """How often each domain was started here."""
 
@@ -67,6 +69,9 @@ class InMemoryHypervisor:
                 if address is not None and address.get("address", "").lower() == mac.lower():
                     devices.remove(card)
         self._replace(uuid, root, "device-removed", "")
+
+    def is_leaving(self, uuid: str) -> bool:
+        return self._domain(uuid).uuid in self.leaving
 
     def migrate(self, uuid: str, destination_uri: str) -> None:
         domain = self._domain(uuid)

@@ -73,6 +73,13 @@ class LibvirtHypervisor:
         with self._domain(uuid) as domain:
             domain.migrateToURI3(destination_uri, {}, _MIGRATE)
 
+    def is_leaving(self, uuid: str) -> bool:
+        """Libvirt begins the job before it speaks to the destination (measured, for every form of migration)."""
+        with self._domain(uuid) as domain:
+            job = domain.jobStats()
+            is_busy = job.get("type", libvirt.VIR_DOMAIN_JOB_NONE) != libvirt.VIR_DOMAIN_JOB_NONE
+            return bool(is_busy and job.get("operation") == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT)
+
     @contextmanager
     def _domain(self, uuid: str) -> Iterator[Any]:
         with self._connection.use() as connection:
