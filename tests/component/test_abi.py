@@ -14,11 +14,12 @@ import pytest
 
 from buckler.drivers.ebpf import layout
 from buckler.drivers.ebpf.kernel import DEFAULT_OBJECT
-from buckler.drivers.ebpf.reasons import FIRST_HARD, FIRST_REFUSAL, SENTENCES, Reason
+from buckler.drivers.ebpf.reasons import FIRST_HARD, SENTENCES, Reason
 from buckler.model import ids
 from buckler.model.program import Direction, Verdict
 from buckler.model.shield import AddressFlag, PortRole
 from buckler.ports.claims import ClaimSource
+from buckler.ports.telemetry import FIRST_REFUSAL
 
 ABI = Path(__file__).parents[2] / "bpf" / "abi.h"
 

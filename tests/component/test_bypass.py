@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import pytest
 
 from buckler.drivers.ebpf.attach import TAP_HOOKS
-from buckler.drivers.ebpf.reasons import FIRST_REFUSAL, Reason
+from buckler.drivers.ebpf.reasons import Reason
 from buckler.drivers.netlink.links import NetlinkLinks
 from buckler.model.ids import IDENTITY_INFRA
 from buckler.model.program import Direction
 from buckler.model.shield import Address, AddressKey, BridgePort, GuardState, PortRole
+from buckler.ports.telemetry import FIRST_REFUSAL
 from tests import packets as p
 from tests.component.ground import (
     APP,

@@ -13,10 +13,11 @@ from typing import NamedTuple
 import pytest
 
 from buckler.drivers.ebpf.kernel import DEFAULT_OBJECT
-from buckler.drivers.ebpf.reasons import FIRST_REFUSAL, Reason
+from buckler.drivers.ebpf.reasons import Reason
 from buckler.model.ids import IDENTITY_INFRA
 from buckler.model.program import Direction
 from buckler.model.shield import Address, AddressKey, BridgePort, PortRole
+from buckler.ports.telemetry import FIRST_REFUSAL
 from tests import packets as p
 from tests.component.attacks import ATTACKS, Attack
 from tests.component.ground import ZONE, Host, Wire, add_bridge, both_ways, open_tap, open_veth, own_bpffs, own_network

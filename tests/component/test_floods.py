@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from buckler.drivers.ebpf import layout
-from buckler.drivers.ebpf.reasons import FIRST_REFUSAL, Reason
+from buckler.drivers.ebpf.reasons import Reason
 from buckler.model.program import Direction
+from buckler.ports.telemetry import FIRST_REFUSAL
 from tests import packets as p
 from tests.component.ground import SLOWNESS, Host, add_bridge, both_ways, open_veth, own_bpffs, own_network
 from tests.component.test_bypass import ONE, TWO

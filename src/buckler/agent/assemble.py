@@ -23,12 +23,14 @@ from buckler.agent.doorman import Answer, Doorman, Request
 from buckler.agent.engine import Engine
 from buckler.agent.handover.furnish import make_desk
 from buckler.agent.handover.section import Section
+from buckler.agent.lastlook import CountedShield
 from buckler.agent.memory import Memory
 from buckler.agent.outbox import Outbox
 from buckler.agent.recorder import Recorder
 from buckler.agent.report import acknowledgement_of, observation_of
 from buckler.agent.residents import Residents
 from buckler.agent.residing import Residing
+from buckler.agent.sampling import Sampling
 from buckler.agent.sensing import Sensing
 from buckler.agent.sentry import Sentry
 from buckler.agent.settings import AgentSettings
@@ -40,16 +42,22 @@ from buckler.agent.witness import witness_of
 from buckler.agent.witnessing import Witnessing
 from buckler.agent.worker import Worker
 from buckler.client.agentside import ControllerClient
+from buckler.gate.decision import Standing
 from buckler.model.event import EventKind
+from buckler.model.ids import VmId
 from buckler.model.shield import GuardState
 from buckler.ports.claims import Claims
 from buckler.ports.connections import Connections
 from buckler.ports.hypervisor import DomainEvent, Hypervisor
+from buckler.ports.performance import Performance
+from buckler.ports.shield import ShieldFailed
 from buckler.ports.state import Membership, State
 from buckler.ports.telemetry import Telemetry
 
 _log = structlog.get_logger()
 _ANSWER_SECONDS = 0.2
+_TURNS = frozenset({"suspended", "shutdown", "resumed"})
+"""Events at which a domain's figures begin or are about to end."""
 
 
 class NotJoined(Exception):
@@ -61,6 +69,7 @@ class Drivers(msgspec.Struct, frozen=True):
 
     state: State
     hypervisor: Hypervisor
+    performance: Performance
     kernel: Kernel
     telemetry: Telemetry
     claims: Claims
@@ -112,9 +121,19 @@ class Agent:
             drivers.telemetry,
             drivers.state,
             lambda: self._steward.names,
-            lambda: frozenset(int(tap.vm) for tap in self._steward.outcome.desired.taps.values()),
+            self._resident_numbers,
             self._outbox,
             self._worker.post,
+        )
+        self._sampling = Sampling(
+            drivers.performance,
+            drivers.telemetry,
+            drivers.state,
+            lambda: self._steward.names,
+            self._registered,
+            self._outbox.wake,
+            settings.sample_seconds,
+            settings.samples_kept,
         )
         pending = PendingClaims()
         self._claiming = Claiming(
@@ -141,6 +160,7 @@ class Agent:
         self._on_step("start")
         self._close_unguarded()
         self._drivers.kernel.shield.open()
+        self._sampling.settle(self._drivers.kernel.upkeep.held(), self._drivers.kernel.shield.taps())
         self._on_step("opened")
         self._recorder.record(EventKind.AGENT_STARTED, revision=self._steward.belief.revision)
         self._steward.tidy()
@@ -159,6 +179,7 @@ class Agent:
         self._claiming.start()
         self._sentry.start()
         self._counting.start()
+        self._sampling.start()
         self._on_step("started")
 
     def stop(self) -> None:
@@ -170,6 +191,7 @@ class Agent:
         self._watcher.stop()
         self._sentry.stop()
         self._counting.stop()
+        self._sampling.stop()
         self._sensing.stop()
         self._claiming.stop()
         self._chores.stop()
@@ -190,6 +212,10 @@ class Agent:
     def _make_steward(self, belief: Belief) -> Steward:
         residents = Residents()
         kernel = self._drivers.kernel
+        shield = CountedShield(
+            kernel.shield, lambda tap: self._sampling.expect(tap), lambda ifindex: self._sampling.close(ifindex)
+        )
+        kernel = msgspec.structs.replace(kernel, shield=shield)
         return Steward(
             Parts(
                 engine=Engine(kernel, self._settings.roles, residents, self._on_step),
@@ -221,6 +247,9 @@ class Agent:
 
         def take(event: DomainEvent) -> None:
             self._desk.note(event)
+            endpoint = self._steward.names.by_uuid.get(event.uuid.lower())
+            if endpoint is not None and event.what in _TURNS:
+                self._sampling.hurry(endpoint.vm)
             post(lambda steward: steward.take_event(event))
 
         return Heard(
@@ -232,6 +261,19 @@ class Agent:
 
     def _believed(self, belief: Belief) -> None:
         self._worker.post(lambda: self._steward.take_belief(belief))
+
+    def _registered(self) -> dict[str, VmId]:
+        standing = self._steward.outcome.desired.standing
+        return {uuid: each.vm for uuid, each in standing.items() if each.standing is Standing.REGISTERED}
+
+    def _resident_numbers(self) -> frozenset[int] | None:
+        """VMs that have taps here, or should; unknown while the kernel cannot be read back."""
+        try:
+            standing = self._drivers.kernel.shield.taps()
+        except ShieldFailed:
+            return None
+        taps = (*standing.values(), *self._steward.outcome.desired.taps.values())
+        return frozenset(int(tap.vm) for tap in taps)
 
     def _publish(self) -> None:
         outcome, now = self._steward.outcome, time.time()

@@ -6,24 +6,29 @@ import threading
 import time
 from collections.abc import Callable
 
+import msgspec
 import structlog
 
+from buckler.agent.counted import Inherited, fold_counters, own_counters, total_counters
 from buckler.agent.names import Names
 from buckler.agent.outbox import Outbox
 from buckler.agent.tally import NOBODY, SHED, add_pairs, add_up, forget_pairs
+from buckler.model.agentapi import Counter
+from buckler.model.ids import VmId
 from buckler.ports.shield import ShieldFailed
 from buckler.ports.state import State, StateFailed, Tally
 from buckler.ports.telemetry import Telemetry
 
 _log = structlog.get_logger()
 _PERIOD = 5.0
+_KIND = "counters"
 
 
 class Counting:
     """A thread of its own reads; ``later`` does what must not meet an arriving VM, in the worker's thread.
 
     Order: read, keep on disk, hand over; freed in the kernel only after that. ``residents`` are the numbers of the VMs
-    whose taps are here.
+    whose taps are here, None while that is not known: then nothing is over.
     """
 
     def __init__(
@@ -31,7 +36,7 @@ class Counting:
         telemetry: Telemetry,
         state: State,
         names: Callable[[], Names],
-        residents: Callable[[], frozenset[int]],
+        residents: Callable[[], frozenset[int] | None],
         outbox: Outbox,
         later: Callable[[Callable[[], None]], None],
     ) -> None:
@@ -42,6 +47,7 @@ class Counting:
         self._outbox = outbox
         self._later = later
         self._tallies = state.tallies()
+        self._inherited = {vm: msgspec.json.decode(body, type=Inherited) for vm, body in state.carried(_KIND).items()}
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="counting", daemon=True)
@@ -66,8 +72,38 @@ class Counting:
             changed = add_up(self._tallies, counts, lost, self._names(), time.time_ns())
             self._keep(changed)
             self._drop_what_is_over()
-        if {count.vm for count in counts} - {*self._residents(), NOBODY}:
+        residents = self._residents()
+        if residents is not None and {count.vm for count in counts} - {*residents, NOBODY}:
             self._later(lambda: self._try(self._free))
+
+    def own(self, vm: VmId) -> tuple[Counter, ...]:
+        """What this host counted for a VM, to this moment. Raises ShieldFailed, StateFailed."""
+        self.read()
+        return self._own(vm)
+
+    def totals(self, vm: VmId) -> tuple[Counter, ...]:
+        """Of all hosts that the VM was on, as far as is known here, to this moment. Raises ShieldFailed, StateFailed."""
+        own, number = self.own(vm), self.number_of(vm)
+        return fold_counters(total_counters(self._inherited.get(vm, Inherited()), own), number or 0)
+
+    def known_totals(self, vm: VmId) -> tuple[Counter, ...]:
+        """Those as last read."""
+        return total_counters(self._inherited.get(vm, Inherited()), self._own(vm))
+
+    def adopt(self, vm: VmId, inherited: Inherited) -> None:
+        """Go on from what a VM brought along. Raises StateFailed."""
+        with self._lock:
+            self._state.put_carried(_KIND, vm, msgspec.json.encode(inherited))
+            self._inherited[vm] = inherited
+
+    def number_of(self, vm: VmId) -> int | None:
+        """How programs in the kernel know a VM."""
+        return next((number for number, each in self._names().by_number.items() if each.vm == vm), None)
+
+    def _own(self, vm: VmId) -> tuple[Counter, ...]:
+        number = self.number_of(vm)
+        with self._lock:
+            return () if number is None else own_counters(self._tallies, number)
 
     def _keep(self, changed: dict[str, Tally]) -> None:
         if changed:
@@ -76,17 +112,21 @@ class Counting:
             self._outbox.put_counters([tally.counter for tally in changed.values()])
 
     def _drop_what_is_over(self) -> None:
-        """Told, and not in the kernel any more: should it come back, it begins a new epoch, which adds to this one."""
-        waiting = self._outbox.counter_keys()
+        """Told, gone from the kernel and its VM from here: should it come back, it begins a new epoch, which adds to this."""
+        waiting, residents = self._outbox.counter_keys(), self._residents()
         over = {key for key, tally in self._tallies.items() if not tally.packets and key not in waiting}
+        over = set() if residents is None else {key for key in over if key.split("/", 1)[0] not in map(str, residents)}
         if over:
             self._state.forget_tallies(over)
             self._tallies = {key: tally for key, tally in self._tallies.items() if key not in over}
 
     def _free(self) -> None:
         """In the worker's thread nobody arrives between the last look and the freeing."""
+        residents = self._residents()
+        if residents is None:
+            return
         with self._lock:
-            counts = [count for count in self._telemetry.pairs() if count.vm not in {*self._residents(), NOBODY}]
+            counts = [count for count in self._telemetry.pairs() if count.vm not in {*residents, NOBODY}]
             self._keep(add_pairs(self._tallies, counts, self._names(), time.time_ns()))
             self._telemetry.forget_pairs(frozenset(count.vm for count in counts))
             self._keep(forget_pairs(self._tallies, counts))

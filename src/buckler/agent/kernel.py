@@ -16,6 +16,7 @@ from buckler.drivers.ebpf.reasons import Reason
 from buckler.drivers.ebpf.shield import EbpfShield
 from buckler.drivers.ebpf.telemetry import EbpfTelemetry
 from buckler.drivers.libvirt.hypervisor import LibvirtHypervisor
+from buckler.drivers.libvirt.performance import LibvirtPerformance
 from buckler.drivers.netlink.links import NetlinkLinks
 from buckler.drivers.nftables.guard import NftablesGuard
 from buckler.drivers.state.sqlite import SqliteState
@@ -28,6 +29,7 @@ def real_drivers(settings: AgentSettings) -> Drivers:
     return Drivers(
         state=SqliteState(Path(settings.state)),
         hypervisor=LibvirtHypervisor(settings.libvirt),
+        performance=LibvirtPerformance(settings.libvirt),
         kernel=Kernel(
             shield=shield,
             book=EbpfAddressBook(loaded),

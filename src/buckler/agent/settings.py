@@ -33,7 +33,8 @@ class AgentSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_
 
     ``handover_port`` is where other members' agents reach this one on its fabric address: the same on all hosts of a pool.
     ``bridges`` are closed even before the first manifest names them. ``without_agent`` is what the hook answers
-    while no agent does: such a VM starts, and its taps stay closed by the guard.
+    while no agent does: such a VM starts, and its taps stay closed by the guard. ``samples_kept`` is how many performance
+    samples wait on the host's disk while no controller takes them; older ones are shed, and counted.
     """
 
     controllers: tuple[str, ...] = ()
@@ -54,6 +55,8 @@ class AgentSettings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_
     hook_deadline: float = 10.0
     pass_seconds: float = 1.0
     sweep_seconds: float = 30.0
+    sample_seconds: float = 10.0
+    samples_kept: int = 50_000
 
     @property
     def roles(self) -> Roles:

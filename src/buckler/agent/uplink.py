@@ -13,7 +13,7 @@ from buckler.agent.believing import Believer
 from buckler.agent.claims import PendingClaims
 from buckler.agent.outbox import Outbox
 from buckler.client.agentside import ControllerAway, ControllerClient, ControllerRefused
-from buckler.model.agentapi import ClaimBatch, CounterReport, EventBatch, FlowBatch, StreamMessage
+from buckler.model.agentapi import ClaimBatch, CounterReport, EventBatch, FlowBatch, SampleBatch, StreamMessage
 from buckler.ports.state import State, StateFailed
 from buckler.trust.statement import KeySet, Untrusted
 
@@ -23,6 +23,7 @@ _EVENTS_AT_ONCE = 500
 _FLOWS_AT_ONCE = 2_000
 _COUNTERS_AT_ONCE = 1_000
 _CLAIMS_AT_ONCE = 500
+_SAMPLES_AT_ONCE = 1_000
 _RESEND_SECONDS = 5.0
 
 
@@ -141,9 +142,25 @@ class Uplink:
         for report in self._outbox.reports():
             client.report_task(report)
             self._outbox.report_sent(report)
-        self._send_counters(client)
-        self._send_flows(client)
-        self._send_claims(client)
+        self._send_all(client, self._send_counters, self._send_flows, self._send_claims, self._send_samples)
+
+    def _send_all(self, client: ControllerClient, *parts: Callable[[ControllerClient], None]) -> None:
+        """What the controller refuses of one kind keeps no other kind back."""
+        refusals = []
+        for send in parts:
+            try:
+                send(client)
+            except ControllerRefused as error:
+                refusals.append(error)
+        if refusals:
+            raise refusals[0]
+
+    def _send_samples(self, client: ControllerClient) -> None:
+        while samples := self._state.samples(_SAMPLES_AT_ONCE):
+            through = client.send_samples(SampleBatch(tuple(samples))).through
+            if through < samples[0].sequence:
+                return
+            self._state.forget_samples(through)
 
     def _send_counters(self, client: ControllerClient) -> None:
         while counters := self._outbox.counters(_COUNTERS_AT_ONCE):

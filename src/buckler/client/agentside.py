@@ -32,6 +32,8 @@ from buckler.model.agentapi import (
     NonceResponse,
     ObjectEnvelope,
     Observation,
+    SampleBatch,
+    SamplesStored,
     StreamMessage,
     TaskReport,
     TokenRequest,
@@ -116,6 +118,9 @@ class ControllerClient:
 
     def send_counters(self, report: CounterReport) -> None:
         self._call("PUT", "/agent/v1/counters", report, None)
+
+    def send_samples(self, batch: SampleBatch) -> SamplesStored:
+        return self._call("POST", "/agent/v1/samples", batch, SamplesStored)
 
     def send_claims(self, batch: ClaimBatch) -> ClaimsAnswered:
         return self._call("POST", "/agent/v1/claims", batch, ClaimsAnswered)

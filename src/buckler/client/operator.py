@@ -27,7 +27,7 @@ from buckler.model.operatorapi.documents import (
 from buckler.model.operatorapi.hosts import HostChange, HostRequest, HostView, JoinToken, JoinTokenRequest
 from buckler.model.operatorapi.ledger import EntryProof, LedgerCheckpoint, LedgerKeys, LedgerPage
 from buckler.model.operatorapi.pool import PoolStatus, Rogue, Unprotected
-from buckler.model.operatorapi.traffic import CounterItem, FlowItem
+from buckler.model.operatorapi.traffic import CounterItem, FlowItem, SampleItem, VmLoad
 from buckler.model.operatorapi.vms import (
     AdoptRequest,
     HistoryEntry,
@@ -127,6 +127,15 @@ class OperatorClient:
         """Tell a VM's life, oldest first; the newest ``limit`` entries (0: all)."""
         query = _query(tenant=tenant, limit=limit)
         return self._send("GET", _path("vms", vm, "history"), tuple[HistoryEntry, ...], query=query)
+
+    def samples(self, vm: str, tenant: str = "", since: float = 0, limit: int = 0) -> tuple[SampleItem, ...]:
+        """Get what a VM had used by each sample since then, oldest first; the newest ``limit`` (0: as many as are told)."""
+        query = _query(tenant=tenant, since=since, limit=limit)
+        return self._send("GET", _path("vms", vm, "samples"), tuple[SampleItem, ...], query=query)
+
+    def load(self, tenant: str = "", seconds: float = 60) -> tuple[VmLoad, ...]:
+        """Get the newest sample of every VM, and an earlier one to compare it with."""
+        return self._send("GET", "/load", tuple[VmLoad, ...], query=_query(tenant=tenant, seconds=seconds))
 
     def quarantine(self, vm: str, request: QuarantineRequest, tenant: str = "") -> VmView:
         """Cut a VM off, at both ends of everything."""

@@ -14,6 +14,7 @@ POST     /agent/v1/events        EventBatch → EventsStored
 PUT      /agent/v1/observed      Observation → 204
 POST     /agent/v1/flows         FlowBatch → 204
 PUT      /agent/v1/counters      CounterReport → 204
+POST     /agent/v1/samples       SampleBatch → SamplesStored
 POST     /agent/v1/claims        ClaimBatch → ClaimsAnswered
 POST     /agent/v1/tasks         TaskReport → 204
 GET      /agent/v1/ledger/consistency?old=&new=  → ConsistencyProof between two sizes of the ledger
@@ -41,6 +42,7 @@ from buckler.model.event import Event
 from buckler.model.flow import FlowRecord
 from buckler.model.ids import Digest, HostId, Revision, VmId
 from buckler.model.program import Program
+from buckler.model.sample import Sample
 
 
 class CaCertificate(msgspec.Struct, frozen=True):
@@ -223,6 +225,18 @@ class CounterReport(msgspec.Struct, frozen=True):
     """Those that changed since they were last taken. Of one key the higher epoch adds to all earlier ones."""
 
     counters: tuple[Counter, ...]
+
+
+class SampleBatch(msgspec.Struct, frozen=True):
+    """In order of their sequence numbers; a number that is missing is a sample that was shed."""
+
+    samples: tuple[Sample, ...]
+
+
+class SamplesStored(msgspec.Struct, frozen=True):
+    """Everything up to and including ``through`` is committed: the host may forget it."""
+
+    through: int
 
 
 class AddressSource(StrEnum):

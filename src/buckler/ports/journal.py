@@ -9,7 +9,8 @@ import msgspec
 
 from buckler.model.agentapi import Counter, Observation
 from buckler.model.flow import FlowRecord
-from buckler.model.ids import HostId
+from buckler.model.ids import HostId, VmId
+from buckler.model.sample import Sample
 
 
 class Intakes(Protocol):
@@ -80,8 +81,43 @@ class Counters(Protocol):
 class Flows(Protocol):
     """A bounded ring of flow records."""
 
-    def put(self, flows: Iterable[FlowRecord], shed: int) -> None:
-        """Add records; the oldest beyond the ring's size are forgotten."""
+    def put(self, host: HostId, flows: Iterable[FlowRecord], shed: int) -> None:
+        """Add a host's records. Beyond the ring's size the oldest of whoever has most are forgotten."""
 
     def find(self, query: FlowQuery) -> tuple[StoredFlow, ...]:
         """Matching records, oldest first."""
+
+
+class StoredSample(msgspec.Struct, frozen=True):
+    host: HostId
+    sample: Sample
+
+
+class VmSamples(msgspec.Struct, frozen=True):
+    """``before`` are the last ones of each host that are older than all of ``samples``: what to count on from."""
+
+    before: tuple[StoredSample, ...]
+    samples: tuple[StoredSample, ...]
+
+
+class SampleIntake(msgspec.Struct, frozen=True):
+    """``through`` is the highest sequence that came from a host; ``shed`` how many below it never came."""
+
+    through: int
+    shed: int
+
+
+class Samples(Protocol):
+    """What VMs used, as each host told it: a bounded ring for each host."""
+
+    def intakes(self) -> dict[HostId, SampleIntake]:
+        """How far each host's samples are stored."""
+
+    def put(self, host: HostId, samples: Iterable[Sample], heard: Iterable[int]) -> int:
+        """Add a host's samples whose numbers are new; each is stored once. Returns how far they are stored now.
+
+        ``heard`` are all numbers that came, also of samples that are not to be kept: any other is missing.
+        """
+
+    def of_vm(self, vm: VmId, since: float, until: float, limit: int) -> VmSamples:
+        """The newest ``limit`` within the time, oldest first."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from buckler.ports.journal import Counters, Flows, Intakes, Observations
+from buckler.ports.journal import Counters, Flows, Intakes, Observations, Samples
 from buckler.ports.ledger import LedgerBook
 from buckler.ports.publication import Acks, Manifests, Objects, Revisions
 from buckler.ports.records import Documents, Numbers, Vms
@@ -54,6 +54,8 @@ class Unit(Protocol):
     def flows(self) -> Flows: ...
     @property
     def counters(self) -> Counters: ...
+    @property
+    def samples(self) -> Samples: ...
     @property
     def ledger(self) -> LedgerBook: ...
 

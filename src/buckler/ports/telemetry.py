@@ -7,6 +7,10 @@ from typing import Protocol
 import msgspec
 
 
+FIRST_REFUSAL = 32
+"""Reasons below, but 0, let a frame pass. Equal to REASON_FIRST_REFUSAL of bpf/abi.h."""
+
+
 class ShieldEvent(msgspec.Struct, frozen=True, array_like=True):
     """One first packet or refusal. Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d. ``at`` is CLOCK_BOOTTIME ns."""
 

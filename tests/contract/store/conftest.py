@@ -28,6 +28,6 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def store(store_url: str) -> Iterator[Database]:
-    database = open_database(store_url, flow_ring=50)
+    database = open_database(store_url, flow_ring=50, sample_ring=30)
     yield database
     database.close()

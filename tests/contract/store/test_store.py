@@ -26,7 +26,8 @@ from buckler.model.event import Event, EventKind
 from buckler.model.flow import FlowRecord
 from buckler.model.ids import Digest, HostId, Revision, VmId, VmNumber
 from buckler.model.pool import Host, HostState
-from buckler.ports.journal import FlowQuery
+from buckler.model.sample import Sample, Totals
+from buckler.ports.journal import FlowQuery, SampleIntake
 from buckler.ports.ledger import Witnessed
 from buckler.ports.publication import PublishedManifest
 from buckler.ports.records import DocumentKey, NumberSpace, StoredDocument, VmRecord
@@ -303,7 +304,7 @@ def test_counters_told_twice_count_once_and_epochs_add_up(store: Database) -> No
 
 def test_flows_are_a_ring(store: Database) -> None:
     with store.write() as unit:
-        unit.flows.put([flow(number) for number in range(80)], shed=3)
+        unit.flows.put(A, [flow(number) for number in range(80)], shed=3)
     with store.read() as unit:
         newest = unit.flows.find(FlowQuery(limit=100))
         assert [item.flow.destination_port for item in newest] == list(range(30, 80))
@@ -311,7 +312,7 @@ def test_flows_are_a_ring(store: Database) -> None:
         after = unit.flows.find(FlowQuery(after=newest[0].cursor, limit=2))
         assert [item.flow.destination_port for item in after] == [31, 32]
     with store.write() as unit:
-        unit.flows.put([flow(100, "allow", "ingress")], shed=4)
+        unit.flows.put(A, [flow(100, "allow", "ingress")], shed=4)
     with store.read() as unit:
         found = unit.flows.find(FlowQuery(origin="db", to="web"))
         assert [(item.flow.verdict, item.shed) for item in found] == [("allow", 4)]
@@ -333,3 +334,57 @@ def test_what_is_committed_survives_reopening_but_in_memory(store_url: str) -> N
 def test_an_unknown_database_is_refused() -> None:
     with pytest.raises(StoreFailed, match="mysql"):
         open_database("mysql://x/y")
+
+
+def test_a_loud_host_forgets_its_own_flows_and_not_the_others(store: Database) -> None:
+    quiet, loud = HostId("quiet"), HostId("loud")
+    with store.write() as unit:
+        unit.flows.put(quiet, [flow(number) for number in range(10)], shed=0)
+    for start in range(1000, 2000, 100):
+        with store.write() as unit:
+            unit.flows.put(loud, [flow(number) for number in range(start, start + 100)], shed=0)
+    with store.read() as unit:
+        kept = [item.flow.destination_port for item in unit.flows.find(FlowQuery(limit=1000))]
+    assert kept == [*range(10), *range(1960, 2000)]
+
+
+def sample(vm: str, sequence: int, packets: int, at: float = 0.0) -> Sample:
+    return Sample(VmId(vm), at or float(sequence), 1024, Totals(sent_packets=packets, cpu_ns=2**62), sequence)
+
+
+def test_samples_told_twice_are_stored_once_and_missing_numbers_are_counted(store: Database) -> None:
+    first, second = [sample("v", 1, 10), sample("v", 2, 20)], [sample("v", 2, 99), sample("v", 5, 50)]
+    for batch in (first, first, second, second):
+        with store.write() as unit:
+            through = unit.samples.put(A, batch, [each.sequence for each in batch])
+    with store.write() as unit:
+        assert unit.samples.put(A, [], [6]) == 6  # of a VM that nobody knows: heard, not kept
+    assert through == 5
+    with store.read() as unit:
+        assert unit.samples.intakes() == {A: SampleIntake(through=6, shed=2)}
+        found = unit.samples.of_vm(VmId("v"), 0, 1e12, 100)
+        assert [(each.sample.sequence, each.sample.totals.sent_packets) for each in found.samples] == [
+            (1, 10),
+            (2, 20),
+            (5, 50),
+        ]
+        assert found.before == ()
+        newest = unit.samples.of_vm(VmId("v"), 2.0, 1e12, 1)
+        assert [each.sample.sequence for each in (*newest.before, *newest.samples)] == [2, 5]
+
+
+def test_samples_are_a_ring_for_each_host_that_forgets_no_vms_last_word(store: Database) -> None:
+    other = HostId("other")
+    with store.write() as unit:
+        unit.samples.put(other, [sample("v", 1, 7)], [1])
+        unit.samples.put(A, [sample("gone", 1, 3)], [1])
+    for number in range(2, 200):
+        with store.write() as unit:
+            unit.samples.put(A, [sample("v", number, number)], [number])
+    with store.read() as unit:
+        kept = unit.samples.of_vm(VmId("v"), 0, 1e12, 1000)
+        assert [each.sample.totals.sent_packets for each in kept.samples if each.host == other] == [7]
+        mine = [each.sample.sequence for each in kept.samples if each.host == A]
+        assert mine == list(range(mine[0], 200))
+        assert 30 <= len(mine) <= 35
+        assert len(unit.samples.of_vm(VmId("gone"), 0, 1e12, 10).samples) == 1

@@ -17,6 +17,7 @@ from buckler.agent.residing import read_residence
 from buckler.agent.settings import AgentSettings
 from buckler.drivers.inmemory.claims import InMemoryClaims
 from buckler.drivers.inmemory.hypervisor import InMemoryHypervisor
+from buckler.drivers.inmemory.performance import InMemoryPerformance
 from buckler.drivers.inmemory.state import InMemoryState
 from buckler.drivers.inmemory.telemetry import InMemoryTelemetry
 from buckler.gate.domain import parse_domain
@@ -52,7 +53,13 @@ class World:
 
     def boot(self) -> Agent:
         drivers = Drivers(
-            self.state, self.hypervisor, self.memory.kernel(), self.telemetry, InMemoryClaims(), self.memory.connections
+            self.state,
+            self.hypervisor,
+            InMemoryPerformance(self.hypervisor),
+            self.memory.kernel(),
+            self.telemetry,
+            InMemoryClaims(),
+            self.memory.connections,
         )
         agent = Agent(self.settings, drivers)
         agent.start()
@@ -194,6 +201,7 @@ def test_the_agent_killed_and_started_again_adopts_and_never_closes(world: World
     drivers = Drivers(
         world.state,
         world.hypervisor,
+        InMemoryPerformance(world.hypervisor),
         world.memory.kernel(),
         world.telemetry,
         InMemoryClaims(),

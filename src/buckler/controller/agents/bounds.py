@@ -8,6 +8,7 @@ from buckler.model.agentapi import Acknowledgement, Observation, ObservedDomain
 from buckler.model.domain import DomainState
 from buckler.model.event import Event
 from buckler.model.flow import FlowRecord
+from buckler.model.sample import Sample, Totals, add, highest
 
 _AHEAD = 366 * 86400.0
 """How far a host's clock may be ahead before its times are replaced; nothing is decided by them."""
@@ -53,6 +54,16 @@ def fit_flow(flow: FlowRecord, host: str, now: float) -> FlowRecord:
         packets=fit_count(flow.packets),
         bytes=fit_count(flow.bytes),
         shed_before=fit_count(flow.shed_before),
+    )
+
+
+def fit_sample(sample: Sample, now: float) -> Sample:
+    """Keep times no later than now, so that no host's word is the newest for ever, and figures such as can be."""
+    return msgspec.structs.replace(
+        sample,
+        at=sample.at if 0 <= sample.at <= now else now,
+        memory=fit_count(sample.memory),
+        totals=highest(add(sample.totals, Totals()), Totals()),
     )
 
 

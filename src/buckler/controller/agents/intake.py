@@ -14,6 +14,7 @@ from buckler.controller.agents.bounds import (
     fit_event,
     fit_flow,
     fit_observation,
+    fit_sample,
 )
 from buckler.controller.agents.callers import AnyRequest, caller_of
 from buckler.controller.observed import note_observation
@@ -26,6 +27,8 @@ from buckler.model.agentapi import (
     EventsStored,
     FlowBatch,
     Observation,
+    SampleBatch,
+    SamplesStored,
     TaskReport,
     TaskState,
 )
@@ -37,7 +40,8 @@ from buckler.ports.store import Unit
 _BATCH = 5000
 _EVENT_SIZE = 64 * 1024
 _FLOW_SIZE = 4 * 1024
-_COUNTERS = 1_000_000
+_COUNTERS = 250_000
+_NUMBERS = 2**53
 _FROM_HOSTS = (
     *("domain.", "interface.", "gate.", "migration.", "agent.", "witness."),
     *(EventKind.REVISION_ENFORCED.value, EventKind.DRIFT_REPAIRED.value, EventKind.GAP.value),
@@ -81,7 +85,7 @@ def intake_routes(parts: Parts) -> list[BaseRouteHandler]:
             raise Refused(413, "too many flows in one batch, or one that is too large")
         with parts.store.write() as unit:
             flows_of_host = [fit_flow(flow, host.name, parts.clock()) for flow in data.flows]
-            unit.flows.put(flows_of_host, fit_count(data.shed))
+            unit.flows.put(host.id, flows_of_host, fit_count(data.shed))
 
     @put("/agent/v1/counters", status_code=204, sync_to_thread=True)
     def counters(request: AnyRequest, data: CounterReport) -> None:
@@ -92,6 +96,17 @@ def intake_routes(parts: Parts) -> list[BaseRouteHandler]:
             unit.counters.put(host, data.counters)
             if unit.counters.count(host) > _COUNTERS:
                 raise Refused(413, "too many different counters of one host")
+
+    @post("/agent/v1/samples", status_code=200, sync_to_thread=True)
+    def samples(request: AnyRequest, data: SampleBatch) -> SamplesStored:
+        host = caller_of(parts, request).host.id
+        if len(data.samples) > _BATCH or any(not 0 < each.sequence < _NUMBERS for each in data.samples):
+            raise Refused(413, "too many samples in one batch, or one whose number cannot be")
+        with parts.store.write() as unit:
+            ever = {vm.id for vm in unit.vms.ever()}
+            known = [fit_sample(each, parts.clock()) for each in data.samples if each.vm in ever]
+            through = unit.samples.put(host, known, [each.sequence for each in data.samples])
+        return SamplesStored(through=through)
 
     @post("/agent/v1/tasks", status_code=204, sync_to_thread=True)
     def tasks(request: AnyRequest, data: TaskReport) -> None:
@@ -104,7 +119,7 @@ def intake_routes(parts: Parts) -> list[BaseRouteHandler]:
                 _note_report(parts, unit, record, data)
         parts.work.ring()
 
-    return [ack, events, observed, flows, counters, tasks]
+    return [ack, events, observed, flows, counters, samples, tasks]
 
 
 def store_events(parts: Parts, unit: Unit, host: HostId, events: tuple[Event, ...]) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import msgspec
 from litestar import get, post
 from litestar.handlers import BaseRouteHandler
+from litestar.params import Parameter
 
 from buckler.controller.adopting import document_of_rogue
 from buckler.controller.changes import Wanted, apply_documents
@@ -20,10 +22,12 @@ from buckler.controller.pool_state import HOST, QUARANTINE, load_state, merge_at
 from buckler.controller.problems import Refused
 from buckler.controller.reading import history_of
 from buckler.controller.registry import Author
+from buckler.controller.series import make_series
 from buckler.controller.waiting import wait_enforced
 from buckler.model.event import Event, EventKind
-from buckler.model.ids import Revision
+from buckler.model.ids import HostId, Revision
 from buckler.model.operatorapi import PREFIX
+from buckler.model.operatorapi.traffic import SampleItem, VmLoad
 from buckler.model.operatorapi.vms import (
     AdoptRequest,
     HistoryEntry,
@@ -34,9 +38,13 @@ from buckler.model.operatorapi.vms import (
     TaskView,
     VmView,
 )
+from buckler.model.pool import Vm
 from buckler.policy.language import Document, VmSpec
+from buckler.ports.store import Unit
 
 _ONE = PREFIX + "/vms/{name:str}"
+_SAMPLES = 10_000
+_LATER = 1e12
 
 
 def vm_routes(parts: Parts) -> list[BaseRouteHandler]:
@@ -64,6 +72,26 @@ def vm_routes(parts: Parts) -> list[BaseRouteHandler]:
     def history(name: str, tenant: str = "", limit: int = 0) -> list[HistoryEntry]:
         with parts.store.read() as unit:
             return history_of(parts, unit, name, tenant, limit)
+
+    @get(_ONE + "/samples", sync_to_thread=True)
+    def samples(
+        name: str,
+        tenant: str = "",
+        since: float = 0,
+        limit: int = Parameter(query="limit", ge=0, le=_SAMPLES, default=0),
+    ) -> list[SampleItem]:
+        with parts.store.read() as unit:
+            vm = find_vm(load_state(unit), name, tenant).vm
+            found = unit.samples.of_vm(vm.id, since, _LATER, limit or _SAMPLES)
+            hosts = {record.host.id: record.host.name for record in unit.hosts.all()}
+        return list(make_series(found, hosts))
+
+    @get(PREFIX + "/load", sync_to_thread=True)
+    def load(tenant: str = "", seconds: float = Parameter(query="seconds", ge=1, le=86400, default=60)) -> list[VmLoad]:
+        with parts.store.read() as unit:
+            hosts = {record.host.id: record.host.name for record in unit.hosts.all()}
+            vms = [each.vm for each in load_state(unit).registered if tenant in {"", each.vm.tenant}]
+            return [_load(unit, vm, hosts, parts.clock() - 2 * seconds, seconds) for vm in vms]
 
     @post(PREFIX + "/vms/adopt", status_code=200)
     async def adopt(request: AnyRequest, data: AdoptRequest) -> VmView:
@@ -96,7 +124,15 @@ def vm_routes(parts: Parts) -> list[BaseRouteHandler]:
         parts.news.ring()
         return task_view(record, names)
 
-    return [list_vms, show_vm, show_passport, history, adopt, quarantine, release, migrate]
+    return [list_vms, show_vm, show_passport, history, samples, load, adopt, quarantine, release, migrate]
+
+
+def _load(unit: Unit, vm: Vm, hosts: Mapping[HostId, str], since: float, seconds: float) -> VmLoad:
+    series = make_series(unit.samples.of_vm(vm.id, since, _LATER, _SAMPLES), hosts)
+    last = series[-1] if series else None
+    older = [item for item in series if last is not None and item.at <= last.at - seconds]
+    earlier = older[-1] if older else series[0] if len(series) > 1 else None
+    return VmLoad(vm=vm.name, tenant=vm.tenant, last=last, earlier=earlier)
 
 
 async def _quarantined(

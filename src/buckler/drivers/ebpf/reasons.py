@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-FIRST_REFUSAL = 32
 FIRST_HARD = 40
 
 

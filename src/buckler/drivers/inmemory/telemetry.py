@@ -14,6 +14,7 @@ class InMemoryTelemetry:
         self.seen: deque[ShieldEvent] = deque()
         self.lost = 0
         self.counted: list[PairCount] = []
+        self.judged: dict[int, dict[tuple[int, int], ReasonCount]] = {}
 
     def events(self, limit: int) -> list[ShieldEvent]:
         """See the port."""
@@ -23,9 +24,9 @@ class InMemoryTelemetry:
         """See the port."""
         return Shed(self.lost, 0)
 
-    def reasons(self, ifindex: int) -> dict[tuple[int, int], ReasonCount]:  # noqa: ARG002 - no packet was judged
+    def reasons(self, ifindex: int) -> dict[tuple[int, int], ReasonCount]:
         """See the port."""
-        return {}
+        return dict(self.judged.get(ifindex, {}))
 
     def pairs(self) -> list[PairCount]:
         """See the port."""

@@ -20,17 +20,20 @@ from buckler.drivers.store.ledger import LedgerRows
 from buckler.drivers.store.publication import AckRows, ManifestRows, ObjectRows, RevisionRows
 from buckler.drivers.store.records import DocumentRows, NumberRows, VmRows
 from buckler.drivers.store.roster import HostRows, JoinTokenRows, KeyRows, NonceRows, TaskRows
+from buckler.drivers.store.samples import SampleRows
 from buckler.drivers.store.tables import POOL
 from buckler.ports.store import StoreFailed, Unit
 
 _WRITE = "buckler_write"
 _FLOW_RING = 100_000
+_SAMPLE_RING = 200_000
+"""Of each host: three days of eight VMs at the default period."""
 
 
 class BookSet:
     """ports.store.Unit over one connection."""
 
-    def __init__(self, connection: Connection, flow_ring: int) -> None:
+    def __init__(self, connection: Connection, flow_ring: int, sample_ring: int) -> None:
         self.documents = DocumentRows(connection)
         self.vms = VmRows(connection)
         self.numbers = NumberRows(connection)
@@ -47,15 +50,17 @@ class BookSet:
         self.intakes = IntakeRows(connection)
         self.flows = FlowRows(connection, flow_ring)
         self.counters = CounterRows(connection)
+        self.samples = SampleRows(connection, sample_ring)
         self.ledger = LedgerRows(connection)
 
 
 class Database:
     """ports.store.Store. SQLite in memory has one connection, so there readers and writers take turns."""
 
-    def __init__(self, engine: Engine, *, flow_ring: int = _FLOW_RING) -> None:
+    def __init__(self, engine: Engine, *, flow_ring: int = _FLOW_RING, sample_ring: int = _SAMPLE_RING) -> None:
         self._engine = engine
         self._flow_ring = flow_ring
+        self._sample_ring = sample_ring
         self._is_sqlite = engine.dialect.name == "sqlite"
         self._turn: Any = threading.RLock() if isinstance(engine.pool, StaticPool) else nullcontext()
 
@@ -66,7 +71,7 @@ class Database:
         with self._turn, _translated(), self._engine.connect() as fresh:
             connection = fresh.execution_options(**options)
             with connection.begin() as transaction:
-                yield BookSet(connection, self._flow_ring)
+                yield BookSet(connection, self._flow_ring, self._sample_ring)
                 transaction.rollback()
 
     @contextmanager
@@ -76,19 +81,19 @@ class Database:
             connection = fresh.execution_options(**{_WRITE: True})
             with connection.begin():
                 connection.execute(select(POOL.c.id).where(POOL.c.id == 1).with_for_update())
-                yield BookSet(connection, self._flow_ring)
+                yield BookSet(connection, self._flow_ring, self._sample_ring)
 
     def close(self) -> None:
         """See ports.store.Store."""
         self._engine.dispose()
 
 
-def open_database(url: str, *, flow_ring: int = _FLOW_RING) -> Database:
+def open_database(url: str, *, flow_ring: int = _FLOW_RING, sample_ring: int = _SAMPLE_RING) -> Database:
     """Connect to ``url`` and bring its tables up to date. Raises StoreFailed."""
     with _translated():
         engine = _engine(url)
         migrate(engine)
-    return Database(engine, flow_ring=flow_ring)
+    return Database(engine, flow_ring=flow_ring, sample_ring=sample_ring)
 
 
 def migrate(engine: Engine) -> None:

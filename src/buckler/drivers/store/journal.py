@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from sqlalchemy import Connection, delete, func, select
@@ -49,14 +49,17 @@ class FlowRows:
         self._connection = connection
         self._size = size
 
-    def put(self, flows: Iterable[FlowRecord], shed: int) -> None:
-        rows = [_row(flow) for flow in flows]
+    def put(self, host: HostId, flows: Iterable[FlowRecord], shed: int) -> None:
+        rows = [{**_row(flow), "host": host} for flow in flows]
         if rows:
             rows[0]["shed"] = shed
         insert_rows(self._connection, FLOWS, rows)
-        last = self._connection.execute(select(func.max(FLOWS.c.cursor))).scalar()
-        if last is not None:
-            self._connection.execute(delete(FLOWS).where(FLOWS.c.cursor <= last - self._size))
+        held = select(FLOWS.c.host, func.count()).group_by(FLOWS.c.host)
+        counts = {row[0]: row[1] for row in self._connection.execute(held)}
+        for loud, count in fair_excess(counts, self._size).items():
+            oldest = select(FLOWS.c.cursor).where(FLOWS.c.host == loud).order_by(FLOWS.c.cursor).limit(count)
+            last = self._connection.execute(select(func.max(oldest.subquery().c.cursor))).scalar()
+            self._connection.execute(delete(FLOWS).where(FLOWS.c.host == loud, FLOWS.c.cursor <= last))
 
     def find(self, query: FlowQuery) -> tuple[StoredFlow, ...]:
         found = select(FLOWS).where(FLOWS.c.cursor > query.after)
@@ -70,6 +73,19 @@ class FlowRows:
         rows = self._connection.execute(found.order_by(order).limit(query.limit)).all()
         flows = [StoredFlow(row.cursor, msgspec.json.decode(row.content, type=FlowRecord), row.shed) for row in rows]
         return tuple(sorted(flows, key=lambda flow: flow.cursor))
+
+
+def fair_excess(counts: Mapping[str, int], size: int) -> dict[str, int]:
+    """How many records each host gives up so that all fit: who has no more than an equal share gives none."""
+    room, waiting = size, sorted(counts.items(), key=lambda item: item[1])
+    excess = {}
+    while waiting:
+        host, count = waiting.pop(0)
+        share = min(count, room // (len(waiting) + 1))
+        room -= share
+        if count > share:
+            excess[host] = count - share
+    return excess
 
 
 def _row(flow: FlowRecord) -> dict[str, object]:

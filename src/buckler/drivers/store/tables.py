@@ -200,8 +200,31 @@ FLOWS = Table(
     Column("destination", Text, nullable=False),
     Column("shed", BigInteger, nullable=False),
     Column("content", Text, nullable=False),
+    Column("host", Text, nullable=False, server_default=""),
+    Index("flows_by_host", "host", "cursor"),
     sqlite_autoincrement=True,
 )
+
+SAMPLES = Table(
+    "samples",
+    METADATA,
+    Column("host", Text, primary_key=True),
+    Column("sequence", BigInteger, primary_key=True, autoincrement=False),
+    Column("vm", Text, nullable=False),
+    Column("at", Float(53), nullable=False),
+    Column("content", Text, nullable=False),
+    Index("samples_by_vm", "vm", "host", "at"),
+)
+
+SAMPLE_INTAKES = Table(
+    "sample_intakes",
+    METADATA,
+    Column("host", Text, primary_key=True),
+    Column("through", BigInteger, nullable=False),
+    Column("shed", BigInteger, nullable=False),
+    Column("pruned", BigInteger, nullable=False),
+)
+"""``shed``: numbers that never came. Up to ``pruned`` only the last sample of each VM is kept."""
 
 COUNTERS = Table(
     "counters",

@@ -18,6 +18,8 @@ GET      /vms/{vm}                            → VmView
 GET      /vms/{vm}/passport                   → PassportView
 GET      /vms/{vm}/history                    limit= → tuple[HistoryEntry], oldest first
 GET      /vms/{vm}/policy                     at= (Unix seconds, 0: all times), host= → tuple[BoundPolicy], oldest first
+GET      /vms/{vm}/samples                    since (Unix time), limit → tuple[SampleItem], oldest first
+GET      /load                                tenant, seconds → tuple[VmLoad]
 POST     /vms/{vm}/quarantine, …/release      QuarantineRequest → VmView
 POST     /vms/{vm}/migrate                    MigrateRequest → TaskView (state ``done`` at once when dryRun)
 GET      /hosts, /hosts/{host}                → tuple[HostView], HostView
