@@ -6,7 +6,6 @@ from typing import Protocol
 
 import msgspec
 
-
 FIRST_REFUSAL = 32
 """Reasons below, but 0, let a frame pass. Equal to REASON_FIRST_REFUSAL of bpf/abi.h."""
 
