@@ -12,6 +12,7 @@ from buckler.cli.output import say
 from buckler.cli.session import EXIT_USAGE, Failed
 from buckler.policy.importers.kubernetes.cluster import import_kubernetes
 from buckler.policy.importers.outcome import Effect, Import
+from buckler.policy.importers.proxmox.pool import import_proxmox
 from buckler.policy.importers.written import INVENTORY, LOSSES, POLICIES, import_files
 from buckler.policy.source import Source
 
@@ -120,6 +121,18 @@ _command(
 
     DIR holds manifests or dumps (YAML or JSON, Lists too): Namespaces, Pods and what controls them, NetworkPolicy v1,
     AdminNetworkPolicy and BaselineAdminNetworkPolicy v1alpha1, ClusterNetworkPolicy v1alpha2.
+
+    Exit codes: 0 all carried over exactly, 3 with losses, 2 nothing written because the input cannot be read.""",
+)
+_command(
+    "proxmox",
+    True,
+    (".fw", ".conf"),
+    import_proxmox,
+    """Carry over the firewall of a Proxmox VE cluster.
+
+    DIR holds cluster.fw, VMID.fw, and best also the guests' VMID.conf (a copy of /etc/pve serves): interfaces and
+    addresses are read from there and from IP filters. Rules are resolved to guests by their addresses.
 
     Exit codes: 0 all carried over exactly, 3 with losses, 2 nothing written because the input cannot be read.""",
 )

@@ -1,0 +1,109 @@
+"""A guest's configuration file and IP filters → its interfaces and addresses (qm.conf(5), pct.conf(5)). Owns no rule."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from buckler.policy.importers.outcome import Effect
+from buckler.policy.importers.proxmox.files import FirewallFile, Line, Teller
+from buckler.policy.importers.proxmox.rules import Names, Unclear
+from buckler.policy.source import Source
+
+_NET = re.compile(r"(net\d+|ipconfig\d+):\s*(.+)\Z")
+_MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}\Z")
+_CARD = re.compile(r"-i(?:face)?\s+(net\d+)\b")
+
+
+class Card(msgspec.Struct, frozen=True):
+    """One interface. ``is_filtered``: the firewall is on for it; None: nobody says."""
+
+    name: str
+    mac: str = ""
+    bridge: str = "vmbr0"
+    vlan: int = 0
+    addresses: tuple[str, ...] = ()
+    is_filtered: bool | None = None
+
+
+def read_cards(config: Source | None, firewall: FirewallFile | None, names: Names, tell: Teller) -> list[Card]:
+    """List a guest's interfaces; without a configuration file those that the firewall's file names."""
+    if config is not None:
+        cards = _configured(config, tell)
+    else:
+        named = {"net0"}
+        for line in firewall.rules if firewall else []:
+            named |= set(_CARD.findall(line.text))
+        named |= (
+            {each.removeprefix("ipfilter-") for each in firewall.sets if each.startswith("ipfilter-net")}
+            if firewall
+            else set()
+        )
+        cards = [Card(each) for each in sorted(named, key=lambda each: int(each[3:] or 0))]
+    return [_with_filter(card, firewall, names, tell) for card in cards]
+
+
+def _configured(config: Source, tell: Teller) -> list[Card]:
+    found: dict[str, dict[str, str]] = {}
+    for number, text in enumerate(config.text.splitlines(), start=1):
+        if text.startswith("["):
+            break  # snapshots follow
+        match = _NET.match(text.strip())
+        if match:
+            parts = dict(part.partition("=")[::2] for part in match[2].split(","))
+            found[match[1]] = parts | {"line": str(number)}
+    return [
+        _card(name, parts, found.get(f"ipconfig{name[3:]}", {}), config, tell)
+        for name, parts in sorted(found.items())
+        if name.startswith("net")
+    ]
+
+
+def _card(name: str, parts: dict[str, str], cloud: dict[str, str], config: Source, tell: Teller) -> Card:
+    mac = next((each.lower() for each in parts.values() if _MAC.match(each)), "")
+    addresses = [part.get(key, "").partition("/")[0] for part in (parts, cloud) for key in ("ip", "ip6")]
+    line = Line(config.name, int(parts["line"]), f"{name}: …")
+    vlan = parts.get("tag", "0")
+    if not vlan.isdigit() or int(vlan) > 4094:
+        tell.tell(line, f"the VLAN tag {vlan!r} is none", "it counts as untagged", Effect.OMITTED)
+        vlan = "0"
+    return Card(
+        name,
+        mac,
+        parts.get("bridge", "vmbr0"),
+        int(vlan),
+        tuple(each for each in dict.fromkeys(addresses) if _is_address(each)),
+        parts.get("firewall", "0") == "1",
+    )
+
+
+def _with_filter(card: Card, firewall: FirewallFile | None, names: Names, tell: Teller) -> Card:
+    """Addresses that the interface's IP filter permits are all that it can have, if each of them is single."""
+    entries = firewall.sets.get(f"ipfilter-{card.name}", []) if firewall else []
+    if not entries:
+        return card
+    try:
+        blocks = names.blocks(f"+guest/ipfilter-{card.name}")
+    except Unclear as unclear:
+        tell.tell(entries[0], str(unclear), "the interface's addresses count as not known", Effect.OMITTED)
+        return card
+    single = [ipaddress.ip_network(each) for each in blocks.within]
+    if blocks.without or any(each.num_addresses != 1 for each in single):
+        tell.tell(entries[0], "an IP filter of prefixes", "the interface's addresses count as not known", Effect.NOTE)
+        return card
+    return msgspec.structs.replace(card, addresses=tuple(_unique(card.addresses, (str(each[0]) for each in single))))
+
+
+def _unique(*groups: Iterable[str]) -> Iterable[str]:
+    return dict.fromkeys(each for group in groups for each in group)
+
+
+def _is_address(word: str) -> bool:
+    try:
+        parsed = ipaddress.ip_address(word)
+    except ValueError:
+        return False
+    return not (parsed.is_multicast or parsed.is_loopback or parsed.is_unspecified)

@@ -1,0 +1,346 @@
+"""Proxmox VE's firewall files → inventory and policies. Owns the order in which a guest's chain asks.
+
+An interface is one policy of the tenant tier: the cluster's blacklist, the guest's rules in order with groups in their
+place, then ``policy_in`` and ``policy_out``. What the firewall is off for is open, as there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from buckler.policy.importers.addressed import CARD, Blocks, Holder, card_selector, is_held, resolve_blocks
+from buckler.policy.importers.naming import document_name, made_mac, network_document, policy_document, vm_document
+from buckler.policy.importers.outcome import Effect, Import, LossBook, unreadable
+from buckler.policy.importers.proxmox.files import FirewallFile, Line, Teller, read_file
+from buckler.policy.importers.proxmox.guests import Card, read_cards
+from buckler.policy.importers.proxmox.rules import ACTIONS, FirewallRule, Names, Unclear, read_rule
+from buckler.policy.language import Action, Document, EgressRule, IngressRule, InterfaceSpec, NetworkSpec, Peer, Port
+from buckler.policy.problem import Problem
+from buckler.policy.source import Source
+
+SOURCE = "proxmox"
+_GUEST = re.compile(r"(?:.*/)?([1-9][0-9]{0,8})\.(fw|conf)\Z")
+_QUIET = {
+    "dhcp",
+    "ndp",
+    "radv",
+    "macfilter",
+    "ipfilter",
+    "log_level_in",
+    "log_level_out",
+    "enable",
+    "policy_in",
+    "policy_out",
+}
+_ANYONE = (Peer(any=True), Peer(group=True))
+_OWN_WAY = {
+    "macfilter": "a shield lets no other MAC through, whatever is said here",
+    "ipfilter": "a shield lets no other address through, whatever is said here",
+    "dhcp": "a shield decides on DHCP by the network's dhcpServers",
+    "ndp": "a shield judges neighbour discovery by itself",
+    "radv": "a shield lets router advertisements come from the network's routers only",
+}
+
+
+class Guest(msgspec.Struct, frozen=True):
+    """One guest: what its files say."""
+
+    number: str
+    firewall: FirewallFile | None
+    cards: tuple[Card, ...]
+    names: Names
+
+
+class Spelt(msgspec.Struct, frozen=True):
+    """One rule in our words."""
+
+    action: Action
+    peers: tuple[Peer, ...]
+    ports: tuple[Port, ...]
+    name: str
+
+
+def import_proxmox(sources: Iterable[Source], review: str) -> Import:
+    """Carry firewall files over: cluster.fw, host.fw, VMID.fw, and guests' VMID.conf where they are there."""
+    book = LossBook()
+    files = {source.name: source for source in sources}
+    cluster = _cluster(files, book)
+    numbers = {match[1] for name in files if (match := _GUEST.match(name))}
+    if not numbers and cluster is None:
+        return unreadable(SOURCE, [Problem("", 0, "", "no cluster.fw, VMID.fw or VMID.conf is in the input")])
+    twice = _twice(files)
+    if twice:
+        return unreadable(SOURCE, twice)
+    guests = [_guest(number, files, cluster, book) for number in sorted(numbers, key=int)]
+    _tell_hosts(files, cluster, book)
+    holders = {(guest.number, card.name): _holder(guest, card) for guest in guests for card in guest.cards}
+    inventory = [*_networks(guests), *(_vm(guest) for guest in guests if guest.cards)]
+    policies: list[Document] = []
+    for guest in guests:
+        for card in guest.cards:
+            chain = _Chain(guest, cluster, card, holders, Teller(book, f"guest {guest.number}"))
+            policies.append(chain.document(review))
+    return Import(SOURCE, tuple(inventory), tuple(policies), book.told())
+
+
+def _cluster(files: dict[str, Source], book: LossBook) -> FirewallFile | None:
+    found = [name for name in files if name.rpartition("/")[2] == "cluster.fw"]
+    return read_file(files[found[0]], Teller(book, "cluster")) if found else None
+
+
+def _twice(files: dict[str, Source]) -> list[Problem]:
+    seen: dict[str, str] = {}
+    found = []
+    for name in files:
+        base = name.rpartition("/")[2]
+        if (_GUEST.match(base) or base == "cluster.fw") and seen.setdefault(base, name) != name:
+            found.append(Problem(name, 0, "", f"{base} is given twice", f"first as {seen[base]}"))
+    return found
+
+
+def _guest(number: str, files: dict[str, Source], cluster: FirewallFile | None, book: LossBook) -> Guest:
+    tell = Teller(book, f"guest {number}")
+    own = {
+        name.rpartition(".")[2]: files[name]
+        for name in files
+        if name.rpartition("/")[2].partition(".")[0] == number and _GUEST.match(name)
+    }
+    firewall = read_file(own["fw"], tell) if "fw" in own else None
+    names = Names(firewall, cluster)
+    cards = read_cards(own.get("conf"), firewall, names, tell)
+    if "conf" not in own and firewall is not None:
+        line = Line(own["fw"].name, 1, "")
+        tell.tell(
+            line,
+            "the guest's configuration is not in the input",
+            "its interfaces count as filtered, on vmbr0",
+            Effect.NOTE,
+        )
+    return Guest(number, firewall, tuple(cards), names)
+
+
+def _tell_hosts(files: dict[str, Source], cluster: FirewallFile | None, book: LossBook) -> None:
+    """Rules of hosts bind no guest here; what is forwarded may, and is carried over as closed by the chain."""
+    for name, source in files.items():
+        base = name.rpartition("/")[2]
+        if base.endswith(".fw") and not _GUEST.match(name) and base != "cluster.fw":
+            tell = Teller(book, name)
+            for line in read_file(source, tell).rules:
+                tell.tell(
+                    line,
+                    "a rule of a host",
+                    "not carried over: here no guest reaches a host's addresses",
+                    Effect.OMITTED,
+                )
+    tell = Teller(book, "cluster")
+    for line in cluster.rules if cluster else []:
+        if not line.text.lstrip("|").lower().startswith("forward"):
+            tell.tell(
+                line,
+                "a rule of all hosts",
+                "not carried over: here no guest reaches a host's addresses",
+                Effect.OMITTED,
+            )
+
+
+def _networks(guests: Sequence[Guest]) -> Iterable[Document]:
+    for bridge, vlan in sorted({(card.bridge, card.vlan) for guest in guests for card in guest.cards}):
+        name = _network_name(bridge, vlan)
+        yield msgspec.structs.replace(network_document(name), spec=NetworkSpec(bridge=bridge[:15], vlan=vlan))
+
+
+def _network_name(bridge: str, vlan: int) -> str:
+    return document_name(bridge, *([str(vlan)] if vlan else []))
+
+
+def _vm(guest: Guest) -> Document:
+    cards = [
+        InterfaceSpec(
+            mac=card.mac or made_mac(f"{guest.number}.{card.name}"),
+            network=_network_name(card.bridge, card.vlan),
+            addresses=card.addresses,
+            labels={CARD: card.name} if len(guest.cards) > 1 else {},
+        )
+        for card in guest.cards
+    ]
+    return vm_document(guest.number, {}, cards, purpose=f"Proxmox VE guest {guest.number}")
+
+
+def _holder(guest: Guest, card: Card) -> Holder:
+    single = len(guest.cards) == 1
+    title = guest.number if single else f"{guest.number} {card.name}"
+    return Holder(title, guest.number, card.addresses, "" if single else card.name)
+
+
+class _Chain:
+    """One interface's chain."""
+
+    def __init__(
+        self,
+        guest: Guest,
+        cluster: FirewallFile | None,
+        card: Card,
+        holders: dict[tuple[str, str], Holder],
+        tell: Teller,
+    ) -> None:
+        self.guest, self.cluster, self.card, self.tell = guest, cluster, card, tell
+        self.own = holders[guest.number, card.name]
+        self.others = [each for each in holders.values() if each is not self.own]
+
+    def document(self, review: str) -> Document:
+        """Write the chain as a policy."""
+        if self._is_off():
+            spelt = {"in": [Spelt(Action.ALLOW, _ANYONE, (), "off")], "out": [Spelt(Action.ALLOW, _ANYONE, (), "off")]}
+        else:
+            spelt = {"in": self._blacklist(), "out": []}
+            for line in self.guest.firewall.rules if self.guest.firewall else []:
+                self._add_line(line, self.guest.names, spelt, in_group=False)
+            for side in spelt:
+                spelt[side].append(self._last(side))
+            self._tell_options()
+        self._add_forward(spelt)
+        return policy_document(
+            document_name("guest", self.guest.number, self.card.name),
+            review=review,
+            description=f"Firewall of guest {self.guest.number}, interface {self.card.name}",
+            subject=card_selector(self.own),
+            ingress=[
+                IngressRule(f"in-{n}-{each.name}", each.action, ports=each.ports, peers=each.peers)
+                for n, each in enumerate(spelt["in"], 1)
+            ],
+            egress=[
+                EgressRule(f"out-{n}-{each.name}", each.action, ports=each.ports, peers=each.peers)
+                for n, each in enumerate(spelt["out"], 1)
+            ],
+        )
+
+    def _is_off(self) -> bool:
+        """The firewall acts where it is on for the cluster, the guest and the interface; each is off unless said."""
+        return not (_is_on(self.cluster) and _is_on(self.guest.firewall) and self.card.is_filtered is not False)
+
+    def _blacklist(self) -> list[Spelt]:
+        if self.cluster is None or not self.cluster.sets.get("blacklist"):
+            return []
+        try:
+            blocks = Names(None, self.cluster).blocks("+blacklist")
+        except Unclear as unclear:
+            self.tell.tell(self.cluster.sets["blacklist"][0], str(unclear), "everything towards guests is denied")
+            return [Spelt(Action.DENY, (), (), "blacklist")]
+        resolved = resolve_blocks(blocks, self.others)
+        if resolved.doubtful:
+            self._tell_doubt(self.cluster.sets["blacklist"][0], resolved.doubtful, Action.DENY)
+        return [Spelt(Action.DENY, peers, (), "blacklist")] if (peers := resolved.for_action(Action.DENY)) else []
+
+    def _last(self, side: str) -> Spelt:
+        word, line = (self.guest.firewall.options if self.guest.firewall else {}).get(f"policy_{side}", ("", None))
+        if word and word.upper() not in ACTIONS and line:
+            self.tell.tell(line, f"the policy {word!r} is not known", "what no rule allows is denied")
+        action = ACTIONS.get(word.upper(), Action.DENY) if word else (Action.ALLOW if side == "out" else Action.DENY)
+        return Spelt(action, _ANYONE if action is Action.ALLOW else (), (), "policy")
+
+    def _tell_options(self) -> None:
+        for key, (value, line) in (self.guest.firewall.options if self.guest.firewall else {}).items():
+            if key in _OWN_WAY:
+                self.tell.tell(line, f"the option {key}: {value}", _OWN_WAY[key], Effect.NOTE)
+            elif key not in _QUIET:
+                self.tell.tell(line, f"the option {key} is not known", "not carried over", Effect.OMITTED)
+
+    def _add_forward(self, spelt: dict[str, list[Spelt]]) -> None:
+        """What a host forwards it may also drop: denied here where it may."""
+        policy, line = (self.cluster.options if self.cluster else {}).get("policy_forward", ("ACCEPT", None))
+        lines = [
+            each for each in (self.cluster.rules if self.cluster else []) if each.text.lower().startswith("forward")
+        ]
+        if line is not None and policy.upper() != "ACCEPT":
+            lines.append(line)
+        dropping = [each for each in lines if "accept" not in each.text.lower()]
+        if dropping and _is_on(self.cluster):
+            self.tell.tell(
+                dropping[0], "rules on what hosts forward are not understood", "the guest is denied everything"
+            )
+            for side in spelt:
+                spelt[side].insert(0, Spelt(Action.DENY, (), (), "forward"))
+
+    def _add_line(self, line: Line, names: Names, spelt: dict[str, list[Spelt]], *, in_group: bool) -> None:
+        try:
+            rule = read_rule(line, names)
+        except Unclear as unclear:
+            self.tell.tell(
+                line, str(unclear), "the rule allows nothing" if unclear.allows else "from here on all is denied"
+            )
+            for side in () if unclear.allows else _sides(line):
+                spelt[side].append(Spelt(Action.DENY, (), (), "unclear"))
+            return
+        if rule is None or (rule.iface and rule.iface.lower() != self.card.name):
+            return
+        if rule.direction == "group":
+            self._add_group(rule, spelt, in_group=in_group)
+        elif rule.direction == "forward":
+            self.tell.tell(line, "a guest forwards nothing", "not carried over", Effect.OMITTED)
+        else:
+            spelt[rule.direction] += self._spell(rule)
+
+    def _add_group(self, rule: FirewallRule, spelt: dict[str, list[Spelt]], *, in_group: bool) -> None:
+        lines = self.cluster.groups.get(rule.group) if self.cluster else None
+        if lines is None or in_group:
+            self.tell.tell(rule.line, f"the group {rule.group!r} is not known here", "from here on all is denied")
+            for side in spelt:
+                spelt[side].append(Spelt(Action.DENY, (), (), "unclear"))
+            return
+        for line in lines:
+            self._add_line(line, Names(None, self.cluster), spelt, in_group=True)
+
+    def _spell(self, rule: FirewallRule) -> list[Spelt]:
+        near, far = (rule.dest, rule.source) if rule.direction == "in" else (rule.source, rule.dest)
+        allows = rule.action is Action.ALLOW
+        if near is not None:
+            held = is_held(near, self.own.addresses)
+            if held is False:
+                self.tell.tell(
+                    rule.line, "the guest has no address that the rule is about", "it never matches", Effect.NOTE
+                )
+                return []
+            if held is None:
+                means = "the rule allows nothing" if allows else "it denies all of the guest's addresses"
+                self.tell.tell(rule.line, "whether the rule is about the guest's addresses is not known", means)
+                if allows:
+                    return []
+        peers = self._peers(far, rule)
+        if peers is None:
+            return []
+        if rule.rejects:
+            self.tell.tell(rule.line, "REJECT answers", "here it is denied without an answer", Effect.NOTE)
+        found = []
+        for matched in rule.matched:
+            if matched.widened:
+                means = "the rule does not allow it" if allows else "the rule denies more than that"
+                self.tell.tell(rule.line, f"{matched.widened} cannot be named here", means)
+                if allows:
+                    continue
+            found.append(Spelt(rule.action, peers, matched.ports or (), "rule"))
+        return found
+
+    def _peers(self, far: Blocks | None, rule: FirewallRule) -> tuple[Peer, ...] | None:
+        if far is None:
+            return _ANYONE if rule.action is Action.ALLOW else ()
+        resolved = resolve_blocks(far, self.others)
+        if resolved.doubtful:
+            self._tell_doubt(rule.line, resolved.doubtful, rule.action)
+        return resolved.for_action(rule.action) or None
+
+    def _tell_doubt(self, line: Line, names: Sequence[str], action: Action) -> None:
+        more = " …" if len(names) > 5 else ""
+        means = "they are not allowed by it" if action is Action.ALLOW else "they are denied by it"
+        self.tell.tell(line, f"whether it is about guests {', '.join(names[:5])}{more} is not known", means)
+
+
+def _is_on(file: FirewallFile | None) -> bool:
+    return file is not None and file.options.get("enable", ("0", None))[0] not in {"", "0"}
+
+
+def _sides(line: Line) -> Iterable[str]:
+    word = line.text.split()[0].lower()
+    return (word,) if word in {"in", "out"} else ("in", "out")
