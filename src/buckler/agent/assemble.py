@@ -21,7 +21,9 @@ from buckler.agent.claims import PendingClaims
 from buckler.agent.counting import Counting
 from buckler.agent.doorman import Answer, Doorman, Request
 from buckler.agent.engine import Engine
+from buckler.agent.handover.counters import CountersSection
 from buckler.agent.handover.furnish import make_desk
+from buckler.agent.handover.performance import PerformanceSection
 from buckler.agent.handover.section import Section
 from buckler.agent.lastlook import CountedShield
 from buckler.agent.memory import Memory
@@ -97,6 +99,24 @@ class Agent:
         self._chores = Chores(drivers.hypervisor, self._recorder, self._watcher.poke)
         self._residing = Residing(drivers.state, membership.host)
         self._tasks = Tasks(drivers.hypervisor, drivers.state, self._outbox.put_report)
+        self._counting = Counting(
+            drivers.telemetry,
+            drivers.state,
+            lambda: self._steward.names,
+            self._resident_numbers,
+            self._outbox,
+            self._worker.post,
+        )
+        self._sampling = Sampling(
+            drivers.performance,
+            drivers.telemetry,
+            drivers.state,
+            lambda: self._steward.names,
+            self._registered,
+            self._outbox.wake,
+            settings.sample_seconds,
+            settings.samples_kept,
+        )
         self._desk = make_desk(
             settings,
             drivers.state,
@@ -116,24 +136,6 @@ class Agent:
             drivers.reasons,
             membership.host_name or membership.host,
             self._outbox.put_flows,
-        )
-        self._counting = Counting(
-            drivers.telemetry,
-            drivers.state,
-            lambda: self._steward.names,
-            self._resident_numbers,
-            self._outbox,
-            self._worker.post,
-        )
-        self._sampling = Sampling(
-            drivers.performance,
-            drivers.telemetry,
-            drivers.state,
-            lambda: self._steward.names,
-            self._registered,
-            self._outbox.wake,
-            settings.sample_seconds,
-            settings.samples_kept,
         )
         pending = PendingClaims()
         self._claiming = Claiming(
@@ -234,7 +236,7 @@ class Agent:
 
     def _sections(self) -> tuple[Section, ...]:
         """What moves with a VM beside its connections: one for each room that has something to hand over."""
-        return ()
+        return (CountersSection(self._counting), PerformanceSection(self._sampling))
 
     def _make_clients(self, membership: Membership) -> tuple[ControllerClient, ...]:
         key = Ed25519PrivateKey.from_private_bytes(self._drivers.state.host_key())

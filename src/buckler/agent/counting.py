@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 import structlog
@@ -77,18 +77,21 @@ class Counting:
             self._later(lambda: self._try(self._free))
 
     def own(self, vm: VmId) -> tuple[Counter, ...]:
-        """What this host counted for a VM, to this moment. Raises ShieldFailed, StateFailed."""
+        """What this host counted for a VM, to this moment, and keeps. Raises ShieldFailed, StateFailed."""
         self.read()
-        return self._own(vm)
+        return self._own(vm, {})
 
     def totals(self, vm: VmId) -> tuple[Counter, ...]:
-        """Of all hosts that the VM was on, as far as is known here, to this moment. Raises ShieldFailed, StateFailed."""
-        own, number = self.own(vm), self.number_of(vm)
-        return fold_counters(total_counters(self._inherited.get(vm, Inherited()), own), number or 0)
+        """Of all hosts that the VM was on, as far as is known here, to this moment. Raises ShieldFailed."""
+        number = self.number_of(vm)
+        counts = [count for count in self._telemetry.pairs() if count.vm == number]
+        with self._lock:
+            fresh = add_pairs(self._tallies, counts, self._names(), time.time_ns())
+        return fold_counters(total_counters(self._inherited.get(vm, Inherited()), self._own(vm, fresh)), number or 0)
 
     def known_totals(self, vm: VmId) -> tuple[Counter, ...]:
         """Those as last read."""
-        return total_counters(self._inherited.get(vm, Inherited()), self._own(vm))
+        return total_counters(self._inherited.get(vm, Inherited()), self._own(vm, {}))
 
     def adopt(self, vm: VmId, inherited: Inherited) -> None:
         """Go on from what a VM brought along. Raises StateFailed."""
@@ -100,10 +103,10 @@ class Counting:
         """How programs in the kernel know a VM."""
         return next((number for number, each in self._names().by_number.items() if each.vm == vm), None)
 
-    def _own(self, vm: VmId) -> tuple[Counter, ...]:
+    def _own(self, vm: VmId, fresh: Mapping[str, Tally]) -> tuple[Counter, ...]:
         number = self.number_of(vm)
         with self._lock:
-            return () if number is None else own_counters(self._tallies, number)
+            return () if number is None else own_counters({**self._tallies, **fresh}, number)
 
     def _keep(self, changed: dict[str, Tally]) -> None:
         if changed:
