@@ -89,15 +89,16 @@ enum reason {
 	REASON_COUNT = 64,
 };
 
+/* Aligned, else every copy goes byte by byte. */
 struct address {
 	__u8 bytes[16];
-};
+} __attribute__((aligned(4)));
 
 /*
  * Map endpoints, ARRAY of 2 * MAX_TAPS: a tap owns the slot s and with it the indexes 2s and 2s+1. One of the two is in
  * force; a change writes the other one whole (endpoint, own addresses, program) and then flips tap_index: one update,
  * so no packet meets half a configuration. `ifindex` says whom it is for: a reader that raced with a flip and finds
- * somebody else drops. `generation` is new with every change and never 0.
+ * somebody else drops. `generation` is new with every change, never 0, and outlives the tap: who takes the slot goes on.
  */
 struct endpoint {
 	__u32 ifindex;
@@ -327,11 +328,14 @@ struct claim_budget {
 	__u32 reserved;
 };
 
-/* Map settings, one element. `build` names the object that the pinned programs came from. */
+/*
+ * Map settings, one element. `build` names the object that the pinned programs came from. `book` is odd while the address
+ * book changes and another even number after: a decision is remembered under the even number that was read before it.
+ */
 struct settings {
 	__u64 generation;
 	__u32 events_per_second;
-	__u32 reserved;
+	__u32 book;
 	__u8 build[32];
 };
 

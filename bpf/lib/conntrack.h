@@ -3,6 +3,7 @@
 #ifndef BUCKLER_CONNTRACK_H
 #define BUCKLER_CONNTRACK_H
 
+#include "decisions.h"
 #include "peer.h"
 #include "policy.h"
 #include "tcp.h"
@@ -36,12 +37,6 @@ INLINE struct draft *get_draft(void)
 {
 	__u32 zero = 0;
 	return bpf_map_lookup_elem(&drafts, &zero);
-}
-
-INLINE __u64 get_stamp(const struct endpoint *endpoint)
-{
-	struct settings *s = get_settings();
-	return s ? s->generation << 32 | endpoint->generation : 0;
 }
 
 INLINE void set_key(struct connection_key *key, const struct frame *f, __u32 direction)
@@ -87,11 +82,11 @@ INLINE void note_full(__u32 index, __u64 now)
  * Judge a connection of an older stamp by today's policy and today's owner of the remote address.
  * Returns 0 when it lives on, else why not. The frame's peer must have been resolved already.
  */
-INLINE int rejudge(struct frame *f, struct connection *c, const struct endpoint *endpoint, __u64 stamp)
+INLINE int rejudge(struct frame *f, struct connection *c)
 {
 	__u8 flags = 0;
 	if (!is_allowed(f, f->index, c->direction, c->port)) {
-		if (endpoint->mode != MODE_OBSERVE)
+		if (f->mode != MODE_OBSERVE)
 			return REASON_POLICY;
 		flags = CONNECTION_OBSERVED;
 	}
@@ -100,7 +95,7 @@ INLINE int rejudge(struct frame *f, struct connection *c, const struct endpoint 
 	c->peer_identity = f->peer_identity;
 	c->peer_vm = f->peer_vm;
 	c->flags = flags;
-	c->stamp = stamp;
+	c->stamp = f->stamp;
 	return 0;
 }
 
@@ -125,44 +120,53 @@ INLINE void count_on(struct connection *c, __u32 direction, __u32 length)
 	}
 }
 
+/* Whose the other end is and what policy says of it. Returns 0, or what refuses: INFRA, POLICY. */
+INLINE int decide(struct __sk_buff *skb, struct frame *f, __u32 direction)
+{
+	int refused, allowed;
+	if (f->recalled)
+		return f->recalled == RECALLED_ALLOWED ? 0 : REASON_POLICY;
+	refused = resolve_peer(skb, direction == DIR_EGRESS);
+	if (refused)
+		return refused;
+	allowed = is_allowed(f, f->index, direction, f->policy_port);
+	if (f->plain)
+		remember_decision(f, direction, allowed);
+	return allowed ? 0 : REASON_POLICY;
+}
+
 /* A new connection: judged, then put among the half-open ones. */
 STAGE open_connection(struct __sk_buff *skb, __u32 direction)
 {
 	struct frame *f = get_frame(0);
-	struct endpoint *endpoint;
 	struct draft *draft = get_draft();
 	struct connection *c;
-	__u64 now = bpf_ktime_get_boot_ns();
 	__u32 slot;
 	void *table;
-	int refused;
+	int refused, late;
 	if (!f || !draft)
 		return REASON_MALFORMED;
-	c = &draft->connection;
-	__builtin_memset(c, 0, sizeof(*c));
-	endpoint = get_endpoint(f->index);
-	if (!endpoint)
-		return REASON_UNCONFIGURED;
-	c->stamp = get_stamp(endpoint); /* read before the policy: a change in between makes it old at once */
-	refused = resolve_peer(skb, direction == DIR_EGRESS);
-	if (refused)
+	late = ((f->protocol == PROTO_TCP || f->protocol == PROTO_SCTP) && !f->opens) ||
+	       (is_echo(f) && is_echo_reply(f));
+	if (late && f->mode != MODE_OBSERVE) /* no decision of a rule: it is not counted as one */
+		return resolve_peer(skb, direction == DIR_EGRESS) ? REASON_INFRA : REASON_NO_CONNECTION;
+	refused = decide(skb, f, direction);
+	if (refused == REASON_INFRA || (refused && f->mode != MODE_OBSERVE))
 		return refused;
-	refused = ((f->protocol == PROTO_TCP || f->protocol == PROTO_SCTP) && !f->opens) ||
-		  (is_echo(f) && is_echo_reply(f));
-	if (refused && endpoint->mode != MODE_OBSERVE)
-		return REASON_NO_CONNECTION;
-	if (!is_allowed(f, f->index, direction, f->policy_port) || refused) {
-		if (endpoint->mode != MODE_OBSERVE)
-			return REASON_POLICY;
-		c->flags = CONNECTION_OBSERVED;
-	}
+	if (late)
+		refused = REASON_NO_CONNECTION;
 	slot = f->index >> 1;
 	table = bpf_map_lookup_elem(&half_open, &slot);
-	if (!table || is_full(f->index, now))
-		return endpoint->mode == MODE_OBSERVE ? REASON_OBSERVED : REASON_CONNECTIONS_FULL;
-	set_key(&draft->key, f, direction);
-	c->created = now;
-	c->expires = now + get_timeout(f->protocol, STATE_NEW);
+	if (!table || is_full(f->index, f->now))
+		return f->mode == MODE_OBSERVE ? REASON_OBSERVED : REASON_CONNECTIONS_FULL;
+	c = &draft->connection;
+	__builtin_memset(c, 0, sizeof(*c));
+	if (!f->missed)
+		set_key(&draft->key, f, direction);
+	c->flags = refused ? CONNECTION_OBSERVED : 0;
+	c->stamp = f->stamp; /* read before the policy: a change in between makes it old at once */
+	c->created = f->now;
+	c->expires = f->now + get_timeout(f->protocol, STATE_NEW);
 	c->rule = f->rule;
 	c->observed = f->observed;
 	c->peer_identity = f->peer_identity;
@@ -171,20 +175,21 @@ STAGE open_connection(struct __sk_buff *skb, __u32 direction)
 	c->direction = direction;
 	if (f->protocol == PROTO_TCP)
 		track_tcp(skb, f, c, direction);
-	count_on(c, direction, f->length);
+	c->packets[direction & 1] = 1;
+	c->bytes[direction & 1] = f->length;
 	if (bpf_map_update_elem(table, &draft->key, c, BPF_ANY))
-		return endpoint->mode == MODE_OBSERVE ? REASON_OBSERVED : REASON_CONNECTIONS_FULL;
-	return c->flags & CONNECTION_OBSERVED ? REASON_OBSERVED : REASON_NEW;
+		return f->mode == MODE_OBSERVE ? REASON_OBSERVED : REASON_CONNECTIONS_FULL;
+	return refused ? REASON_OBSERVED : REASON_NEW;
 }
 
 /* The originator spoke again after a reply: take a place among the established. */
-INLINE int promote(struct frame *f, struct draft *draft, struct connection *c, void *table, void *waiting, __u64 now)
+INLINE int promote(struct frame *f, struct draft *draft, struct connection *c, void *table, void *waiting)
 {
 	__builtin_memcpy(&draft->connection, c, sizeof(*c));
 	draft->connection.state = STATE_ESTABLISHED;
-	draft->connection.expires = now + get_timeout(f->protocol, STATE_ESTABLISHED);
+	draft->connection.expires = f->now + get_timeout(f->protocol, STATE_ESTABLISHED);
 	if (bpf_map_update_elem(table, &draft->key, &draft->connection, BPF_ANY)) {
-		note_full(f->index, now);
+		note_full(f->index, f->now);
 		bpf_map_delete_elem(waiting, &draft->key);
 		return REASON_CONNECTIONS_FULL;
 	}
@@ -226,32 +231,38 @@ INLINE int is_out_of_course(const struct frame *f, const struct connection *c, i
 	return !f->opens;
 }
 
-INLINE int is_answer(const struct frame *f, const struct endpoint *endpoint)
+INLINE int is_answer(const struct frame *f)
 {
-	return f->protocol != PROTO_TCP || (f->tcp_flags & TCP_SYN) || endpoint->mode == MODE_OBSERVE;
+	return f->protocol != PROTO_TCP || (f->tcp_flags & TCP_SYN) || f->mode == MODE_OBSERVE;
+}
+
+/* Write it at most once a second: the line is shared by all CPUs. */
+INLINE void keep_alive(const struct frame *f, struct connection *c)
+{
+	__u64 expires = f->now + get_timeout(f->protocol, c->state);
+	if (expires - c->expires + SECOND > 2 * SECOND)
+		c->expires = expires;
 }
 
 /* Judge a frame of a unicast flow: part of a connection, or the first of a new one. */
 STAGE judge_flow(struct __sk_buff *skb, __u32 direction)
 {
 	struct frame *f = get_frame(0);
-	struct endpoint *endpoint;
 	struct draft *draft = get_draft();
 	struct connection *c;
-	__u64 now = bpf_ktime_get_boot_ns(), stamp, expires;
 	__u32 slot;
 	void *table, *waiting;
 	int refused, half = 0, against, turned = 0, observed = 0;
 	__u8 before;
 	if (!f || !draft)
 		return REASON_MALFORMED;
-	endpoint = get_endpoint(f->index);
+	if (f->missed)
+		return open_connection(skb, direction);
 	slot = f->index >> 1;
 	table = bpf_map_lookup_elem(&established, &slot);
 	waiting = bpf_map_lookup_elem(&half_open, &slot);
-	if (!endpoint || !table || !waiting)
+	if (!table || !waiting)
 		return REASON_UNCONFIGURED;
-	stamp = get_stamp(endpoint);
 	set_key(&draft->key, f, direction);
 	c = bpf_map_lookup_elem(table, &draft->key);
 	if (!c) {
@@ -260,14 +271,14 @@ STAGE judge_flow(struct __sk_buff *skb, __u32 direction)
 	}
 	if (!c)
 		return open_connection(skb, direction);
-	if (c->expires < now || is_reopening(f, c, direction)) {
+	if (c->expires < f->now || is_reopening(f, c, direction)) {
 		bpf_map_delete_elem(half ? waiting : table, &draft->key);
 		return open_connection(skb, direction);
 	}
-	if (c->stamp != stamp) {
+	if (c->stamp != f->stamp) {
 		refused = resolve_peer(skb, direction == DIR_EGRESS);
 		if (!refused)
-			refused = rejudge(f, c, endpoint, stamp);
+			refused = rejudge(f, c);
 		if (refused) {
 			bpf_map_delete_elem(half ? waiting : table, &draft->key);
 			return refused;
@@ -284,7 +295,7 @@ STAGE judge_flow(struct __sk_buff *skb, __u32 direction)
 		else if (is_out_of_course(f, c, against))
 			refused = REASON_NO_CONNECTION;
 		turned = f->opens && against && !refused;
-		observed = refused && refused < REASON_FIRST_HARD && endpoint->mode == MODE_OBSERVE;
+		observed = refused && refused < REASON_FIRST_HARD && f->mode == MODE_OBSERVE;
 		if (refused && !observed)
 			return refused;
 	}
@@ -304,13 +315,12 @@ STAGE judge_flow(struct __sk_buff *skb, __u32 direction)
 			c->state = STATE_REPLIED;
 		return REASON_NEW;
 	}
-	if (half && c->state == STATE_NEW && against && is_answer(f, endpoint))
+	if (half && c->state == STATE_NEW && against && is_answer(f))
 		c->state = STATE_REPLIED;
 	else if (half && c->state == STATE_REPLIED && !against && !(f->tcp_flags & TCP_SYN))
-		return promote(f, draft, c, table, waiting, now);
-	expires = now + get_timeout(f->protocol, c->state);
-	if (before != STATE_CLOSED && expires - c->expires + SECOND > 2 * SECOND) /* write at most once a second */
-		c->expires = expires;
+		return promote(f, draft, c, table, waiting);
+	if (before != STATE_CLOSED)
+		keep_alive(f, c);
 	return observed ? REASON_OBSERVED : REASON_ESTABLISHED;
 }
 
@@ -318,13 +328,9 @@ STAGE judge_flow(struct __sk_buff *skb, __u32 direction)
 STAGE judge_stateless(struct __sk_buff *skb, __u32 direction)
 {
 	struct frame *f = get_frame(0);
-	struct endpoint *endpoint;
 	int refused;
 	if (!f)
 		return REASON_MALFORMED;
-	endpoint = get_endpoint(f->index);
-	if (!endpoint)
-		return REASON_UNCONFIGURED;
 	refused = resolve_peer(skb, direction == DIR_EGRESS);
 	if (refused)
 		return refused;
@@ -336,7 +342,7 @@ STAGE judge_stateless(struct __sk_buff *skb, __u32 direction)
 	}
 	if (is_allowed(f, f->index, direction, f->policy_port))
 		return REASON_STATELESS;
-	return endpoint->mode == MODE_OBSERVE ? REASON_OBSERVED : REASON_POLICY;
+	return f->mode == MODE_OBSERVE ? REASON_OBSERVED : REASON_POLICY;
 }
 
 #endif

@@ -13,12 +13,13 @@ STAGE follow_fragment(struct __sk_buff *skb, __u32 direction)
 	struct frame *f = get_frame(0);
 	struct fragment_key key = {};
 	struct fragment *known, first = {};
-	__u64 now = bpf_ktime_get_boot_ns();
 	__u32 slot, end;
 	void *table;
+	__u64 now;
 	KEEP(skb);
 	if (!f)
 		return REASON_FRAGMENT;
+	now = f->now;
 	slot = f->index >> 1;
 	table = bpf_map_lookup_elem(&fragments, &slot);
 	if (!table)

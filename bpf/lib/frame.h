@@ -23,6 +23,9 @@
 #define FRAGMENT_FIRST 1
 #define FRAGMENT_LATER 2
 
+#define RECALLED_DENIED 1 /* of frame.recalled */
+#define RECALLED_ALLOWED 2
+
 struct frame {
 	struct address source;
 	struct address destination;
@@ -37,9 +40,12 @@ struct frame {
 	__u16 ethertype, payload;
 	__u8 protocol, version, fragment, hop_limit;
 	__u8 tcp_flags, icmp_type, icmp_code, group;
-	__u8 destination_mac[6], source_mac[6];
+	__u8 destination_mac[6], source_mac[6]; /* as one: 12 bytes, aligned (see parse_ethernet) */
 	__u8 decided, rule_direction, more_fragments, claim;
-	__u8 opens, reserved[3]; /* opens: a SYN, an INIT */
+	__u8 opens, plain, missed,
+		recalled; /* opens: a SYN, an INIT; plain, missed, recalled: see plain.h and known.h */
+	__u64 stamp, now;
+	__u32 book, mode;
 };
 
 /* [0] the frame, [1] the packet inside an ICMP error. tc runs with soft interrupts off: nobody else writes meanwhile. */
@@ -49,6 +55,31 @@ struct {
 	__type(key, __u32);
 	__type(value, struct frame);
 } scratch SEC(".maps");
+
+/* The time as of this CPU's last tick: asking for it costs more than all that is done with it. */
+struct clock {
+	__u64 tick, now;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct clock);
+} clocks SEC(".maps");
+
+INLINE __u64 get_now(void)
+{
+	__u32 zero = 0;
+	struct clock *clock = bpf_map_lookup_elem(&clocks, &zero);
+	__u64 tick = bpf_jiffies64();
+	if (!clock)
+		return bpf_ktime_get_boot_ns();
+	if (clock->tick != tick) {
+		clock->now = bpf_ktime_get_boot_ns();
+		clock->tick = tick;
+	}
+	return clock->now;
+}
 
 #define LEAST_FRAME 64 /* padded by hardware, with a tag that was taken off since */
 
@@ -63,6 +94,12 @@ INLINE int same_mac(const __u8 *a, const __u8 *b)
 	for (int i = 0; i < 6; i++)
 		difference |= a[i] ^ b[i];
 	return difference == 0;
+}
+
+/* The same for two that lie in maps, in fewer steps: there, unlike on the stack, a word may begin anywhere. */
+INLINE __u64 read_mac(const __u8 *mac)
+{
+	return (__u64) * (const __u16 *)(mac + 4) << 32 | *(const __u32 *)mac;
 }
 
 INLINE int is_zero_mac(const __u8 *mac)

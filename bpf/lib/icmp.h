@@ -36,22 +36,18 @@ INLINE int may_complain(const struct frame *f, const struct connection_key *key)
 STAGE judge_icmp_error(struct __sk_buff *skb, __u32 direction)
 {
 	struct frame *f = get_frame(0), *quoted = get_frame(1);
-	struct endpoint *endpoint;
 	struct draft *draft = get_draft();
 	struct connection *c;
-	__u64 stamp, now = bpf_ktime_get_boot_ns();
 	__u32 slot;
 	void *table, *waiting;
 	int refused;
 	if (!f || !quoted || !draft)
 		return REASON_MALFORMED;
-	endpoint = get_endpoint(f->index);
 	slot = f->index >> 1;
 	table = bpf_map_lookup_elem(&established, &slot);
 	waiting = bpf_map_lookup_elem(&half_open, &slot);
-	if (!endpoint || !table || !waiting)
+	if (!table || !waiting)
 		return REASON_UNCONFIGURED;
-	stamp = get_stamp(endpoint);
 	if (f->fragment)
 		return REASON_ICMP_ERROR;
 	refused = f->version == 4 ? parse_ipv4(skb, 1, f->l4 + 8) : parse_ipv6(skb, 1, f->l4 + 8);
@@ -68,7 +64,7 @@ STAGE judge_icmp_error(struct __sk_buff *skb, __u32 direction)
 	c = bpf_map_lookup_elem(table, &draft->key);
 	if (!c)
 		c = bpf_map_lookup_elem(waiting, &draft->key);
-	if (!c || c->expires < now)
+	if (!c || c->expires < f->now)
 		return REASON_ICMP_ERROR;
 	refused = resolve_peer(skb, direction == DIR_EGRESS);
 	if (refused)
@@ -77,7 +73,7 @@ STAGE judge_icmp_error(struct __sk_buff *skb, __u32 direction)
 		return REASON_ICMP_ERROR;
 	if (quoted->protocol == PROTO_TCP && !is_under_way(quoted, direction == DIR_INGRESS ? &c->tcp[0] : &c->tcp[1]))
 		return REASON_ICMP_ERROR;
-	if (c->stamp != stamp) /* its own next packet says whether it lives on; until then nothing speaks for it */
+	if (c->stamp != f->stamp) /* its own next packet says whether it lives on; until then nothing speaks for it */
 		return REASON_ICMP_ERROR;
 	take_decision(f, c);
 	return REASON_RELATED;

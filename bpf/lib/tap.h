@@ -11,6 +11,7 @@
 #include "events.h"
 #include "fragments.h"
 #include "icmp.h"
+#include "known.h"
 #include "membership.h"
 #include "nd.h"
 
@@ -25,13 +26,14 @@ INLINE __u32 get_length(struct __sk_buff *skb)
 /* Fill the frame's Ethernet part. An inner tag (Q-in-Q) or an in-band one is never ours. */
 INLINE int parse_ethernet(struct __sk_buff *skb, struct frame *f)
 {
-	__u8 h[ETH_LENGTH];
-	if (bpf_skb_load_bytes(skb, 0, h, ETH_LENGTH))
+	const __u8 *h = (void *)(long)skb->data;
+	if (h + ETH_LENGTH > (const __u8 *)(long)skb->data_end)
 		return REASON_MALFORMED;
-	__builtin_memcpy(f->destination_mac, h, 6);
-	__builtin_memcpy(f->source_mac, h + 6, 6);
-	f->ethertype = h[12] << 8 | h[13];
-	if (is_zero_mac(f->source_mac) || is_zero_mac(f->destination_mac) || (f->source_mac[0] & 1))
+	((__u32 *)f->destination_mac)[0] = ((const __u32 *)h)[0];
+	((__u32 *)f->destination_mac)[1] = ((const __u32 *)h)[1];
+	((__u32 *)f->destination_mac)[2] = ((const __u32 *)h)[2];
+	f->ethertype = bpf_ntohs(*(const __u16 *)(h + 12));
+	if (!read_mac(f->source_mac) || !read_mac(f->destination_mac) || (f->source_mac[0] & 1))
 		return REASON_SPOOFED_MAC;
 	if (f->ethertype == ETHERTYPE_VLAN || f->ethertype == ETHERTYPE_QINQ)
 		return REASON_VLAN;
@@ -74,11 +76,13 @@ STAGE check_addresses(struct __sk_buff *skb, __u32 direction)
 STAGE judge_ip(struct __sk_buff *skb, __u32 direction)
 {
 	struct frame *f = get_frame(0);
-	int reason;
+	int reason = 0;
 	if (!f)
 		return REASON_MALFORMED;
-	reason = f->ethertype == ETHERTYPE_IPV4 ? parse_ipv4(skb, 0, ETH_LENGTH) : parse_ipv6(skb, 0, ETH_LENGTH);
-	if (!reason)
+	if (!f->plain)
+		reason = f->ethertype == ETHERTYPE_IPV4 ? parse_ipv4(skb, 0, ETH_LENGTH)
+							: parse_ipv6(skb, 0, ETH_LENGTH);
+	if (!reason && !f->plain)
 		reason = parse_transport(skb, 0);
 	if (!reason)
 		reason = check_addresses(skb, direction);
@@ -105,9 +109,10 @@ STAGE judge_ip(struct __sk_buff *skb, __u32 direction)
 INLINE int judge_frame(struct __sk_buff *skb, struct frame *f, __u32 direction)
 {
 	struct endpoint *endpoint;
+	struct settings *s = get_settings();
 	__u32 *index = bpf_map_lookup_elem(&tap_index, &f->ifindex);
 	int refused;
-	if (!index)
+	if (!index || !s)
 		return REASON_UNCONFIGURED;
 	f->index = *index;
 	endpoint = get_endpoint(f->index);
@@ -115,6 +120,10 @@ INLINE int judge_frame(struct __sk_buff *skb, struct frame *f, __u32 direction)
 		return REASON_UNCONFIGURED;
 	f->vm = endpoint->vm;
 	f->zone = endpoint->zone;
+	f->mode = endpoint->mode;
+	f->stamp = s->generation << 32 | endpoint->generation;
+	f->book = *(volatile __u32 *)&s->book; /* before anything is looked up in it */
+	f->now = get_now();
 	refused = parse_ethernet(skb, f);
 	if (refused)
 		return refused;
@@ -124,12 +133,19 @@ INLINE int judge_frame(struct __sk_buff *skb, struct frame *f, __u32 direction)
 		return REASON_VLAN; /* a VM sets no priority of its own on the hosts' wires */
 	if (direction == DIR_EGRESS && skb->vlan_present && !endpoint->vlan)
 		return REASON_VLAN;
-	if (direction == DIR_EGRESS && !same_mac(f->source_mac, endpoint->mac))
+	if (direction == DIR_EGRESS && read_mac(f->source_mac) != read_mac(endpoint->mac))
 		return REASON_SPOOFED_MAC;
-	if (direction == DIR_INGRESS && !(f->destination_mac[0] & 1) && !same_mac(f->destination_mac, endpoint->mac))
+	if (direction == DIR_INGRESS && !(f->destination_mac[0] & 1) &&
+	    read_mac(f->destination_mac) != read_mac(endpoint->mac))
 		return REASON_NOT_FOR_VM;
-	if (direction == DIR_INGRESS && same_mac(f->source_mac, endpoint->mac))
+	if (direction == DIR_INGRESS && read_mac(f->source_mac) == read_mac(endpoint->mac))
 		return REASON_SPOOFED_MAC;
+	f->plain = read_plain(skb, f);
+	if (f->plain) {
+		int reason = judge_known(skb, f, direction);
+		if (reason)
+			return reason;
+	}
 	if (f->ethertype == ETHERTYPE_IPV4 || f->ethertype == ETHERTYPE_IPV6)
 		return judge_ip(skb, direction);
 	if (f->ethertype == ETHERTYPE_ARP)
@@ -170,8 +186,12 @@ INLINE int judge_tap(struct __sk_buff *skb, __u32 direction)
 	count_reason(f->ifindex, direction, reason, f->length);
 	if (f->decided)
 		count_pair(f, reason < REASON_FIRST_REFUSAL);
-	if (is_event(reason) && reason != REASON_UNCONFIGURED)
-		emit_event(skb, direction, reason);
+	if (is_event(reason) && reason != REASON_UNCONFIGURED) {
+		if (is_within_budget(f->index, f->now))
+			emit_event(skb, direction, reason);
+		else
+			count_shed(0);
+	}
 	if (f->claim || (direction == DIR_INGRESS && reason == REASON_DHCP))
 		emit_claim(skb, f->claim);
 	if (is_refused(reason))

@@ -45,8 +45,8 @@ INLINE int is_after(__u32 a, __u32 b)
 INLINE int is_true_reset(const struct frame *f, const struct tcp_side *sender, const struct tcp_side *receiver)
 {
 	if (receiver->known & KNOWN_ACKED) {
-		if (is_after(receiver->acked, f->sequence))
-			return 0;
+		if (is_after(receiver->acked, f->sequence) || is_after(f->sequence, receiver->edge))
+			return 0; /* beyond its window nothing is under way, whatever a forged segment taught of `end` */
 		return sender->known & KNOWN_END ? !is_after(f->sequence, sender->end) : f->sequence == receiver->acked;
 	}
 	/* nothing acknowledged yet: the refusal of a SYN names exactly what it refuses */

@@ -62,13 +62,15 @@ class EbpfAddressBook:
         for key, address in entries.items():
             single, raw = layout.pack_prefix(key.zone, key.prefix)
             tables[single][raw] = layout.OWNER.pack(address.identity, address.vm, address.flags)
-        self._kernel["hosts"].put_all(tables[True])
-        self._kernel["prefixes"].put_all(tables[False])
+        with self._kernel.changing_book():
+            self._kernel["hosts"].put_all(tables[True])
+            self._kernel["prefixes"].put_all(tables[False])
 
     def _delete_addresses(self, keys: frozenset[AddressKey]) -> None:
-        for key in keys:
-            single, raw = layout.pack_prefix(key.zone, key.prefix)
-            self._kernel["hosts" if single else "prefixes"].delete(raw)
+        packed = [layout.pack_prefix(key.zone, key.prefix) for key in keys]
+        with self._kernel.changing_book():
+            for single, raw in packed:
+                self._kernel["hosts" if single else "prefixes"].delete(raw)
 
     def _delete_macs(self, keys: frozenset[MacKey]) -> None:
         for key in keys:

@@ -6,6 +6,8 @@ import ctypes as c
 import hashlib
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from buckler.drivers.ebpf import layout, libbpf
@@ -106,8 +108,27 @@ class Kernel:
 
     def raise_generation(self) -> None:
         """Make every connection's stamp old."""
-        generation, budget, reserved, build = layout.SETTINGS.unpack(self["settings"].get(_ZERO) or b"")
-        self["settings"].put(_ZERO, layout.SETTINGS.pack(generation + 1, budget, reserved, build))
+        with self.lock:
+            generation, budget, book, build = layout.SETTINGS.unpack(self["settings"].get(_ZERO) or b"")
+            self["settings"].put(_ZERO, layout.SETTINGS.pack(generation + 1, budget, book, build))
+
+    @contextmanager
+    def changing_book(self) -> Iterator[None]:
+        """Let no program remember a decision while the address book changes, nor one from before afterwards.
+
+        Who dies within leaves the number odd: nothing is remembered until somebody changes the book again.
+        """
+        with self.lock:
+            self._set_book(self._book() | 1)
+            yield
+            self._set_book(self._book() + 1 & 0xFFFFFFFF)
+
+    def _book(self) -> int:
+        return int(layout.SETTINGS.unpack(self["settings"].get(_ZERO) or b"")[2])
+
+    def _set_book(self, book: int) -> None:
+        generation, budget, _, build = layout.SETTINGS.unpack(self["settings"].get(_ZERO) or b"")
+        self["settings"].put(_ZERO, layout.SETTINGS.pack(generation, budget, book, build))
 
     def _open(self) -> bool:
         self.close()

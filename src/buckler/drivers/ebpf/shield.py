@@ -177,6 +177,9 @@ class EbpfShield:
     def _endpoint(self, index: int) -> bytes:
         return self._kernel["endpoints"].get(layout.U32.pack(index)) or bytes(layout.ENDPOINT.size)
 
+    def _generation(self, index: int) -> int:
+        return int(layout.ENDPOINT.unpack(self._endpoint(index))[4])
+
     def _put_tap(self, tap: Tap) -> None:
         if not self._kernel.pins.policy(tap.program).exists():
             raise ShieldFailed(f"tap {tap.ifindex}: program {tap.program} was not put before")
@@ -193,11 +196,11 @@ class EbpfShield:
         for hook in TAP_HOOKS:
             self._kernel.attachments.attach(tap.ifindex, hook)
         if current is None:
-            index, generation = self._take_slot(tap) * 2, 1
+            index, generation = self._take_slot(tap)
         else:
             self._resize(current >> 1, tap.connections)
-            index, generation = current ^ 1, layout.ENDPOINT.unpack(self._endpoint(current))[4] + 1
-        self._write_side(index, generation & 0xFFFFFFFF or 1, tap, addresses)
+            index, generation = current ^ 1, _after(self._generation(current))
+        self._write_side(index, generation, tap, addresses)
         self._kernel["tap_index"].put(layout.U32.pack(tap.ifindex), layout.U32.pack(index))
 
     def _is_same_vm(self, index: int, tap: Tap) -> bool:
@@ -221,12 +224,14 @@ class EbpfShield:
         endpoint = (tap.ifindex, tap.vm, tap.zone, tap.identity, generation, tap.vlan, mode, mac)
         self._kernel["endpoints"].put(number, layout.ENDPOINT.pack(*endpoint))
 
-    def _take_slot(self, tap: Tap) -> int:
+    def _take_slot(self, tap: Tap) -> tuple[int, int]:
+        """Return the index of a free side and its generation: one that no tap of that slot ever had."""
         used = {index >> 1 for index in self._indexes().values()}
         slot = next((slot for slot in range(layout.MAX_TAPS) if slot not in used), None)
         if slot is None:
             raise ShieldFailed(f"no room for more than {layout.MAX_TAPS} taps")
         self._clear_slot(slot)
+        generation = _after(self._generation(2 * slot))
         number = layout.U32.pack(slot)
         tables = {
             "established": (libbpf.HASH, _CONNECTION_SIZES, tap.connections, libbpf.NO_PREALLOC),
@@ -239,7 +244,7 @@ class EbpfShield:
                 self._kernel[outer].put(number, layout.U32.pack(table.fd))
             finally:
                 table.close()
-        return slot
+        return 2 * slot, generation
 
     def _resize(self, slot: int, connections: int) -> None:
         old = self._inner("established", slot)
@@ -257,9 +262,11 @@ class EbpfShield:
             old.close()
 
     def _clear_slot(self, slot: int) -> None:
-        sides = {2 * slot, 2 * slot + 1}
+        """Leave nothing of a tap but its last generation, which both sides take: what is remembered of it never fits again."""
+        sides = (2 * slot, 2 * slot + 1)
+        last = max(self._generation(side) for side in sides)
         for side in sides:
-            self._kernel["endpoints"].put(layout.U32.pack(side), bytes(layout.ENDPOINT.size))
+            self._kernel["endpoints"].put(layout.U32.pack(side), layout.ENDPOINT.pack(0, 0, 0, 0, last, 0, 0, bytes(6)))
             self._kernel["policies"].delete(layout.U32.pack(side))
         for outer in ("established", "half_open", "fragments"):
             self._kernel[outer].delete(layout.U32.pack(slot))
@@ -313,6 +320,10 @@ class EbpfShield:
             return None
         finally:
             table.close()
+
+
+def _after(generation: int) -> int:
+    return generation + 1 & 0xFFFFFFFF or 1
 
 
 def _normalise(tap: Tap) -> Tap:
