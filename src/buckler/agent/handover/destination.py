@@ -37,6 +37,7 @@ from buckler.trust.statement import Untrusted, key_from_text, public_bytes
 
 _log = structlog.get_logger()
 _CONNECT_SECONDS = 1.5
+_GREETING_SECONDS = 5.0
 _POLICY_SECONDS = 30.0
 _TAPS_SECONDS = 60.0
 _BUNDLE_SECONDS = 30.0
@@ -202,7 +203,7 @@ class Taker:
             believer.issuers_version,
         )
         channel.send(hello, Deadline(_CONNECT_SECONDS))
-        welcome = channel.receive(Deadline(_POLICY_SECONDS), MAX_WELCOME)
+        welcome = channel.receive(Deadline(_GREETING_SECONDS), MAX_WELCOME)
         if isinstance(welcome, Refused):
             raise ChannelFailed(f"the source refused: {welcome.why[:300]}")
         if not isinstance(welcome, Welcome):
@@ -236,7 +237,7 @@ class Taker:
         return found
 
     def _take_one(self, channel: Channel) -> Bundle:
-        message = channel.receive(_Patience(self.patience))
+        message = channel.receive(_Patience(self.patience, _QUIET_SECONDS))
         if isinstance(message, Refused):
             raise ChannelFailed(f"the source says: {message.why[:300]}")
         if not isinstance(message, Handed):
@@ -245,7 +246,7 @@ class Taker:
         if source != self._member:
             raise Untrusted("the source is no member any more")
         bundle = read_bundle(message.statement, source, self._expected)
-        deadline = Deadline(_BUNDLE_SECONDS)
+        deadline = _Patience(self.patience, _BUNDLE_SECONDS)
         bodies = {name: channel.receive_bytes(MAX_BODY, deadline) for name in sorted(bundle.sections)}
         contents = check_bodies(bundle, bodies)
         self._bytes += sum(len(body) for body in bodies.values())
@@ -288,8 +289,8 @@ class Taker:
 class _Patience(Deadline):
     """Ends when ``left`` says so: as long as a migration may last, or a short time once the VM has arrived."""
 
-    def __init__(self, left: Callable[[], float]) -> None:
-        super().__init__(_QUIET_SECONDS)
+    def __init__(self, left: Callable[[], float], seconds: float) -> None:
+        super().__init__(seconds)
         self._left = left
 
     @property
