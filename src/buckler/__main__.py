@@ -36,7 +36,7 @@ SECTIONS = {
         "flows": Door("buckler.cli.flow:flows", "Show connections and refusals as the shields saw them."),
     },
     "Work on one kind of thing": {
-        "vm": Door("buckler.cli.vm:vm", "List, adopt, quarantine VMs; read their passports and histories."),
+        "vm": Door("buckler.cli.vm:vm", "List, adopt, quarantine VMs; see what they use, read their histories."),
         "host": Door("buckler.cli.host:host", "List, drain, admit and revoke hypervisor hosts."),
         "ledger": Door("buckler.cli.ledger:ledger", "Verify and export the record of everything."),
     },

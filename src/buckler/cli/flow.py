@@ -21,7 +21,10 @@ WIDTHS = (20, 7, 16, 16, 11, 0)
 
 @click.command()
 @click.option("--follow", is_flag=True, help="Go on showing new ones, until interrupted.")
-@click.option("--verdict", type=click.Choice(["allow", "deny"]), help="Only with this verdict.")
+@click.option(
+    "--verdict", type=click.Choice(["allow", "deny", "observed"]),
+    help="Only with this verdict; observed: what passed only because the VM's shield observes.",
+)  # fmt: skip
 @click.option("--from", "origin", default="", metavar="VM", help="Only sent by this one.", shell_complete=complete_vm)
 @click.option("--to", default="", metavar="VM", help="Only sent to this one.", shell_complete=complete_vm)
 @click.option("--tail", type=click.IntRange(min=0), default=100, show_default=True, help="How many of the newest.")
@@ -38,6 +41,7 @@ def flows(
     Examples:
       buckler flows --verdict deny --to db
       buckler flows --follow --from web1
+      buckler flows --verdict observed
     """
     wanted = (verdict or "", origin, to)
     with operator(context) as client:

@@ -1,10 +1,9 @@
-"""``vm``: registered VMs, their adoption, quarantine, passports and histories."""
+"""``vm``: registered VMs, their adoption, passports and histories; gathers the commands of its neighbours."""
 
 from __future__ import annotations
 
 import click
 
-from buckler.cli.apply import waiting_lines
 from buckler.cli.complete import complete_vm
 from buckler.cli.describe import vm_lines
 from buckler.cli.document import parse_labels
@@ -14,21 +13,21 @@ from buckler.cli.output import (
     label_words,
     moment,
     output_option,
-    say,
     show,
     tenant_option,
-    wait_option,
     words,
 )
-from buckler.cli.session import EXIT_UNFINISHED, Failed, looking_for, operator
+from buckler.cli.quarantine import quarantine, release
+from buckler.cli.sample import samples, top
+from buckler.cli.session import Failed, looking_for, operator
 from buckler.model.operatorapi.pool import Rogue
-from buckler.model.operatorapi.vms import AdoptRequest, HistoryEntry, QuarantineRequest, VmView
+from buckler.model.operatorapi.vms import AdoptRequest, HistoryEntry, VmView
 from buckler.model.pool import Interface, ShieldMode
 
 
 @click.group()
 def vm() -> None:
-    """List, adopt and quarantine VMs; read their passports and histories.
+    """List, adopt and quarantine VMs; see what they use, read their passports and histories.
 
     \b
     Example:
@@ -220,48 +219,6 @@ def history_table(entries: tuple[HistoryEntry, ...]) -> Table:
 
 @vm.command()
 @click.argument("name", shell_complete=complete_vm)
-@click.option("--reason", required=True, help="Why: it is recorded.")
-@tenant_option("The VM's tenant (default: default).")
-@dry_run_option
-@wait_option()
-@click.pass_context
-def quarantine(context: click.Context, name: str, reason: str, tenant: str, dry_run: bool, wait: float) -> None:
-    """Cut a VM off from everything, at both ends, established connections too.
-
-    \b
-    Example:
-      buckler vm quarantine web1 --reason "scans its neighbours"
-    """
-    with operator(context) as client, looking_for(client, "VM", name, tenant):
-        view = client.quarantine(name, QuarantineRequest(reason=reason, dry_run=dry_run, wait=wait), tenant)
-    say(f"vm/{view.name} quarantined" + (" (dry run)" if dry_run else ""))
-    if view.waiting:
-        raise Failed(*waiting_lines(view.waiting), exit_code=EXIT_UNFINISHED)
-
-
-@vm.command()
-@click.argument("name", shell_complete=complete_vm)
-@click.option("--reason", required=True, help="Why: it is recorded.")
-@tenant_option("The VM's tenant (default: default).")
-@dry_run_option
-@wait_option()
-@click.pass_context
-def release(context: click.Context, name: str, reason: str, tenant: str, dry_run: bool, wait: float) -> None:
-    """End a quarantine: the pool's policies decide again.
-
-    \b
-    Example:
-      buckler vm release web1 --reason "cleaned and checked"
-    """
-    with operator(context) as client, looking_for(client, "VM", name, tenant):
-        view = client.release(name, QuarantineRequest(reason=reason, dry_run=dry_run, wait=wait), tenant)
-    say(f"vm/{view.name} released" + (" (dry run)" if dry_run else ""))
-    if view.waiting:
-        raise Failed(*waiting_lines(view.waiting), exit_code=EXIT_UNFINISHED)
-
-
-@vm.command()
-@click.argument("name", shell_complete=complete_vm)
 @tenant_option("The VM's tenant (default: default).")
 @output_option("table", "json", "yaml")
 @click.pass_context
@@ -277,3 +234,7 @@ def passport(context: click.Context, name: str, tenant: str, output: str) -> Non
     with operator(context) as client, looking_for(client, "VM", name, tenant):
         view = client.passport(name, tenant)
     show(view, output, lambda: f"{as_yaml(view.claims)}\n{view.statement}", lambda: ())
+
+
+for command in (samples, top, quarantine, release):
+    vm.add_command(command)

@@ -42,7 +42,10 @@ class StoredFlow(msgspec.Struct, frozen=True):
 
 
 class FlowQuery(msgspec.Struct, frozen=True):
-    """Empty fields match everything. Without ``after`` (0) the newest ``limit`` are meant."""
+    """Empty fields match everything. Without ``after`` (0) the newest ``limit`` are meant.
+
+    ``verdict`` may be ``observed``: allowed only because the VM's shield observes. ``allow`` matches those too.
+    """
 
     verdict: str = ""
     origin: str = ""

@@ -388,3 +388,15 @@ def test_samples_are_a_ring_for_each_host_that_forgets_no_vms_last_word(store: D
         assert mine == list(range(mine[0], 200))
         assert 30 <= len(mine) <= 35
         assert len(unit.samples.of_vm(VmId("gone"), 0, 1e12, 10).samples) == 1
+
+
+def test_flows_that_passed_only_because_a_vm_is_observed_can_be_asked_for(store: Database) -> None:
+    observed = FlowRecord(1, "a", "web", "db", "egress", "allow", "observed", "TCP", "10.0.0.1", "10.0.0.2", 1, 7)
+    with store.write() as unit:
+        unit.flows.put(A, [flow(1, "deny"), flow(2, "allow"), observed], shed=0)
+    with store.read() as unit:
+        ports = {
+            verdict: [item.flow.destination_port for item in unit.flows.find(FlowQuery(verdict=verdict))]
+            for verdict in ("", "allow", "deny", "observed")
+        }
+    assert ports == {"": [1, 2, 7], "allow": [2, 7], "deny": [1], "observed": [7]}

@@ -9,7 +9,7 @@ from typing import Any
 from litestar import Response, get
 from litestar.handlers import BaseRouteHandler
 
-from buckler.controller.metrics import render_metrics
+from buckler.controller.metrics import render_metrics, sum_told
 from buckler.controller.observed import is_active, sights
 from buckler.controller.operators.callers import AnyRequest
 from buckler.controller.operators.views import host_views, list_rogues
@@ -38,7 +38,7 @@ def pool_routes(parts: Parts) -> list[BaseRouteHandler]:
 
     @get(PREFIX + "/metrics")
     async def metrics() -> Response[bytes]:
-        text = render_metrics(await asyncio.to_thread(_status, parts))
+        text = await asyncio.to_thread(_metrics, parts)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @get(PREFIX + "/openapi.json", include_in_schema=False, sync_to_thread=True)
@@ -46,6 +46,13 @@ def pool_routes(parts: Parts) -> list[BaseRouteHandler]:
         return request.app.openapi_schema.to_schema()
 
     return [status, unprotected, metrics, openapi]
+
+
+def _metrics(parts: Parts) -> bytes:
+    with parts.store.read() as unit:
+        hosts = {record.host.id: record.host.name for record in unit.hosts.all()}
+        told = sum_told(unit.counters.totals(), unit.samples.intakes(), hosts)
+        return render_metrics(pool_status(parts, unit), told)
 
 
 def _status(parts: Parts) -> PoolStatus:

@@ -14,6 +14,9 @@ from buckler.model.flow import FlowRecord
 from buckler.model.ids import HostId
 from buckler.ports.journal import FlowQuery, StoredFlow
 
+_OBSERVED = "observed"
+"""The reason by which a flow was allowed only because its VM is observed: it can be asked for like a verdict."""
+
 
 class IntakeRows:
     """ports.journal.Intakes."""
@@ -63,8 +66,10 @@ class FlowRows:
 
     def find(self, query: FlowQuery) -> tuple[StoredFlow, ...]:
         found = select(FLOWS).where(FLOWS.c.cursor > query.after)
+        if query.verdict:
+            also = {_OBSERVED} if query.verdict == "allow" else set()
+            found = found.where(FLOWS.c.verdict.in_({query.verdict, *also}))
         for column, wanted in (
-            (FLOWS.c.verdict, query.verdict),
             (FLOWS.c.origin, query.origin),
             (FLOWS.c.destination, query.to),
         ):
@@ -92,7 +97,7 @@ def _row(flow: FlowRecord) -> dict[str, object]:
     origin, destination = (flow.local, flow.peer) if flow.direction == "egress" else (flow.peer, flow.local)
     # PostgreSQL's text holds no NUL, and a host may send anything.
     return {
-        "verdict": flow.verdict.replace("\0", ""),
+        "verdict": _OBSERVED if flow.reason == _OBSERVED else flow.verdict.replace("\0", ""),
         "origin": origin.replace("\0", ""),
         "destination": destination.replace("\0", ""),
         "shed": flow.shed_before,
