@@ -10,6 +10,8 @@ from buckler.agent.names import Names
 from buckler.agent.recorder import Recorder
 from buckler.agent.residents import Residents
 from buckler.gate.decision import Decision, Operation, Standing
+from buckler.model.binding import policy_of
+from buckler.model.bundle import Manifest
 from buckler.model.domain import DomainFacts
 from buckler.model.event import EventKind
 from buckler.ports.hypervisor import DomainEvent
@@ -74,7 +76,7 @@ class Chronicle:
         """A VM that arrived, left or did not come, with what is known of its handover. It happened when libvirt said so."""
         self._record(kind, event.uuid, names, event.detail, at=event.at, **{**account, "name": event.name})
 
-    def tell_outcome(self, outcome: Outcome, residents: Residents, names: Names) -> None:
+    def tell_outcome(self, outcome: Outcome, residents: Residents, names: Names, manifest: Manifest | None) -> None:
         """Differences between two passes: admissions, refusals, rogues, drift, a revision that now stands."""
         if outcome.drift:
             self._recorder.record(
@@ -84,7 +86,11 @@ class Chronicle:
         self._tell_rogues(outcome, residents, names)
         if outcome.enforced and outcome.enforced != self._enforced:
             self._enforced = outcome.enforced
-            self._recorder.record(EventKind.REVISION_ENFORCED, revision=outcome.enforced, seconds=outcome.seconds)
+            is_told = manifest is not None and manifest.revision == outcome.enforced
+            policy: dict[str, Any] = {"policy": policy_of(manifest)} if manifest is not None and is_told else {}
+            self._recorder.record(
+                EventKind.REVISION_ENFORCED, revision=outcome.enforced, seconds=outcome.seconds, **policy
+            )
 
     def _tell_cards(self, outcome: Outcome, residents: Residents, names: Names) -> None:
         admitted = {outcome.desired.devices.get(index, "") for index in outcome.admitted}

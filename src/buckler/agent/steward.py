@@ -77,7 +77,7 @@ class Steward:
     def tidy(self) -> None:
         """One pass, and telling what came of it."""
         self._outcome = self._parts.engine.reconcile(self._belief)
-        self._parts.chronicle.tell_outcome(self._outcome, self._parts.residents, self._names)
+        self._parts.chronicle.tell_outcome(self._outcome, self._parts.residents, self._names, self._belief.manifest)
         self._parts.memory.keep(self._outcome, self._parts.residents)
         self._parts.changed()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from buckler.cli.bound import bound_lines, parse_moment
 from buckler.cli.complete import complete_vm
 from buckler.cli.describe import vm_lines
 from buckler.cli.document import parse_labels
@@ -197,7 +198,7 @@ def parse_interface(text: str) -> Interface:
 @output_option("table", "wide", "json", "yaml")
 @click.pass_context
 def history(context: click.Context, name: str, limit: int | None, tenant: str, output: str) -> None:
-    """Tell a VM's life in words, from the ledger, oldest first.
+    """Tell a VM's life in words, from the ledger, oldest first. A move is one line; -o wide shows its parts too.
 
     \b
     Example:
@@ -205,16 +206,43 @@ def history(context: click.Context, name: str, limit: int | None, tenant: str, o
     """
     with operator(context) as client, looking_for(client, "VM", name, tenant):
         entries = client.history(name, tenant, limit or 0)
-    show(entries, output, lambda: history_table(entries), lambda: ())
+    show(entries, output, lambda: history_table(entries, is_wide=output == "wide"), lambda: ())
 
 
-def history_table(entries: tuple[HistoryEntry, ...]) -> Table:
-    """Make a row of every entry."""
+def history_table(entries: tuple[HistoryEntry, ...], *, is_wide: bool = True) -> Table:
+    """Make a row of every entry; a move is one unless ``is_wide``."""
     rows = tuple(
         (moment(entry.at), entry.text, str(entry.index), entry.kind, entry.host or "-", entry.actor or "-")
         for entry in entries
+        if is_wide or not entry.part_of
     )
     return Table(columns=("TIME", "WHAT HAPPENED"), rows=rows, wide=("ENTRY", "KIND", "HOST", "ACTOR"))
+
+
+@vm.command()
+@click.argument("name", shell_complete=complete_vm)
+@click.option("--at", default="", metavar="TIME", help="Only then: 2026-03-01T12:00:00Z, or Unix seconds.")
+@click.option("--host", default="", help="Only on this host.")
+@tenant_option("The VM's tenant (default: default).")
+@output_option("table", "json", "yaml")
+@click.pass_context
+def policy(context: click.Context, name: str, at: str, host: str, tenant: str, output: str) -> None:
+    """Tell which policy bound a VM, when and on which host, from the ledger and what was kept of every revision.
+
+    Deleted VMs are found too. Times are those of the host that enforced: clocks of two hosts may differ. Without --at
+    the whole life is told; exit code 1 when nothing bound it there and then.
+
+    \b
+    Examples:
+      buckler vm policy web1
+      buckler vm policy web1 --at 2026-03-01T12:00:00Z --host h1
+    """
+    when = parse_moment(at) if at else 0.0
+    with operator(context) as client, looking_for(client, "VM", name, tenant):
+        found = client.bound_policy(name, tenant, when, host)
+    show(found, output, lambda: "\n".join(bound_lines(found)), lambda: ())
+    if not found:
+        raise Failed(f"the ledger tells of no time that {name} was on a host" + (" then" if when else ""))
 
 
 @vm.command()

@@ -30,6 +30,7 @@ from buckler.model.operatorapi.pool import PoolStatus, Rogue, Unprotected
 from buckler.model.operatorapi.traffic import CounterItem, FlowItem, SampleItem, VmLoad
 from buckler.model.operatorapi.vms import (
     AdoptRequest,
+    BoundPolicy,
     HistoryEntry,
     MigrateRequest,
     PassportView,
@@ -122,6 +123,11 @@ class OperatorClient:
     def passport(self, vm: str, tenant: str = "") -> PassportView:
         """Show the signed statement about a VM."""
         return self._send("GET", _path("vms", vm, "passport"), PassportView, query=_query(tenant=tenant))
+
+    def bound_policy(self, vm: str, tenant: str = "", at: float = 0, host: str = "") -> tuple[BoundPolicy, ...]:
+        """Get what policy bound a VM, at one moment (Unix seconds) or ever, on one host or all, oldest first."""
+        query = _query(tenant=tenant, at=at, host=host)
+        return self._send("GET", _path("vms", vm, "policy"), tuple[BoundPolicy, ...], query=query)
 
     def history(self, vm: str, tenant: str = "", limit: int = 0) -> tuple[HistoryEntry, ...]:
         """Tell a VM's life, oldest first; the newest ``limit`` entries (0: all)."""

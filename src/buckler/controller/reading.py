@@ -5,7 +5,7 @@ from __future__ import annotations
 from buckler.controller.parts import Parts
 from buckler.controller.problems import Refused
 from buckler.controller.proving import proven
-from buckler.ledger.history import describe
+from buckler.ledger.history import history
 from buckler.model.operatorapi.vms import HistoryEntry
 from buckler.ports.records import VmRecord
 from buckler.ports.store import Unit
@@ -23,13 +23,14 @@ def history_of(parts: Parts, unit: Unit, name: str, tenant: str, limit: int) -> 
             index=entry.sequence,
             at=entry.at,
             kind=entry.kind,
-            text=describe(entry, hosts),
-            host=hosts.get(entry.host, entry.host),
+            text=line.text,
+            host=line.host,
             actor=entry.actor,
             cause=entry.cause,
             detail=entry.detail,
+            part_of=line.part_of,
         )
-        for entry in entries
+        for entry, line in zip(entries, history(entries, hosts), strict=True)
     ]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -129,12 +130,26 @@ def _number_zone(unit: Unit, network: Document) -> None:
 
 def _event(edit: Edit, author: Author, revision: Revision, at: float, vm: str) -> Event:
     document = edit.document
-    detail = {"kind": document.kind.value, "name": document.name, "action": edit.action.value, "revision": revision}
+    detail: dict[str, Any] = {
+        "kind": document.kind.value,
+        "name": document.name,
+        "action": edit.action.value,
+        "revision": revision,
+    }
     if edit.after is not None:
         detail["digest"] = digest_of(canonical_bytes(document_to_dict(edit.after)))
         detail |= {"file": edit.after.file} if edit.after.file else {}
+    if edit.before is not None and edit.after is not None and vm:
+        detail |= _relabelled(edit.before.labels, edit.after.labels)
     kind = author.kind if author.kind and vm else _kind(edit)
     return Event(kind, at, vm=vm, tenant=document.tenant, actor=author.actor, cause=author.cause, detail=detail)
+
+
+def _relabelled(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, Any]:
+    """Name the labels that differ, as a history tells them."""
+    added = {key: value for key, value in after.items() if before.get(key) != value}
+    removed = sorted(before.keys() - after.keys())
+    return {name: value for name, value in (("set", added), ("removed", removed)) if value}
 
 
 def _kind(edit: Edit) -> EventKind:

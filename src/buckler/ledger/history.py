@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 
 import msgspec
 
 from buckler.ledger.entry import Entry
+from buckler.ledger.moves import order_of, parts_of_moves
 from buckler.model.event import EventKind
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One line of a history; ``sequence`` is the ledger entry it stands for."""
+    """One line of a history; ``sequence`` is the ledger entry it stands for.
+
+    ``part_of``: the entry that tells the whole of the move that this one is a part of (0: it stands for itself).
+    """
 
     sequence: int
     at: float
     kind: str
     host: str
     text: str
+    part_of: int = 0
 
 
+_MOVES = frozenset({EventKind.MIGRATION_ARRIVED, EventKind.MIGRATION_ABORTED})
 _PHRASES: Mapping[str, str] = {
     EventKind.VM_REGISTERED: "registered in the pool",
     EventKind.VM_ADOPTED: "adopted into the pool",
@@ -58,9 +63,19 @@ _PHRASES: Mapping[str, str] = {
 }
 
 
-def history(entries: Iterable[Entry], vm: str, names: Mapping[str, str] | None = None) -> list[Line]:
-    """Return the life of VM ``vm`` oldest first; ``names`` maps ids (of hosts) to names for the text."""
-    return [_line(entry, names or {}) for entry in entries if entry.vm == vm]
+def history(entries: Iterable[Entry], names: Mapping[str, str] | None = None) -> list[Line]:
+    """Tell entries of one VM, oldest first; ``names`` maps ids (of hosts) to names for the text."""
+    told = list(entries)
+    parts = parts_of_moves(told)
+    return [
+        _line(
+            entry,
+            names or {},
+            parts.get(entry.sequence, 0),
+            order_of(entry, told) if entry.kind in _MOVES else None,
+        )
+        for entry in told
+    ]
 
 
 def describe(entry: Entry, names: Mapping[str, str] | None = None) -> str:
@@ -68,24 +83,65 @@ def describe(entry: Entry, names: Mapping[str, str] | None = None) -> str:
     return _line(entry, names or {}).text
 
 
-def stamp(at: float) -> str:
-    """Write a time as UTC to the second (RFC 3339)."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _line(entry: Entry, names: Mapping[str, str]) -> Line:
+def _line(entry: Entry, names: Mapping[str, str], part_of: int = 0, order: Entry | None = None) -> Line:
     host = names.get(entry.host, entry.host)
-    parts = [_PHRASES.get(entry.kind, entry.kind)]
-    parts += [f"on {host}"] if host else []
-    parts += [f"by {entry.actor}"] if entry.actor else []
-    text = " ".join(parts)
-    text += f" because {entry.cause}" if entry.cause else ""
-    text += f" ({_detail(entry)})" if entry.detail else ""
-    return Line(sequence=entry.sequence, at=entry.at, kind=entry.kind, host=host, text=text)
+    if entry.kind in _MOVES and entry.detail.get("handover"):
+        text = _move(entry, host, order)
+    else:
+        parts = [_PHRASES.get(entry.kind, entry.kind)]
+        parts += [f"on {host}"] if host else []
+        parts += [f"by {entry.actor}"] if entry.actor else []
+        text = " ".join(parts)
+        text += f" because {entry.cause}" if entry.cause else ""
+        text = _labels(text, entry) if entry.kind == EventKind.VM_LABELLED else text
+        text += f" ({_detail(entry)})" if entry.detail else ""
+    return Line(entry.sequence, entry.at, entry.kind, host, text, part_of)
+
+
+def _move(entry: Entry, host: str, order: Entry | None) -> str:
+    """A move in one sentence: from, to, who, why, the policy before and after, what became of the connections."""
+    detail = entry.detail
+    verb = "did not move" if entry.kind == EventKind.MIGRATION_ABORTED else "moved"
+    who = order.actor if order is not None else str(detail.get("who", ""))
+    text = f"{verb} from {detail.get('from') or 'an unknown host'} to {detail.get('to') or host}"
+    text += f", by {who}" if who else ""
+    why = (order.cause if order is not None else "") or entry.cause
+    text += f" because {why}" if why else ""
+    facts = [_policies(str(detail.get("binding_before", "")), str(detail.get("binding_after", "")))]
+    facts.append(f"{detail.get('connections_moved', 0)} connections moved")
+    refused = detail.get("connections_refused", 0)
+    facts += [f"{refused} refused"] if refused else []
+    facts += [f"handover {detail['handover']}"]
+    return f"{text} ({'; '.join(facts)})"
+
+
+def _policies(before: str, after: str) -> str:
+    if not before or not after:
+        return f"policy {_short(before) or 'unknown'} before, {_short(after) or 'unknown'} after"
+    return (
+        f"policy {_short(before)} before and after"
+        if before == after
+        else (f"policy {_short(before)} before, {_short(after)} after")
+    )
+
+
+def _short(digest: str) -> str:
+    return digest[: len("sha256:") + 12]
+
+
+def _labels(text: str, entry: Entry) -> str:
+    """Name what was set and what was taken away."""
+    added, removed = entry.detail.get("set"), entry.detail.get("removed")
+    words = [f"{key}={value}" for key, value in sorted(added.items())] if isinstance(added, dict) else []
+    words += [f"{key}-" for key in removed] if isinstance(removed, list) else []
+    return text.replace("labelled", f"labelled {', '.join(words)}", 1) if words else text
 
 
 def _detail(entry: Entry) -> str:
-    return ", ".join(f"{key} {_word(value)}" for key, value in sorted(entry.detail.items()))
+    told = entry.detail
+    if entry.kind == EventKind.VM_LABELLED:
+        told = {key: value for key, value in told.items() if key not in ("set", "removed")}
+    return ", ".join(f"{key} {_word(value)}" for key, value in sorted(told.items()))
 
 
 def _word(value: object) -> str:

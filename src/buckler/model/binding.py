@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from buckler.model.bundle import Endpoint
+from buckler.model.bundle import Endpoint, Manifest
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.ids import Digest
 
@@ -28,3 +28,8 @@ def binding_of(endpoints: Iterable[Endpoint]) -> Digest:
         for each in endpoints
     )
     return digest_of(canonical_bytes(sorted(bound)))
+
+
+def policy_of(manifest: Manifest) -> Digest:
+    """Digest all that a manifest says of packets: its objects. Manifests of two hosts, or revisions, may agree in it."""
+    return digest_of(canonical_bytes((sorted(manifest.segments), sorted(manifest.programs))))

@@ -41,6 +41,12 @@ class Manifests(Protocol):
     def latest(self, host: HostId) -> PublishedManifest | None:
         """The host's newest."""
 
+    def find(self, host: HostId, revision: Revision) -> PublishedManifest | None:
+        """The host's of that very revision."""
+
+    def at(self, revision: Revision) -> tuple[PublishedManifest, ...]:
+        """Every host's of that very revision."""
+
     def put(self, manifest: PublishedManifest) -> None:
         """Publish one."""
 

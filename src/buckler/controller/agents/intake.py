@@ -20,6 +20,7 @@ from buckler.controller.agents.callers import AnyRequest, caller_of
 from buckler.controller.observed import note_observation
 from buckler.controller.parts import Parts
 from buckler.controller.problems import Refused
+from buckler.ledger.canonical import NotCanonical
 from buckler.model.agentapi import (
     Acknowledgement,
     CounterReport,
@@ -134,7 +135,10 @@ def store_events(parts: Parts, unit: Unit, host: HostId, events: tuple[Event, ..
         if event.sequence != through + 1:
             raise Refused(409, f"event {through + 1} is missing", through=through)
         _refuse_unfit(event, through)
-        parts.record(unit, _from_host(fit_event(event, parts.clock()), host, tenants))
+        try:
+            parts.record(unit, _from_host(fit_event(event, parts.clock()), host, tenants))
+        except NotCanonical as error:
+            raise Refused(400, "an event that cannot be recorded", str(error), through=through) from error
         through = event.sequence
     unit.intakes.advance(host, through)
     return through

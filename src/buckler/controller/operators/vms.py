@@ -11,6 +11,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import Parameter
 
 from buckler.controller.adopting import document_of_rogue
+from buckler.controller.bound import bound_policies
 from buckler.controller.changes import Wanted, apply_documents
 from buckler.controller.moving import order_move
 from buckler.controller.operators.callers import AnyRequest, actor_of, find_host, find_vm
@@ -20,7 +21,7 @@ from buckler.controller.parts import Parts
 from buckler.controller.passports import claims_of, passport_of
 from buckler.controller.pool_state import HOST, QUARANTINE, load_state, merge_attributes
 from buckler.controller.problems import Refused
-from buckler.controller.reading import history_of
+from buckler.controller.reading import ever_registered, history_of
 from buckler.controller.registry import Author
 from buckler.controller.series import make_series
 from buckler.controller.waiting import wait_enforced
@@ -30,6 +31,7 @@ from buckler.model.operatorapi import PREFIX
 from buckler.model.operatorapi.traffic import SampleItem, VmLoad
 from buckler.model.operatorapi.vms import (
     AdoptRequest,
+    BoundPolicy,
     HistoryEntry,
     InterfaceView,
     MigrateRequest,
@@ -93,6 +95,13 @@ def vm_routes(parts: Parts) -> list[BaseRouteHandler]:
             vms = [each.vm for each in load_state(unit).registered if tenant in {"", each.vm.tenant}]
             return [_load(unit, vm, hosts, parts.clock() - 2 * seconds, seconds) for vm in vms]
 
+    @get(_ONE + "/policy", sync_to_thread=True)
+    def policy(
+        name: str, tenant: str = "", at: float = Parameter(query="at", ge=0, default=0), host: str = ""
+    ) -> list[BoundPolicy]:
+        with parts.store.read() as unit:
+            return bound_policies(parts, unit, ever_registered(unit, name, tenant), at, host)
+
     @post(PREFIX + "/vms/adopt", status_code=200)
     async def adopt(request: AnyRequest, data: AdoptRequest) -> VmView:
         document = await asyncio.to_thread(_rogue, parts, data)
@@ -124,7 +133,7 @@ def vm_routes(parts: Parts) -> list[BaseRouteHandler]:
         parts.news.ring()
         return task_view(record, names)
 
-    return [list_vms, show_vm, show_passport, history, samples, load, adopt, quarantine, release, migrate]
+    return [list_vms, show_vm, show_passport, history, policy, samples, load, adopt, quarantine, release, migrate]
 
 
 def _load(unit: Unit, vm: Vm, hosts: Mapping[HostId, str], since: float, seconds: float) -> VmLoad:

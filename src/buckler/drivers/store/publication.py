@@ -49,6 +49,17 @@ class ManifestRows:
         row = self._connection.execute(query).one_or_none()
         return PublishedManifest(**row._mapping) if row is not None else None
 
+    def find(self, host: HostId, revision: Revision) -> PublishedManifest | None:
+        query = select(MANIFESTS).where(MANIFESTS.c.host == host, MANIFESTS.c.revision == revision)
+        row = self._connection.execute(query).one_or_none()
+        return PublishedManifest(**row._mapping) if row is not None else None
+
+    def at(self, revision: Revision) -> tuple[PublishedManifest, ...]:
+        rows = self._connection.execute(
+            select(MANIFESTS).where(MANIFESTS.c.revision == revision).order_by(MANIFESTS.c.host)
+        )
+        return tuple(PublishedManifest(**row._mapping) for row in rows)
+
     def put(self, manifest: PublishedManifest) -> None:
         self._connection.execute(insert(MANIFESTS).values(**msgspec.structs.asdict(manifest)))
 

@@ -83,7 +83,10 @@ class PassportView(Answer, frozen=True):
 
 
 class HistoryEntry(Answer, frozen=True):
-    """One ledger entry about a VM. ``text`` tells it in words; ``index`` is its place in the ledger."""
+    """One ledger entry about a VM. ``text`` tells it in words; ``index`` is its place in the ledger.
+
+    ``partOf``: the entry that tells the whole of the move that this one is a part of (0: it stands for itself).
+    """
 
     index: int
     at: float
@@ -93,6 +96,7 @@ class HistoryEntry(Answer, frozen=True):
     actor: str = ""
     cause: str = ""
     detail: dict[str, Any] = msgspec.field(default_factory=dict)
+    part_of: int = 0
 
 
 class QuarantineRequest(Request, frozen=True):
@@ -120,3 +124,32 @@ class TaskView(Answer, frozen=True):
     message: str = ""
     created_at: float = 0
     updated_at: float = 0
+
+
+class BoundCard(Answer, frozen=True):
+    """One interface of a VM while a policy bound it. ``rules`` say its program in words."""
+
+    mac: str
+    network: str
+    mode: ShieldMode
+    identity: int
+    program: str
+    addresses: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+
+
+class BoundPolicy(Answer, frozen=True):
+    """What bound a VM on one host from ``since`` to ``until`` (0: still), by that host's own clock.
+
+    ``revisions`` all said the same of this VM; ``binding`` digests it, and is the same on every host. No ``cards``: it was
+    in no revision that the host enforced, so it was closed. ``entries`` of the ledger prove it; ``note`` says what is not certain.
+    """
+
+    host: str
+    since: float
+    until: float
+    revisions: tuple[int, ...]
+    binding: str = ""
+    cards: tuple[BoundCard, ...] = ()
+    entries: tuple[int, ...] = ()
+    note: str = ""
