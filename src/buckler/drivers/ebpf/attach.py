@@ -58,7 +58,7 @@ class Attachments:
     def is_attached(self, ifindex: int, hook: str) -> bool:
         """Ask the kernel whether our very program judges there now."""
         ours = self._program_ids[hook]
-        return ours in (self._linked_program(ifindex, hook), self._find_filter(ifindex, hook))
+        return self._linked_program(ifindex, hook) == ours or self._find_filter(ifindex, hook) == ours
 
     def upgrade(self, taps: Iterable[int], ports: Iterable[int]) -> None:
         """Swap our programs into every live link or filter of an earlier object."""

@@ -139,6 +139,10 @@ class EbpfShield:
         taps = {ifindex: self._read_tap(ifindex, index, owned.get(index, [])) for ifindex, index in indexes.items()}
         return {ifindex: tap for ifindex, tap in taps.items() if tap is not None}
 
+    def _owned(self, index: int) -> list[str]:
+        keys = (layout.OWN_KEY.unpack(key) for key in self._kernel["own_addresses"].items())
+        return [layout.unpack_address(address) for at, address in keys if at == index]
+
     def _is_attached(self, ifindex: int) -> bool:
         return all(self._kernel.attachments.is_attached(ifindex, hook) for hook in TAP_HOOKS)
 
@@ -185,7 +189,7 @@ class EbpfShield:
             raise ShieldFailed(f"tap {tap.ifindex}: program {tap.program} was not put before")
         addresses = [layout.pack_address(address) for address in tap.addresses]
         current = self._indexes().get(tap.ifindex)
-        if current is not None and self._taps().get(tap.ifindex) == _normalise(tap):
+        if current is not None and self._read_tap(tap.ifindex, current, self._owned(current)) == _normalise(tap):
             return
         if current is not None and not self._is_same_vm(current, tap):
             self._delete_tap(tap.ifindex)
