@@ -142,11 +142,11 @@ def _changes(made: Made, size: Size, chance: random.Random) -> dict[str, Callabl
             spec = msgspec.structs.replace(spec, ingress=(first, *spec.ingress[1:]))
         elif isinstance(spec, FlowSpec):
             spec = msgspec.structs.replace(spec, ports=ports)
-        current.put_document(msgspec.structs.replace(document, spec=spec))
+        current.put_documents((msgspec.structs.replace(document, spec=spec),))
 
     def rule_gone(current: Current, number: int) -> None:
         document = made.documents[1 + number % (len(made.documents) - 1)]
-        current.drop_document(document.key)
+        current.drop_documents((document.key,))
 
     return {
         "address": address,

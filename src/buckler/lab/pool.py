@@ -50,7 +50,7 @@ class Pool:
         (root / "etc/buckler/controller.yaml").write_text(CONTROLLER_YAML)
         command = (*BUCKLER, "controller", "run", "--config", "/etc/buckler/controller.yaml")
         start_service(self.centre.pid(CONTROLLER), "controller", *command)
-        self._wait("the controller answers", lambda client: client.status() is not None)
+        self.wait_until("the controller answers", lambda client: client.status() is not None)
 
     def stop_controller(self) -> None:
         """Kill the controller: nothing in the pool may depend on it being asked first."""
@@ -101,7 +101,7 @@ class Pool:
             settled = status.rollout is None and len(status.hosts) == len(self.centre.plan.hosts)
             return settled and all(host.connected and host.enforced >= host.wanted for host in status.hosts)
 
-        self._wait("every host enforces the newest revision", all_enforce)
+        self.wait_until("every host enforces the newest revision", all_enforce)
 
     def apply(self, *files: SourceFile) -> ApplyResult:
         """Apply documents and wait until every host enforces them. Raises LabFailed with every problem."""
@@ -120,7 +120,7 @@ class Pool:
         with self.operator() as client:
             return {vm.name: client.passport(vm.name, vm.tenant).statement for vm in client.vms()}
 
-    def _wait(self, what: str, is_done: Callable[[OperatorClient], bool]) -> None:
+    def wait_until(self, what: str, is_done: Callable[[OperatorClient], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
         last = ""
         while time.monotonic() < deadline:
