@@ -99,6 +99,9 @@ INLINE int track_tcp(struct __sk_buff *skb, struct frame *f, struct connection *
 			c->state = STATE_CLOSED;
 		return 0;
 	}
+	/* Handed over by another host: the VM's own segments teach first, so nobody outside makes up a window for it. */
+	if (direction == DIR_INGRESS && c->state >= STATE_ESTABLISHED && !receiver->known)
+		return 0;
 	if (!is_in_window(f, sender, receiver, end))
 		return 0;
 	if ((f->tcp_flags & TCP_SYN) && c->state >= STATE_ESTABLISHED)
