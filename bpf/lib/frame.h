@@ -46,6 +46,9 @@ struct frame {
 		recalled; /* opens: a SYN, an INIT; plain, missed, recalled: see plain.h and known.h */
 	__u64 stamp, now;
 	__u32 book, mode;
+	__u32 sum_start;
+	__u16 sum_offset, summed;
+	__u32 cut, cut_size; /* see offload.h */
 };
 
 /* [0] the frame, [1] the packet inside an ICMP error. tc runs with soft interrupts off: nobody else writes meanwhile. */

@@ -14,6 +14,7 @@
 #include "known.h"
 #include "membership.h"
 #include "nd.h"
+#include "offload.h"
 
 #define VERDICT_PASS TC_ACT_UNSPEC /* = TCX_NEXT: other programs may still refuse */
 #define VERDICT_DROP TC_ACT_SHOT
@@ -84,6 +85,8 @@ STAGE judge_ip(struct __sk_buff *skb, __u32 direction)
 							: parse_ipv6(skb, 0, ETH_LENGTH);
 	if (!reason && !f->plain)
 		reason = parse_transport(skb, 0);
+	if (!reason && !is_offload_harmless(f))
+		reason = REASON_MALFORMED;
 	if (!reason)
 		reason = check_addresses(skb, direction);
 	if (!reason && f->fragment)
@@ -140,14 +143,18 @@ INLINE int judge_frame(struct __sk_buff *skb, struct frame *f, __u32 direction)
 		return REASON_NOT_FOR_VM;
 	if (direction == DIR_INGRESS && read_mac(f->source_mac) == read_mac(endpoint->mac))
 		return REASON_SPOOFED_MAC;
+	if (direction == DIR_EGRESS)
+		read_offload(skb, f);
 	f->plain = read_plain(skb, f);
-	if (f->plain) {
+	if (f->plain && is_offload_harmless(f)) {
 		int reason = judge_known(skb, f, direction);
 		if (reason)
 			return reason;
 	}
 	if (f->ethertype == ETHERTYPE_IPV4 || f->ethertype == ETHERTYPE_IPV6)
 		return judge_ip(skb, direction);
+	if (f->summed || f->cut_size)
+		return REASON_MALFORMED;
 	if (f->ethertype == ETHERTYPE_ARP)
 		return judge_arp(skb, direction);
 	if (f->ethertype == ETHERTYPE_RARP)
