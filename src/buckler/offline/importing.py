@@ -11,6 +11,8 @@ import click
 from buckler.cli.output import say
 from buckler.cli.session import EXIT_USAGE, Failed
 from buckler.policy.importers.kubernetes.cluster import import_kubernetes
+from buckler.policy.importers.neutron.cloud import import_neutron
+from buckler.policy.importers.nsx.firewall import import_nsx
 from buckler.policy.importers.outcome import Effect, Import
 from buckler.policy.importers.proxmox.pool import import_proxmox
 from buckler.policy.importers.written import INVENTORY, LOSSES, POLICIES, import_files
@@ -133,6 +135,30 @@ _command(
 
     DIR holds cluster.fw, VMID.fw, and best also the guests' VMID.conf (a copy of /etc/pve serves): interfaces and
     addresses are read from there and from IP filters. Rules are resolved to guests by their addresses.
+
+    Exit codes: 0 all carried over exactly, 3 with losses, 2 nothing written because the input cannot be read.""",
+)
+_command(
+    "neutron",
+    False,
+    (".json",),
+    import_neutron,
+    """Carry over security groups and ports of OpenStack Networking.
+
+    FILE is one JSON object with security_groups and ports as the Networking API lists them, and as far as there are such:
+    networks, address_groups, servers (for names), security_group_rules. A folder of such files is taken too.
+
+    Exit codes: 0 all carried over exactly, 3 with losses, 2 nothing written because the input cannot be read.""",
+)
+_command(
+    "nsx",
+    False,
+    (".json",),
+    import_nsx,
+    """Carry over the distributed firewall of VMware NSX.
+
+    FILE is JSON of the policy API, as a tree (Infra) or as lists: SecurityPolicy with rules, Group, Service,
+    VirtualMachine, VirtualNetworkInterface. A folder of such files is taken too.
 
     Exit codes: 0 all carried over exactly, 3 with losses, 2 nothing written because the input cannot be read.""",
 )

@@ -7,7 +7,7 @@ and always by one that denies.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -99,6 +99,18 @@ def card_selector(holder: Holder) -> Selector:
     """Select one interface, or the one VM."""
     labels = {LABEL_NAME: holder.name} | ({CARD: holder.card} if holder.card else {})
     return Selector(match_labels=labels)
+
+
+def shared_addresses(cards: Iterable[tuple[str, Sequence[str]]]) -> set[tuple[str, str]]:
+    """List (network, address) that more than one interface has, or that no interface can have: none is given it here."""
+    seen: dict[tuple[str, str], int] = {}
+    for network, addresses in cards:
+        for each in addresses:
+            parsed = ipaddress.ip_address(each)
+            odd = parsed.is_multicast or parsed.is_unspecified or parsed.is_loopback or each == "255.255.255.255"
+            mapped = parsed.version == 6 and (parsed.ipv4_mapped is not None or "%" in each)
+            seen[network, each] = seen.get((network, each), 0) + (2 if odd or mapped else 1)
+    return {key for key, count in seen.items() if count > 1}
 
 
 def read_blocks(words: Sequence[str], fail: Callable[[str], Exception]) -> Blocks:

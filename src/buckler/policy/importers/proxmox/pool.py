@@ -11,7 +11,15 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from buckler.policy.importers.addressed import CARD, Blocks, Holder, card_selector, is_held, resolve_blocks
+from buckler.policy.importers.addressed import (
+    CARD,
+    Blocks,
+    Holder,
+    card_selector,
+    is_held,
+    resolve_blocks,
+    shared_addresses,
+)
 from buckler.policy.importers.naming import document_name, made_mac, network_document, policy_document, vm_document
 from buckler.policy.importers.outcome import Effect, Import, LossBook, unreadable
 from buckler.policy.importers.proxmox.files import FirewallFile, Line, Teller, read_file
@@ -77,7 +85,10 @@ def import_proxmox(sources: Iterable[Source], review: str) -> Import:
     guests = [_guest(number, files, cluster, book) for number in sorted(numbers, key=int)]
     _tell_hosts(files, cluster, book)
     holders = {(guest.number, card.name): _holder(guest, card) for guest in guests for card in guest.cards}
-    inventory = [*_networks(guests), *(_vm(guest) for guest in guests if guest.cards)]
+    shared = shared_addresses(
+        (_network_name(each.bridge, each.vlan), each.addresses) for guest in guests for each in guest.cards
+    )
+    inventory = [*_networks(guests), *(_vm(guest, shared) for guest in guests if guest.cards)]
     policies: list[Document] = []
     for guest in guests:
         for card in guest.cards:
@@ -156,12 +167,14 @@ def _network_name(bridge: str, vlan: int) -> str:
     return document_name(bridge, *([str(vlan)] if vlan else []))
 
 
-def _vm(guest: Guest) -> Document:
+def _vm(guest: Guest, shared: set[tuple[str, str]]) -> Document:
     cards = [
         InterfaceSpec(
             mac=card.mac or made_mac(f"{guest.number}.{card.name}"),
             network=_network_name(card.bridge, card.vlan),
-            addresses=card.addresses,
+            addresses=tuple(
+                one for one in card.addresses if (_network_name(card.bridge, card.vlan), one) not in shared
+            ),
             labels={CARD: card.name} if len(guest.cards) > 1 else {},
         )
         for card in guest.cards
