@@ -19,7 +19,7 @@ from buckler.model.pool import Host
 from buckler.policy.documents import read_documents
 from buckler.policy.identity import missing_numbers
 from buckler.policy.language import Document, Kind
-from buckler.policy.pool import Numbers, Pool, network_from_document, vm_from_document
+from buckler.policy.pool import Numbers, Pool, network_from_document, outsider_from_document, vm_from_document
 from buckler.policy.source import Source
 
 SHOP = Path(__file__).parents[1] / "examples" / "shop"
@@ -59,7 +59,8 @@ class Store:
             for each in documents
             if each.kind is Kind.VM
         )
-        return Pool(networks, vms, hosts)
+        outsiders = tuple(outsider_from_document(each) for each in documents if each.kind is Kind.ENDPOINT)
+        return Pool(networks, vms, hosts, outsiders)
 
     def allocate(self, pool: Pool, documents: Iterable[Document]) -> Numbers:
         missing = missing_numbers(pool, documents, self.numbers)

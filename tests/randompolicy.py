@@ -13,8 +13,10 @@ from buckler.model.label import LABEL_ID, LABEL_NAME, Expression, Operator, Sele
 from buckler.model.pool import ShieldMode
 from buckler.policy.language import (
     Action,
+    AddressGroupSpec,
     Document,
     EgressRule,
+    EndpointSpec,
     FlowSpec,
     IngressRule,
     InterfaceSpec,
@@ -24,6 +26,7 @@ from buckler.policy.language import (
     PolicyMode,
     PolicySpec,
     Port,
+    ServiceSpec,
     Tier,
     VmSpec,
 )
@@ -134,8 +137,39 @@ def cidr_peer(choose: Chooser) -> Peer:
     return Peer(cidr=cidr, excluded=inside.get(cidr, ())[:1] if flag(choose, 3) else ())
 
 
+def group(name: str, cidrs: tuple[str, ...], excluded: tuple[str, ...] = ()) -> Document:
+    return Document(Kind.ADDRESS_GROUP, name, AddressGroupSpec(cidrs, excluded))
+
+
+def service(name: str, selector_: Selector, *ports: Port) -> Document:
+    return Document(Kind.SERVICE, name, ServiceSpec(selector_, ports))
+
+
+THINGS = (
+    group("offices", ("203.0.113.0/24", "2001:db8::/32"), ("203.0.113.128/25", "2001:db8:1::/48")),
+    group("anywhere", ("0.0.0.0/0", "::/0", "203.0.113.7/32"), ("203.0.113.0/24",)),
+    service("a-web", Selector(match_labels={"app": "a"}), Port("TCP", 80, 81), Port("UDP", 443)),
+    service("tiered", Selector(match_expressions=(Expression("tier", Operator.EXISTS),)), Port("any")),
+)
+"""Groups and services that policies may name: those with whatever labels the VMs have."""
+GROUPS, SERVICES = ("offices", "anywhere"), ("a-web", "tiered")
+ENDPOINTS = {"10.9.0.201": "printer", "fd09::c9": "printer", "10.9.0.99": "scanner", "fd09::99": "scanner"}
+
+
+def endpoint(name: str, labels_: dict[str, str], network_: str = "net") -> Document:
+    """A thing that is no VM. Where ``scanner`` is, a VM may be in another state."""
+    addresses = tuple(address for address, whose in ENDPOINTS.items() if whose == name)
+    return Document(Kind.ENDPOINT, name, EndpointSpec(network_, addresses), "default", labels_)
+
+
+def endpoints(choose: Chooser) -> tuple[Document, ...]:
+    return tuple(endpoint(name, labels(choose)) for name in ("printer", "scanner") if flag(choose, 3))
+
+
 def peer(choose: Chooser) -> Peer:
     kind = choose.number(0, 9)
+    if flag(choose, 8):
+        return Peer(addresses=pick(choose, GROUPS))
     if kind <= 3:
         return Peer(vm=named_selector(choose))
     if kind <= 5:
@@ -174,6 +208,9 @@ def policy(choose: Chooser, index: int) -> Document:
         for number in range(choose.number(1, 4))
     ]
     cut = choose.number(0, len(rules))
+    for rule in rules[cut:]:
+        if flag(choose, 6):
+            rule |= {"service": pick(choose, SERVICES), "peers": (), "ports": ()}
     head = _head(choose, tier)
     spec = PolicySpec(
         **head,
@@ -186,13 +223,15 @@ def policy(choose: Chooser, index: int) -> Document:
 
 def flow(choose: Chooser, index: int) -> Document:
     tier = pick(choose, tuple(Tier))
+    named = flag(choose, 6)
     spec = FlowSpec(
         **_head(choose, tier),
         sources=several(choose, 1, 2, peer),
-        destinations=several(choose, 1, 2, peer),
+        destinations=() if named else several(choose, 1, 2, peer),
+        service=pick(choose, SERVICES) if named else "",
         action=action(choose, tier),
         overridable=flag(choose, 4),
-        ports=several(choose, 0, 2, port),
+        ports=() if named else several(choose, 0, 2, port),
     )
     return Document(Kind.FLOW, f"f{index}", spec)
 
@@ -207,7 +246,7 @@ def policies(choose: Chooser, high: int = 6) -> tuple[Document, ...]:
     """Random ones, and often one at the bottom that opens everything that nothing above closes."""
     count = choose.number(0, high)
     made = tuple(policy(choose, i) if choose.number(0, 2) else flow(choose, i) for i in range(count))
-    return (*made, wide_open()) if choose.number(0, 2) else made
+    return (*made, *THINGS, wide_open()) if choose.number(0, 2) else (*made, *THINGS)
 
 
 def wide_open() -> Document:
@@ -223,15 +262,16 @@ def wide_open() -> Document:
 
 
 def world(choose: Chooser, vms: int = 4) -> tuple[Document, ...]:
-    """One network with VMs and policies."""
-    return (network(), *(vm(index, labels(choose)) for index in range(choose.number(1, vms))), *policies(choose))
+    """One network with VMs, endpoints and policies."""
+    made = tuple(vm(index, labels(choose)) for index in range(choose.number(1, vms)))
+    return (network(), *made, *endpoints(choose), *policies(choose))
 
 
 def packet(choose: Chooser, documents: Sequence[Document]) -> Packet:
     """A packet from or to some VM, both ends of one family."""
     version = choose.number(0, 1)
     mine = [each.spec.interfaces[0].addresses[version] for each in documents if isinstance(each.spec, VmSpec)]
-    others = mine + [each for each in (*OUTSIDE, *GATEWAYS, *HOSTS) if (":" in each) == bool(version)]
+    others = mine + [each for each in (*OUTSIDE, *GATEWAYS, *HOSTS, *ENDPOINTS) if (":" in each) == bool(version)]
     one, other = pick(choose, mine), pick(choose, others)
     source, destination = (one, other) if flag(choose) else (other, one)
     protocol = pick(choose, PROTOCOLS)

@@ -19,7 +19,7 @@ from buckler.policy.reference import End, find_end, judge_end
 from tests.component.ground import Host, open_tap
 from tests.packets import echo, icmp, icmpv6, ip_frame, tcp, udp
 from tests.policyworld import Store, host
-from tests.randompolicy import GATEWAYS, HOSTS, OUTSIDE, PORT_NUMBERS, Seeded, pick, world
+from tests.randompolicy import ENDPOINTS, GATEWAYS, HOSTS, OUTSIDE, PORT_NUMBERS, Seeded, pick, world
 
 PACKETS = 100_000
 PER_WORLD = 2_000
@@ -75,7 +75,7 @@ class World:
         """Make one packet and judge it at every end that has a shield."""
         version = self.choose.number(0, 1)
         mine = [address for address in self.addresses if (":" in address) == bool(version)]
-        others = [each for each in (*OUTSIDE, *GATEWAYS, *HOSTS, *GROUPS) if (":" in each) == bool(version)]
+        others = [each for each in (*OUTSIDE, *GATEWAYS, *HOSTS, *GROUPS, *ENDPOINTS) if (":" in each) == bool(version)]
         one, other = pick(self.choose, mine), pick(self.choose, mine + others)
         to_other = other in GROUPS or self.choose.number(0, 1)
         source, destination = (one, other) if to_other else (other, one)

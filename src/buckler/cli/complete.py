@@ -10,7 +10,15 @@ import click
 if TYPE_CHECKING:
     from buckler.client.operator import OperatorClient
 
-KINDS = {"vm": "VM", "network": "Network", "policy": "Policy", "flow": "Flow"}
+KINDS = {
+    "vm": "VM",
+    "network": "Network",
+    "policy": "Policy",
+    "flow": "Flow",
+    "endpoint": "Endpoint",
+    "addressgroup": "AddressGroup",
+    "service": "Service",
+}
 
 
 def complete_vm(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

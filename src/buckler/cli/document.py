@@ -29,16 +29,18 @@ if TYPE_CHECKING:
 
 KINDS = {
     "vm": "VM", "vms": "VM", "network": "Network", "networks": "Network", "net": "Network",
-    "policy": "Policy", "policies": "Policy", "pol": "Policy", "flow": "Flow", "flows": "Flow", "all": "",
+    "policy": "Policy", "policies": "Policy", "pol": "Policy", "flow": "Flow", "flows": "Flow", "endpoint": "Endpoint", "endpoints": "Endpoint",
+    "addressgroup": "AddressGroup", "addressgroups": "AddressGroup", "service": "Service", "services": "Service",
+    "all": "",
 }  # fmt: skip
-FOUR = "VM, Network, Policy or Flow"
+KNOWN = "VM, Network, Policy, Flow, Endpoint, AddressGroup or Service"
 
 
 def kind_of(word: str) -> str:
     """Read a kind as people write it (``vms``, ``policy``, ``net``); ``all`` is the empty one."""
     kind = KINDS.get(word.lower())
     if kind is None:
-        raise click.UsageError(f"{word!r} is no kind of document: {FOUR} (hosts: `buckler host`)")
+        raise click.UsageError(f"{word!r} is no kind of document: {KNOWN} (hosts: `buckler host`)")
     return kind
 
 

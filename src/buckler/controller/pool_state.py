@@ -11,7 +11,7 @@ from buckler.model.ids import VmId, VmNumber, Zone
 from buckler.model.pool import Host, Network, Vm
 from buckler.policy.claim import Grant, with_grants
 from buckler.policy.language import Document, Kind, VmSpec, document_from_dict, document_to_dict, origin_to_dict
-from buckler.policy.pool import Pool, network_from_document, vm_from_document
+from buckler.policy.pool import Pool, network_from_document, outsider_from_document, vm_from_document
 from buckler.ports.records import DocumentKey, NumberSpace, StoredDocument, VmRecord
 from buckler.ports.store import Unit
 
@@ -97,7 +97,12 @@ def load_state(unit: Unit) -> State:
         stored={key: stored for key, (stored, _) in pairs.items()},
         documents=documents,
         registered=registered,
-        pool=Pool(networks=tuple(networks), vms=tuple(each.vm for each in registered), hosts=hosts),
+        pool=Pool(
+            networks=tuple(networks),
+            vms=tuple(each.vm for each in registered),
+            hosts=hosts,
+            outsiders=tuple(outsider_from_document(each) for each in documents if each.kind is Kind.ENDPOINT),
+        ),
         hosts=hosts,
     )
 

@@ -8,7 +8,7 @@ from buckler.model.ids import VmId, VmNumber, Zone
 from buckler.model.operatorapi.documents import ReachChange
 from buckler.model.pool import Network, Vm
 from buckler.policy.language import Document, Kind
-from buckler.policy.pool import Pool, network_from_document, vm_from_document
+from buckler.policy.pool import Pool, network_from_document, outsider_from_document, vm_from_document
 from buckler.policy.reach import reach_pairs, words_of
 from buckler.ports.store import Unit
 
@@ -38,7 +38,12 @@ def imagined_pool(unit: Unit, documents: tuple[Document, ...]) -> Pool:
             vm = record.id if record else VmId(document.key)
             quarantined = record is not None and QUARANTINE in attributes_now(unit, record.id)
             vms.append(vm_from_document(document, vm, VmNumber(len(vms) + 1), quarantined=quarantined))
-    return Pool(networks=tuple(networks), vms=tuple(vms), hosts=tuple(record.host for record in unit.hosts.all()))
+    return Pool(
+        networks=tuple(networks),
+        vms=tuple(vms),
+        hosts=tuple(record.host for record in unit.hosts.all()),
+        outsiders=tuple(outsider_from_document(each) for each in documents if each.kind is Kind.ENDPOINT),
+    )
 
 
 def _matrix(unit: Unit, documents: tuple[Document, ...]) -> dict[Pair, tuple[str, ...]]:

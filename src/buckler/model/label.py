@@ -14,6 +14,7 @@ LABEL_TENANT = "buckler.io/tenant"
 LABEL_NETWORK = "buckler.io/network"
 LABEL_NAME = "buckler.io/name"
 LABEL_ID = "buckler.io/id"
+LABEL_ENDPOINT = "buckler.io/endpoint"
 LABEL_QUARANTINE = "buckler.io/quarantine"
 
 

@@ -41,6 +41,16 @@ class Vm(msgspec.Struct, frozen=True):
     mode: ShieldMode = ShieldMode.ENFORCE
 
 
+class Outsider(msgspec.Struct, frozen=True):
+    """A labelled thing that is no VM (a physical server, a device). Its address is its only proof of identity."""
+
+    name: str
+    tenant: str
+    network: str
+    addresses: tuple[str, ...]
+    labels: dict[str, str] = {}
+
+
 class Network(msgspec.Struct, frozen=True):
     """A bridge (and VLAN) that belongs to one tenant: the zone of every address look-up.
 

@@ -151,7 +151,7 @@ def _end(draft: Draft, text: str) -> str:
 
 def _place(place: Place) -> str:
     more = len(place.blocks) - SHOWN_BLOCKS
-    return place.vm or ", ".join(place.blocks[:SHOWN_BLOCKS]) + (f" and {more} more" if more > 0 else "")
+    return place.title or ", ".join(place.blocks[:SHOWN_BLOCKS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _connections(connections: str | tuple[Connection, ...]) -> str:

@@ -15,8 +15,9 @@ from buckler.policy.reach import ALLOW_ALL
 from buckler.policy.resolve import Table
 from buckler.policy.rows import Rows, Side
 
-End = tuple[IdentityNumber, ShieldMode]
-"""VMs of one label set and mode have equal answers."""
+End = tuple[IdentityNumber, ShieldMode | None]
+"""VMs of one label set and mode have equal answers; endpoints have no mode, as they have no shield."""
+_MODES = (*ShieldMode, None)
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -30,13 +31,13 @@ class Block(msgspec.Struct, frozen=True):
 class _Group(msgspec.Struct, frozen=True):
     """Ends that the same row binds. ``out`` and ``into`` hold only classes towards which something is allowed."""
 
-    mode: ShieldMode
+    mode: ShieldMode | None
     members: Mask
     out: tuple[tuple[Mask, Table], ...]
     into: tuple[tuple[Mask, Table], ...]
 
 
-def list_blocks(rows: Rows, modes: Mapping[IdentityNumber, frozenset[ShieldMode]]) -> Iterator[Block]:
+def list_blocks(rows: Rows, modes: Mapping[IdentityNumber, frozenset[ShieldMode | None]]) -> Iterator[Block]:
     """Give every block; a pair of label sets occurs in one for each pair of modes. ``rows`` are settled."""
     groups: dict[int, list[_Group]] = {}
     for zone, group in _groups(rows, modes):
@@ -58,6 +59,8 @@ def _zone_blocks(rows: Rows, groups: list[_Group]) -> Iterator[Block]:
     for sender in groups:
         for mask, out in sender.out:
             for receiver, members in _receivers(mask & listening, at):
+                if sender.mode is None and receiver.mode is None:
+                    continue
                 for sources, into in receiver.into:
                     origin = sender.members & sources
                     if not origin:
@@ -72,7 +75,7 @@ def _zone_blocks(rows: Rows, groups: list[_Group]) -> Iterator[Block]:
 
 def _receivers(mask: Mask, at: Mapping[int, list[_Group]]) -> Iterator[tuple[_Group, Mask]]:
     """Give the groups of which somebody is in ``mask``."""
-    for mode in ShieldMode:
+    for mode in _MODES:
         left = mask
         while left:
             place = (left & -left).bit_length() - 1
@@ -83,21 +86,22 @@ def _receivers(mask: Mask, at: Mapping[int, list[_Group]]) -> Iterator[tuple[_Gr
                 yield group, hit
 
 
-def _groups(rows: Rows, modes: Mapping[IdentityNumber, frozenset[ShieldMode]]) -> Iterator[tuple[int, _Group]]:
-    watching: dict[int, Mask] = {}
+def _groups(rows: Rows, modes: Mapping[IdentityNumber, frozenset[ShieldMode | None]]) -> Iterator[tuple[int, _Group]]:
+    watching: dict[tuple[int, ShieldMode | None], Mask] = {}
     for members, row in rows.rows():
         enforcing = _mask(rows, (number for number in members if ShieldMode.ENFORCE in modes.get(number, ())))
         zone = rows.postings.zone_of(next(iter(members)))
-        observing = _mask(rows, (number for number in members if ShieldMode.OBSERVE in modes.get(number, ())))
-        watching[zone] = watching.get(zone, 0) | observing
+        for mode in (ShieldMode.OBSERVE, None):
+            passing = _mask(rows, (number for number in members if mode in modes.get(number, ())))
+            watching[zone, mode] = watching.get((zone, mode), 0) | passing
         if enforcing:
             everyone = rows.postings.zones[zone]
             out, into = (_open(row.sides[side], everyone) for side in Direction)
             yield zone, _Group(ShieldMode.ENFORCE, enforcing, out, into)
-    for zone, members_ in watching.items():
+    for (zone, mode), members_ in watching.items():
         if members_:
             whole = ((rows.postings.zones[zone], ALLOW_ALL),)
-            yield zone, _Group(ShieldMode.OBSERVE, members_, whole, whole)
+            yield zone, _Group(mode, members_, whole, whole)
 
 
 def _open(side: Side, everyone: Mask) -> tuple[tuple[Mask, Table], ...]:
@@ -122,5 +126,5 @@ def _mask(rows: Rows, numbers: Iterable[IdentityNumber]) -> Mask:
     return mask
 
 
-def _ends(rows: Rows, mask: Mask, mode: ShieldMode) -> tuple[End, ...]:
+def _ends(rows: Rows, mask: Mask, mode: ShieldMode | None) -> tuple[End, ...]:
     return tuple((number, mode) for number in rows.postings.members(mask))

@@ -13,7 +13,7 @@ from buckler.model.pool import Host, HostState, Network
 from buckler.model.program import Program
 from buckler.policy.compile import Resolved, compile_program, resolve_pool
 from buckler.policy.language import Document
-from buckler.policy.pool import Numbers, Pool, Station, identity_key, singled_out, stations
+from buckler.policy.pool import Numbers, Pool, Station, Visitor, identity_key, singled_out, stations, visitors
 from buckler.policy.prefix import ALL_IPV4, broadcast_prefixes, host_prefix
 
 
@@ -40,24 +40,32 @@ def build_bundle(pool: Pool, documents: Iterable[Document], numbers: Numbers) ->
     """Build what is wanted. Every number must be there (``missing_numbers`` gave nothing)."""
     documents = tuple(documents)
     resolved = resolve_pool(pool, documents, numbers)
-    found = stations(pool, singled_out(documents))
-    return assemble_bundle(pool, found, resolved, numbers)
+    singled = singled_out(documents)
+    return assemble_bundle(pool, stations(pool, singled), visitors(pool, singled), resolved, numbers)
 
 
-def assemble_bundle(pool: Pool, found: Iterable[Station], resolved: Resolved, numbers: Numbers) -> Bundle:
+def assemble_bundle(
+    pool: Pool, found: Iterable[Station], guests: Iterable[Visitor], resolved: Resolved, numbers: Numbers
+) -> Bundle:
     """Build a bundle of what is resolved already."""
+    found = tuple(found)
+    shielded = {numbers.identities[identity_key(station.labels)] for station in found}
     programs: dict[Digest, Program] = {}
     digests: dict[IdentityNumber, Digest] = {}
-    for number, tables in resolved.programs.items():
-        program = compile_program(tables)
+    for number in sorted(shielded):
+        program = compile_program(resolved.programs[number])
         digests[number] = program_digest(program)
         programs[digests[number]] = program
     by_network: dict[str, list[Station]] = {}
     for station in found:
         by_network.setdefault(station.network.name, []).append(station)
+    visiting: dict[str, dict[str, IdentityNumber]] = {}
+    for visitor in guests:
+        number = numbers.identities[identity_key(visitor.labels)]
+        visiting.setdefault(visitor.network.name, {}).update(dict.fromkeys(visitor.outsider.addresses, number))
     outside = outside_table(pool, {prefix: numbers.cidrs[prefix] for prefix in resolved.prefixes})
     segments = tuple(
-        _segment(network, by_network.get(network.name, []), numbers, digests, outside)
+        _segment(network, by_network.get(network.name, []), visiting.get(network.name, {}), numbers, digests, outside)
         for network in sorted(pool.networks, key=lambda each: each.zone)
     )
     rules = tuple(
@@ -116,12 +124,13 @@ def build_members(hosts: Iterable[Host]) -> tuple[Member, ...]:
 def _segment(
     network: Network,
     found: list[Station],
+    guests: Mapping[str, IdentityNumber],
     numbers: Numbers,
     digests: Mapping[IdentityNumber, Digest],
     outside: Mapping[str, IdentityNumber],
 ) -> Segment:
     endpoints = []
-    identities: dict[str, IdentityNumber] = {}
+    identities: dict[str, IdentityNumber] = dict(guests)
     for station in sorted(found, key=lambda each: each.interface.mac):
         number = numbers.identities[identity_key(station.labels)]
         endpoints.append(_endpoint(station, number, digests[number]))

@@ -45,6 +45,8 @@ class Ground(msgspec.Struct, frozen=True):
     networks: Mapping[str, Network]
     cards: Mapping[tuple[VmId, str], str]
     infra: frozenset[str]
+    endpoints: frozenset[tuple[str, str]] = frozenset()
+    """(network, address) of things that are no VMs."""
 
 
 def ground_of(pool: Pool) -> Ground:
@@ -53,6 +55,7 @@ def ground_of(pool: Pool) -> Ground:
         networks={network.name: network for network in pool.networks},
         cards={(vm.id, card.mac): card.network for vm in pool.vms for card in vm.interfaces},
         infra=frozenset(address for host in pool.hosts for address in (host.fabric, *host.addresses)),
+        endpoints=frozenset((each.network, address) for each in pool.outsiders for address in each.addresses),
     )
 
 
@@ -109,6 +112,8 @@ def unfitness(ground: Ground, wanted: Grant) -> str:
         return "the VM has no such interface in this network"
     address = ipaddress.ip_address(wanted.address)
     why = _wrong_place(network, address) or _reserved(network, ground.infra, str(address))
+    if not why and (network.name, str(address)) in ground.endpoints:
+        why = "it is an endpoint's"
     if not why and wanted.source is AddressSource.DHCP and wanted.server not in network.dhcp_servers:
         why = f"{wanted.server or 'nobody'} is no DHCP server of network {network.name}"
     return why

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from buckler.policy.language import Document, Kind, NetworkSpec, VmSpec
+from buckler.policy.language import Document, EndpointSpec, Kind, NetworkSpec, VmSpec
 from buckler.policy.problem import Problem
 
 
@@ -48,6 +48,9 @@ def _declared(document: Document) -> Iterator[tuple[str, str, str]]:
         for index, card in enumerate(spec.interfaces):
             for place, address in enumerate(card.addresses):
                 yield f"spec.interfaces[{index}].addresses[{place}]", card.network, address
+    elif isinstance(spec, EndpointSpec):
+        for place, address in enumerate(spec.addresses):
+            yield f"spec.addresses[{place}]", spec.network, address
     elif isinstance(spec, NetworkSpec):
         for field, addresses in (
             ("dhcpServers", spec.dhcp_servers),

@@ -11,10 +11,11 @@ import msgspec
 
 from buckler.model.ids import IDENTITY_ANY, IDENTITY_GROUP, IdentityNumber, RuleNumber
 from buckler.model.program import Direction, Entry, Program
+from buckler.policy.compose import compose_documents
 from buckler.policy.fold import fold_table
 from buckler.policy.identity import identities_by_zone
 from buckler.policy.language import Document
-from buckler.policy.pool import Numbers, Pool, singled_out, stations
+from buckler.policy.pool import Numbers, Pool, Station, Visitor, singled_out, stations, visitors
 from buckler.policy.quarantine import QUARANTINE_POLICIES
 from buckler.policy.resolve import Table
 from buckler.policy.rows import Row, Rows
@@ -35,7 +36,7 @@ class ResolvedProgram(msgspec.Struct, frozen=True):
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """The whole pool, resolved. ``rules`` by number, so that any table can be told in words."""
+    """The whole pool, resolved, outsiders too (nothing enforces theirs). ``rules`` by number, to be told in words."""
 
     programs: dict[IdentityNumber, ResolvedProgram]
     rules: dict[RuleNumber, Rule]
@@ -56,8 +57,9 @@ def resolve_pool(pool: Pool, documents: Iterable[Document], numbers: Numbers) ->
 
 def fill_rows(pool: Pool, documents: Iterable[Document], numbers: Numbers) -> Rows:
     """Work out the rows of a whole pool."""
-    documents = tuple(documents)
-    found = stations(pool, singled_out(documents))
+    documents = compose_documents(documents)
+    singled = singled_out(documents)
+    found: tuple[Station | Visitor, ...] = (*stations(pool, singled), *visitors(pool, singled))
     rows = Rows(numbers.rules.__getitem__)
     for zone, labels_by_number in identities_by_zone(found, numbers.identities).items():
         for number, labels in labels_by_number.items():

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from buckler.model.label import LABEL_TENANT, Operator, Selector
 from buckler.model.pool import Host
-from buckler.policy.language import Document, FlowSpec, Kind, NetworkSpec, Peer, PolicySpec, Tier, VmSpec
+from buckler.policy.language import Document, EndpointSpec, FlowSpec, Kind, NetworkSpec, Peer, PolicySpec, Tier, VmSpec
 from buckler.policy.pool import link_local_address
 from buckler.policy.prefix import address_of, is_within, network_of
 from buckler.policy.problem import Problem, Severity, guess
+from buckler.policy.thingcheck import check_things
 
 _PEER_WORDS = frozenset({"world", "host", "group", "infra"})
 
@@ -38,6 +39,7 @@ def check_documents(documents: Sequence[Document], applied: Sequence[Document] |
     problems += _vms(vms, networks)  # what is there already comes first: a clash is told of the newcomer
     for document in documents:
         problems += _policy(document, networks)
+    problems += check_things(documents, networks)
     return tuple(sorted(problems, key=lambda each: (each.file, each.line, each.path)))
 
 
@@ -57,6 +59,8 @@ def check_hosts(documents: Iterable[Document], hosts: Iterable[Host]) -> tuple[P
                 for index, card in enumerate(spec.interfaces)
                 for place, each in enumerate(card.addresses)
             ]
+        elif isinstance(spec, EndpointSpec):
+            claims = [(f"spec.addresses[{index}]", each, owners) for index, each in enumerate(spec.addresses)]
         else:
             continue
         problems += [

@@ -15,11 +15,13 @@ import msgspec
 from buckler.model.bundle import Endpoint, Segment
 from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import Digest, IdentityNumber, RuleNumber, VmId
-from buckler.model.pool import Host, Network, Vm
+from buckler.model.label import LABEL_ENDPOINT, Labels
+from buckler.model.pool import Host, Network, Outsider, Vm
 from buckler.policy.bundle import outside_table
-from buckler.policy.language import Document
+from buckler.policy.compose import NAMED_KINDS, compose_document, names_of
+from buckler.policy.language import AddressGroupSpec, Document, FlowSpec, Kind, PolicySpec, ServiceSpec
 from buckler.policy.pieces import head_of, place_endpoint
-from buckler.policy.pool import Pool, Singled, Station, identity_key, singled_out, stations_of
+from buckler.policy.pool import Pool, Singled, Station, identity_key, singled_out, stations_of, visitor_of
 from buckler.policy.quarantine import QUARANTINE_POLICIES
 from buckler.policy.rows import Rows
 from buckler.policy.rules import expand_document
@@ -88,6 +90,11 @@ class Current:
         self._net_of: dict[IdentityNumber, str] = {}
         self._hosts: tuple[Host, ...] = ()
         self._documents: dict[str, Document] = {}
+        self._composed: dict[str, Document] = {}
+        self._things: dict[str, Document] = {}
+        self._namers: dict[tuple[Kind, str], set[str]] = {}
+        self._outsiders: dict[str, Outsider] = {}
+        self._visits: dict[str, tuple[str, IdentityNumber, tuple[str, ...]]] = {}
         self._named: dict[str, Singled] = {}
         self._singled = Singled()
         self._outside: dict[str, IdentityNumber] = {}
@@ -95,8 +102,7 @@ class Current:
         self._outside_changed = True
         self._rules = Trie(self.shelf)
         self._root = Digest("")
-        for document in QUARANTINE_POLICIES:
-            self.put_document(document)
+        self.put_documents(QUARANTINE_POLICIES)
 
     def put_vm(self, vm: Vm) -> None:
         """Take a VM in, in place of what it was."""
@@ -131,6 +137,12 @@ class Current:
             net.network = network
             self._let_go(net)
         self._restand(waiting)
+        self._revisit(network.name)
+
+    def _revisit(self, network: str) -> None:
+        for key, each in self._outsiders.items():
+            if each.network == network:
+                self._visit(key)
 
     def drop_network(self, name: str) -> None:
         """Leave a network out; interfaces in it stay closed."""
@@ -140,6 +152,7 @@ class Current:
         vms = tuple(net.vms)
         for vm in vms:
             self._stand(vm, without=net)
+        self._revisit(name)
         net.table.clear()
         self._let_go(net)
 
@@ -150,14 +163,64 @@ class Current:
             self._hosts = hosts
             self._outside_changed = True
 
-    def put_document(self, document: Document) -> None:
-        """Take a Policy or Flow in, in place of the one with its key."""
-        old = self._documents.get(document.key)
+    def put_outsider(self, outsider: Outsider) -> None:
+        """Take an endpoint in, in place of what it was."""
+        key = f"{outsider.tenant}/{outsider.name}"
+        if self._outsiders.get(key) != outsider:
+            self._outsiders[key] = outsider
+            self._visit(key)
+
+    def drop_outsider(self, tenant: str, name: str) -> None:
+        """Leave an endpoint out."""
+        if self._outsiders.pop(f"{tenant}/{name}", None) is not None:
+            self._visit(f"{tenant}/{name}")
+
+    def put_documents(self, documents: Iterable[Document]) -> None:
+        """Take policies, flows, groups and services in, in place of those with their keys: what they name comes with them."""
+        documents = tuple(documents)
+        for document in documents:
+            if document.kind in NAMED_KINDS:
+                self._things[document.key] = document
+        for document in documents:
+            if document.kind in NAMED_KINDS:
+                self._note_named(document.key, singled_out((document,)))
+                self._recompose(document)
+            else:
+                self._put_policy(document)
+
+    def drop_documents(self, keys: Iterable[str]) -> None:
+        """Leave documents out. Nothing may name a group or service any more that goes."""
+        keys = tuple(keys)
+        things = [self._things[key] for key in keys if key in self._things]
+        for key in keys:
+            if key not in self._things:
+                self._drop_policy(key)
+        for thing in things:
+            del self._things[thing.key]
+            self._note_named(thing.key, Singled())
+        for thing in things:
+            self._recompose(thing)
+
+    def _recompose(self, thing: Document) -> None:
+        """Say anew what policies mean that name this."""
+        for key in tuple(self._namers.get((thing.kind, thing.name), ())):
+            self._put_policy(self._documents[key])
+
+    def _put_policy(self, written: Document) -> None:
+        for name in names_of(self._documents[written.key]) if written.key in self._documents else ():
+            self._namers[name].discard(written.key)
+        self._documents[written.key] = written
+        for name in names_of(written):
+            self._namers.setdefault(name, set()).add(written.key)
+        self._put_composed(compose_document(written, self._things))
+
+    def _put_composed(self, document: Document) -> None:
+        old = self._composed.get(document.key)
         if old == document:
             return
         if old is not None:
             self._drop_rules(old)
-        self._documents[document.key] = document
+        self._composed[document.key] = document
         self.rows.put_document(document, self._numbering.cidr)
         for rule in expand_document(document):
             name = canonical_bytes((rule.policy, rule.name, rule.tier.value))
@@ -165,9 +228,10 @@ class Current:
         self._outside_changed = True
         self._note_named(document.key, singled_out((document,)))
 
-    def drop_document(self, key: str) -> None:
-        """Leave a document out."""
-        old = self._documents.pop(key, None)
+    def _drop_policy(self, key: str) -> None:
+        written, old = self._documents.pop(key, None), self._composed.pop(key, None)
+        for name in names_of(written) if written is not None else ():
+            self._namers[name].discard(key)
         if old is not None:
             self.rows.drop_document(key)
             self._drop_rules(old)
@@ -177,7 +241,8 @@ class Current:
     def settle(self) -> Delta:
         """Work out what all changes since the last time mean."""
         for number in self.rows.settle():
-            self._put_program(number, self.rows.row(number).content)
+            if LABEL_ENDPOINT not in self.rows.postings.labels[number]:  # nothing stands there that could enforce it
+                self._put_program(number, self.rows.row(number).content)
         if self._outside_changed:
             self._write_outside()
         outside = self._outside_table.write()
@@ -222,29 +287,57 @@ class Current:
                 each, vm, is_kept=(each.network, each.mac) in kept, stays=any(o.network == each.network for o in new)
             )
 
+    def _visit(self, key: str) -> None:
+        """Put an endpoint's addresses where they belong now."""
+        old, outsider = self._visits.pop(key, None), self._outsiders.get(key)
+        net = self._nets.get(outsider.network) if outsider else None
+        visitor = visitor_of(outsider, {net.network.name: net.network}, self._singled) if outsider and net else None
+        addresses: tuple[str, ...] = ()
+        if visitor is not None and net is not None:
+            addresses = visitor.outsider.addresses
+            number = self._use(visitor.labels, visitor.network)
+            self._visits[key] = (visitor.network.name, number, addresses)
+            for address in addresses:
+                net.table.put(f"a:{address}", b"%d" % number)
+        if old is None:
+            return
+        before = self._nets.get(old[0])
+        for address in old[2]:
+            if before is not None and (before is not net or address not in addresses):
+                before.table.drop(f"a:{address}")
+        self._unuse(old[1])
+
+    def _use(self, labels: Labels, network: Network) -> IdentityNumber:
+        number = self._numbering.identity(identity_key(labels))
+        if not self._users[number]:
+            self.rows.put_labels(number, labels, network.zone)
+            self._net_of[number] = network.name
+        self._users[number] += 1
+        return number
+
+    def _unuse(self, number: IdentityNumber) -> None:
+        self._users[number] -= 1
+        if self._users[number]:
+            return
+        del self._users[number]
+        self.rows.drop_labels(number)
+        owner = self._nets.get(self._net_of.pop(number))
+        if owner is not None:
+            owner.table.drop(f"p:{number}")
+        program = self._programs.pop(number, None)
+        if program is not None:
+            self.shelf.release(program)
+
     def _enter(self, station: Station) -> _Stand:
         net = self._nets[station.network.name]
-        number = self._numbering.identity(identity_key(station.labels))
-        if not self._users[number]:
-            self.rows.put_labels(number, station.labels, station.network.zone)
-            self._net_of[number] = station.network.name
-        self._users[number] += 1
+        number = self._use(station.labels, station.network)
         net.vms.add(station.vm.id)
         net.table.put(f"e:{station.interface.mac}", canonical_bytes(place_endpoint(_endpoint(station, number), _NONE)))
         return _Stand(station.network.name, station.interface.mac, number)
 
     def _leave(self, stand: _Stand, vm: VmId, *, is_kept: bool, stays: bool) -> None:
         net = self._nets.get(stand.network)
-        self._users[stand.identity] -= 1
-        if not self._users[stand.identity]:
-            del self._users[stand.identity]
-            self.rows.drop_labels(stand.identity)
-            owner = self._nets.get(self._net_of.pop(stand.identity))
-            if owner is not None:
-                owner.table.drop(f"p:{stand.identity}")
-            program = self._programs.pop(stand.identity, None)
-            if program is not None:
-                self.shelf.release(program)
+        self._unuse(stand.identity)
         if net is not None and not is_kept:
             net.table.drop(f"e:{stand.mac}")
         if net is not None and not stays:
@@ -266,6 +359,9 @@ class Current:
             del self._named[key]
         before, after = self._singled, _together(self._named.values())
         self._singled = after
+        for key, each in self._outsiders.items():
+            if before.everyone != after.everyone or each.name in before.names ^ after.names:
+                self._visit(key)
         if before.everyone != after.everyone:
             self._restand(list(self._vms))
             return
@@ -305,6 +401,8 @@ class Current:
 
 
 _NONE = Digest("")
+POLICY_SPECS = (PolicySpec, FlowSpec, AddressGroupSpec, ServiceSpec)
+"""What ``put_documents`` takes; VMs, networks and endpoints come as the pool's values."""
 
 
 def fill(pool: Pool, documents: Iterable[Document], numbering: Numbering) -> Current:
@@ -313,9 +411,9 @@ def fill(pool: Pool, documents: Iterable[Document], numbering: Numbering) -> Cur
     current.put_hosts(pool.hosts)
     for network in pool.networks:
         current.put_network(network)
-    for document in documents:
-        if next(iter(expand_document(document)), None) is not None:
-            current.put_document(document)
+    current.put_documents(each for each in documents if isinstance(each.spec, POLICY_SPECS))
+    for outsider in pool.outsiders:
+        current.put_outsider(outsider)
     for vm in pool.vms:
         current.put_vm(vm)
     return current

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
-from enum import StrEnum
 from typing import Any
 
 import msgspec
 
-from buckler.model.label import Expression, Operator, Selector
+from buckler.model.label import Selector
 from buckler.model.pool import ShieldMode
 from buckler.policy.claim import MAX_DETECTED
 from buckler.policy.field import Place, each
@@ -26,29 +25,37 @@ from buckler.policy.language import (
     InterfaceSpec,
     Kind,
     NetworkSpec,
-    Peer,
     PolicyMode,
     PolicySpec,
-    Port,
     Priority,
     Tier,
     VmSpec,
 )
-from buckler.policy.prefix import is_within
 from buckler.policy.problem import Problem, has_errors
 from buckler.policy.source import Raw, Source, read_source
+from buckler.policy.things import read_address_group, read_endpoint, read_service
+from buckler.policy.words import LATER, read_peer, read_port, read_selector
 
-_LATER = "this version of Buckler refuses what it does not enforce"
-_LATER_RULE = dict.fromkeys(
-    ("inspect", "inspection", "profile", "schedule", "users", "user", "expires", "expiry", "translate", "redirect"),
-    _LATER,
-)
-_LATER_POLICY = {**_LATER_RULE, "staged": _LATER, "tests": _LATER, "applies": _LATER, "runbook": _LATER}
-_LATER_PEER = dict.fromkeys(("user", "users", "dns", "fqdn", "service", "device"), _LATER)
-_LATER_ACTION = dict.fromkeys(("reject", "inspect", "redirect", "tarpit", "translate", "rewrite"), _LATER)
-_LATER_MODE = {"staged": _LATER}
-_LATER_VM = dict.fromkeys(("expires", "quota", "image", "volumes", "placement", "profile"), _LATER)
-_LATER_NETWORK = dict.fromkeys(("vni", "encryption", "uplinks"), _LATER)
+_TIMED = "an allowance must end with a dead agent too: the shield has no deadline yet, and nothing less is taken"
+_LATER_RULE = {
+    **dict.fromkeys(("inspect", "inspection", "profile", "translate", "redirect"), LATER),
+    **dict.fromkeys(("schedule", "window", "windows", "until", "expires", "expiry"), _TIMED),
+    **dict.fromkeys(("user", "users"), "rules by user need accounts, which do not exist yet"),
+    **dict.fromkeys(
+        ("application", "appProtocol", "l7"), "the shield judges first packets, not what an application says"
+    ),
+    "log": "flows are recorded for every rule alike; a record per rule is not enforced yet",
+    "rateLimit": "the shield counts no packets against a rate yet",
+    "connections": "the quota of connections is the shield's own (65536 per interface); another is not enforced yet",
+}
+_LATER_POLICY = {**_LATER_RULE, "staged": LATER, "tests": LATER, "applies": LATER, "runbook": LATER}
+_LATER_ACTION = {
+    "reject": "the shield cannot answer on the wire yet; deny drops without an answer",
+    **dict.fromkeys(("inspect", "redirect", "tarpit", "translate", "rewrite"), LATER),
+}
+_LATER_MODE = {"staged": LATER}
+_LATER_VM = dict.fromkeys(("expires", "quota", "image", "volumes", "placement", "profile"), LATER)
+_LATER_NETWORK = dict.fromkeys(("vni", "encryption", "uplinks"), LATER)
 _DUTY = ("description", "owner", "reason", "review")
 _POLICY_HEAD = (*_DUTY, "priority", "tier", "order", "mode")
 
@@ -58,15 +65,6 @@ class Reading(msgspec.Struct, frozen=True):
 
     documents: tuple[Document, ...]
     problems: tuple[Problem, ...]
-
-
-class _Protocol(StrEnum):
-    TCP = "TCP"
-    UDP = "UDP"
-    SCTP = "SCTP"
-    ICMP = "ICMP"
-    ICMPV6 = "ICMPv6"
-    ANY = "any"
 
 
 def read_documents(sources: Iterable[Source]) -> Reading:
@@ -119,7 +117,7 @@ def _document(place: Place) -> Document | None:
 
 
 def _metadata(place: Place) -> tuple[str, str, dict[str, str]]:
-    fields = place.fields(("name", "tenant", "labels"), ("name",), {"annotations": _LATER, "namespace": "say tenant"})
+    fields = place.fields(("name", "tenant", "labels"), ("name",), {"annotations": LATER, "namespace": "say tenant"})
     name = fields["name"].name() if "name" in fields else ""
     tenant = fields["tenant"].name() if "tenant" in fields else DEFAULT_TENANT
     labels = fields["labels"].labels() if "labels" in fields else {}
@@ -162,7 +160,7 @@ def _vm(place: Place) -> VmSpec:
 
 
 def _interface(place: Place) -> InterfaceSpec:
-    fields = place.fields(("mac", "network", "addresses", "labels"), ("mac", "network"), {"name": _LATER})
+    fields = place.fields(("mac", "network", "addresses", "labels"), ("mac", "network"), {"name": LATER})
     return InterfaceSpec(
         mac=fields["mac"].mac() if "mac" in fields else "",
         network=fields["network"].name() if "network" in fields else "",
@@ -183,21 +181,23 @@ def _policy(place: Place) -> PolicySpec:
     _check_tier(head["tier"], fields.get("egress"), [rule.action for rule in egress])
     return PolicySpec(
         **head,
-        subject=_selector(fields["subject"]) if "subject" in fields else Selector(),
+        subject=read_selector(fields["subject"]) if "subject" in fields else Selector(),
         ingress=ingress,
         egress=egress,
     )
 
 
 def _flow(place: Place) -> FlowSpec:
-    known = (*_POLICY_HEAD, "action", "overridable", "from", "to", "ports")
-    fields = place.fields(known, (*_DUTY, "from", "to"), _LATER_POLICY)
+    known = (*_POLICY_HEAD, "action", "overridable", "from", "to", "ports", "service")
+    has_service = isinstance(place.raw.value, dict) and "service" in place.raw.value
+    fields = place.fields(known, (*_DUTY, "from") if has_service else (*_DUTY, "from", "to"), _LATER_POLICY)
+    _check_service(fields, ("to", "ports"))
     head = _head(fields)
     action = fields["action"].choice(Action, Action.DENY, _LATER_ACTION) if "action" in fields else Action.ALLOW
     _check_tier(head["tier"], fields.get("action"), [action])
     if head["tier"] is Tier.PLATFORM and "action" not in fields:
         place.note("the platform tier may deny or pass, never allow", "state action: deny or action: pass")
-    sources, destinations = each(fields.get("from"), _peer), each(fields.get("to"), _peer)
+    sources, destinations = each(fields.get("from"), read_peer), each(fields.get("to"), read_peer)
     for side, peers in (("from", sources), ("to", destinations)):
         if side in fields and not peers:
             fields[side].note("names no peer", "write {any: true} for everyone")
@@ -207,10 +207,17 @@ def _flow(place: Place) -> FlowSpec:
         **head,
         sources=sources,
         destinations=destinations,
+        service=fields["service"].name() if "service" in fields else "",
         action=action,
         overridable=fields["overridable"].flag() if "overridable" in fields else False,
-        ports=each(fields.get("ports"), _port),
+        ports=each(fields.get("ports"), read_port),
     )
+
+
+def _check_service(fields: dict[str, Place], others: Sequence[str]) -> None:
+    for other in others:
+        if "service" in fields and other in fields:
+            fields[other].note(f"service and {other} say the same twice", "a service is VMs and ports")
 
 
 def _head(fields: dict[str, Place]) -> dict[str, Any]:
@@ -263,105 +270,26 @@ def _rules(place: Place | None, peers_field: str) -> tuple[Any, ...]:
 
 
 def _rule(place: Place, peers_field: str, number: int) -> IngressRule | EgressRule:
-    known = ("name", "action", "overridable", peers_field, "ports")
+    known = ("name", "action", "overridable", peers_field, "ports", "service")
     fields = place.fields(known, ("action",), _LATER_RULE)
+    _check_service(fields, (peers_field, "ports"))
+    if "service" in fields and peers_field == "from":
+        fields["service"].note("a service stands at the far end", "write a Flow to it, or an egress rule")
     kind = IngressRule if peers_field == "from" else EgressRule
-    peers = each(fields.get(peers_field), _peer)
+    peers = each(fields.get(peers_field), read_peer)
     if peers_field in fields and not peers:
         fields[peers_field].note("names no peer", f"leave {peers_field} out for everyone")
-    ports = each(fields.get("ports"), _port)
+    ports = each(fields.get("ports"), read_port)
     if "ports" in fields and not ports:
         fields["ports"].note("names no port", "leave ports out for all")
     return kind(
         name=fields["name"].name() if "name" in fields else f"rule-{number}",
         action=fields["action"].choice(Action, Action.DENY, _LATER_ACTION) if "action" in fields else Action.DENY,
         overridable=fields["overridable"].flag() if "overridable" in fields else False,
+        service=fields["service"].name() if "service" in fields else "",
         peers=peers,
         ports=ports,
     )
-
-
-def _peer(place: Place) -> Peer:
-    kinds = ("vm", "cidr", "world", "host", "group", "any")
-    fields = place.fields((*kinds, "except"), (), _LATER_PEER)
-    given = [kind for kind in kinds if kind in fields]
-    if len(given) != 1 and isinstance(place.raw.value, dict):
-        place.note("a peer has exactly one kind", f"one of {', '.join(kinds)}")
-        return Peer()
-    if "except" in fields and given != ["cidr"]:
-        fields["except"].note("except belongs to cidr")
-    if given == ["vm"]:
-        return Peer(vm=_selector(fields["vm"]))
-    if given == ["cidr"]:
-        return _cidr_peer(fields)
-    for kind in given:
-        if not fields[kind].flag():
-            fields[kind].note(f"{kind} can only be true", "leave the peer out instead")
-        return Peer(world=kind == "world", host=kind == "host", group=kind == "group", any=kind == "any")
-    return Peer()
-
-
-def _cidr_peer(fields: dict[str, Place]) -> Peer:
-    cidr = fields["cidr"].cidr()
-    excluded = each(fields.get("except"), Place.cidr)
-    if cidr and "except" in fields:
-        for place, part in zip(fields["except"].items(), excluded, strict=True):
-            if part and not is_within(part, cidr):
-                place.note(f"{part} does not lie in {cidr}")
-    return Peer(cidr=cidr, excluded=excluded)
-
-
-def _selector(place: Place) -> Selector:
-    fields = place.fields(("matchLabels", "matchExpressions"))
-    return Selector(
-        match_labels=fields["matchLabels"].labels(users=False) if "matchLabels" in fields else {},
-        match_expressions=each(fields.get("matchExpressions"), _expression),
-    )
-
-
-def _expression(place: Place) -> Expression:
-    fields = place.fields(("key", "operator", "values"), ("key", "operator"))
-    key = fields["key"].text() if "key" in fields else ""
-    if key:
-        fields["key"].check_label_key(key, users=False)
-    operator = fields["operator"].choice(Operator, Operator.EXISTS) if "operator" in fields else Operator.EXISTS
-    values = each(fields.get("values"), Place.label_value)
-    needs_values = operator in {Operator.IN, Operator.NOT_IN}
-    if needs_values and not values:
-        place.note(f"{operator} needs values")
-    if values and not needs_values:
-        place.note(f"{operator} takes no values")
-    return Expression(key, operator, values)
-
-
-def _port(place: Place) -> Port:
-    fields = place.fields(("protocol", "port", "endPort", "type", "code"), ("protocol",))
-    before = len(place.problems)
-    protocol = fields["protocol"].choice(_Protocol, _Protocol.ANY).value if "protocol" in fields else "any"
-    understood = "protocol" in fields and len(place.problems) == before
-    port = fields["port"].integer(0, 65535) if "port" in fields else None
-    end = fields["endPort"].integer(0, 65535) if "endPort" in fields else None
-    kind = fields["type"].integer(0, 255) if "type" in fields else None
-    code = fields["code"].integer(0, 255) if "code" in fields else None
-    if understood:
-        _check_port_fields(fields, protocol)
-    if "endPort" in fields and "port" not in fields:
-        fields["endPort"].note("endPort needs port", "port is the first of the range")
-    if port is not None and end is not None and end < port:
-        fields["endPort"].note(f"the range {port} to {end} is empty", "endPort is the last port")
-    if "code" in fields and "type" not in fields:
-        fields["code"].note("code needs type")
-    return Port(protocol=protocol, port=port, end_port=end, type=kind, code=code)
-
-
-def _check_port_fields(fields: dict[str, Place], protocol: str) -> None:
-    icmp = protocol in {"ICMP", "ICMPv6"}
-    for key in ("port", "endPort"):
-        if key in fields and (icmp or protocol == "any"):
-            fields[key].note(f"{protocol} has no ports", "say type and code" if icmp else "name the protocol")
-    for key in ("type", "code"):
-        if key in fields and not icmp:
-            fields[key].note(f"{protocol} has no {key}", "types and codes are ICMP's and ICMPv6's")
 
 
 def _lines(path: str, raw: Raw) -> Iterator[tuple[str, int]]:
@@ -374,4 +302,12 @@ def _lines(path: str, raw: Raw) -> Iterator[tuple[str, int]]:
             yield from _lines(f"{path}[{index}]", inner)
 
 
-_SPECS: dict[Kind, Any] = {Kind.NETWORK: _network, Kind.VM: _vm, Kind.POLICY: _policy, Kind.FLOW: _flow}
+_SPECS: dict[Kind, Any] = {
+    Kind.NETWORK: _network,
+    Kind.VM: _vm,
+    Kind.POLICY: _policy,
+    Kind.FLOW: _flow,
+    Kind.ENDPOINT: read_endpoint,
+    Kind.ADDRESS_GROUP: read_address_group,
+    Kind.SERVICE: read_service,
+}

@@ -10,7 +10,7 @@ from buckler.model.ids import FIRST_CIDR_IDENTITY, FIRST_VM_IDENTITY, IdentityNu
 from buckler.model.pool import Vm
 from buckler.policy.identity import missing_numbers
 from buckler.policy.language import Document, Kind
-from buckler.policy.pool import Numbers, Pool, network_from_document, vm_from_document
+from buckler.policy.pool import Numbers, Pool, network_from_document, outsider_from_document, vm_from_document
 
 LABEL_NAMESPACE = "namespace.kubernetes.io/metadata.name"
 """On an imported workload: the namespace in front of the first dot of its name."""
@@ -32,6 +32,7 @@ def draft_pool(documents: Iterable[Document]) -> Draft:
     pool = Pool(
         networks=tuple(network_from_document(each, Zone(place)) for place, each in enumerate(networks, 1)),
         vms=tuple(vm_from_document(each, VmId(each.key), VmNumber(place)) for place, each in enumerate(vms, 1)),
+        outsiders=tuple(outsider_from_document(each) for each in documents if each.kind is Kind.ENDPOINT),
     )
     missing = missing_numbers(pool, documents, Numbers())
     numbers = Numbers(

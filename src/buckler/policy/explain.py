@@ -10,7 +10,7 @@ from buckler.model.operatorapi.answers import ExplainedPath, Explanation, Side, 
 from buckler.model.pool import Network, ShieldMode
 from buckler.model.program import Direction
 from buckler.policy.language import PROTOCOLS, Document
-from buckler.policy.pool import Pool, Station, singled_out, stations_of
+from buckler.policy.pool import Pool, Station, Visitor, singled_out, stations_of, visitor_of
 from buckler.policy.prefix import address_of, network_of
 from buckler.policy.reach import WORLD
 from buckler.policy.reference import End, EndJudgement, Outcome, PeerKind, find_end, judge_end
@@ -29,6 +29,7 @@ class _Asked(msgspec.Struct, frozen=True):
     stations: tuple[Station, ...] = ()
     address: str = ""
     kind: PeerKind = PeerKind.WORLD
+    visitor: Visitor | None = None
 
 
 def explain(pool: Pool, documents: Iterable[Document], origin: str, to: str, protocol: str, port: int) -> Explanation:
@@ -64,14 +65,20 @@ def _asked(pool: Pool, documents: tuple[Document, ...], text: str) -> _Asked:
     named = [vm for vm in pool.vms if text in {vm.id, vm.name, f"{vm.tenant}/{vm.name}"}]
     if len(named) > 1:
         raise UnknownEnd(f"several VMs are called {text!r}: write tenant/name")
+    networks = {network.name: network for network in pool.networks}
+    things = [each for each in pool.outsiders if text in {each.name, f"{each.tenant}/{each.name}"}]
+    if len(named) + len(things) > 1:
+        raise UnknownEnd(f"a VM and an endpoint are called {text!r}: ask by an address")
+    if things:
+        visitor = visitor_of(things[0], networks, singled_out(documents))
+        return _Asked(text, kind=PeerKind.ENDPOINT, visitor=visitor)
     if named:
-        networks = {network.name: network for network in pool.networks}
         mine = tuple(stations_of(named[0], networks, singled_out(documents)))
         return _Asked(text, mine, kind=PeerKind.VM)
     try:
         address = str(address_of(text))
     except ValueError:
-        raise UnknownEnd(f"{text!r} is neither a VM nor an address nor world") from None
+        raise UnknownEnd(f"{text!r} is neither a VM nor an endpoint nor an address nor world") from None
     return _Asked(text, address=address)
 
 
@@ -98,6 +105,10 @@ def _ends(pool: Pool, documents: tuple[Document, ...], asked: _Asked, network: N
     if asked.kind is PeerKind.VM:
         here = [each for each in asked.stations if each.network.name == network.name]
         return [End(PeerKind.VM, each.addresses[0], each) for each in here]
+    if asked.kind is PeerKind.ENDPOINT:
+        visitor = asked.visitor
+        here_too = visitor is not None and visitor.network.name == network.name
+        return [End(PeerKind.ENDPOINT, visitor.outsider.addresses[0], visitor=visitor)] if visitor and here_too else []
     if not asked.address:
         return [End(asked.kind, "")]
     end = find_end(pool, documents, network.name, asked.address)
@@ -120,6 +131,8 @@ def name_end(end: End) -> str:
     """Name an end: the VM, or what kind of outside peer it is."""
     if end.station is not None:
         return end.station.vm.name
+    if end.visitor is not None:
+        return f"{end.visitor.outsider.name} (an endpoint, known by its address {end.address} alone)"
     return f"{end.kind.value} ({end.address})" if end.address else end.kind.value
 
 

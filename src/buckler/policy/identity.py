@@ -5,13 +5,14 @@ Owns which numbers are needed and what each stands for; the store allocates them
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from buckler.model.ids import IdentityNumber, RuleNumber, Zone
+from buckler.policy.compose import compose_documents
 from buckler.policy.language import Action, Document, FlowSpec, Peer, PolicySpec
-from buckler.policy.pool import Numbers, Pool, Station, identity_key, singled_out, stations
+from buckler.policy.pool import Numbers, Pool, Station, Visitor, identity_key, singled_out, stations, visitors
 from buckler.policy.rules import Rule, list_rules
 
 
@@ -28,9 +29,10 @@ class Missing(msgspec.Struct, frozen=True):
 
 def missing_numbers(pool: Pool, documents: Iterable[Document], numbers: Numbers) -> Missing:
     """List the keys that have no number yet."""
-    documents = tuple(documents)
-    found = stations(pool, singled_out(documents))
-    identities = {identity_key(station.labels) for station in found}
+    documents = compose_documents(documents)
+    singled = singled_out(documents)
+    found: tuple[Station | Visitor, ...] = (*stations(pool, singled), *visitors(pool, singled))
+    identities = {identity_key(each.labels) for each in found}
     rules = {rule.key for rule in list_rules(documents)}
     return Missing(
         identities=tuple(sorted(identities - numbers.identities.keys())),
@@ -40,7 +42,7 @@ def missing_numbers(pool: Pool, documents: Iterable[Document], numbers: Numbers)
 
 
 def named_prefixes(documents: Iterable[Document]) -> tuple[str, ...]:
-    """List every prefix that some policy names, as a peer or as an exception."""
+    """List every prefix that some composed policy names, as a peer or as an exception."""
     named: set[str] = set()
     for document in documents:
         for peer in _peers(document):
@@ -50,7 +52,7 @@ def named_prefixes(documents: Iterable[Document]) -> tuple[str, ...]:
 
 
 def identities_by_zone(
-    found: Sequence[Station], numbers: Mapping[str, IdentityNumber]
+    found: Iterable[Station | Visitor], numbers: Mapping[str, IdentityNumber]
 ) -> dict[Zone, dict[IdentityNumber, dict[str, str]]]:
     """Give each zone's label sets by number."""
     zones: dict[Zone, dict[IdentityNumber, dict[str, str]]] = {}

@@ -25,6 +25,9 @@ class Kind(StrEnum):
     VM = "VM"
     POLICY = "Policy"
     FLOW = "Flow"
+    ENDPOINT = "Endpoint"
+    ADDRESS_GROUP = "AddressGroup"
+    SERVICE = "Service"
 
 
 class Tier(StrEnum):
@@ -63,9 +66,10 @@ class _Spec(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=T
 
 
 class Peer(_Spec, frozen=True):
-    """Exactly one field is set. ``excluded`` belongs to ``cidr``."""
+    """Exactly one field is set. ``excluded`` belongs to ``cidr``. ``addresses`` names an AddressGroup."""
 
     vm: Selector | None = None
+    addresses: str = ""
     cidr: str = ""
     excluded: tuple[str, ...] = msgspec.field(default=(), name="except")
     world: bool = False
@@ -94,11 +98,12 @@ class Port(_Spec, frozen=True):
 
 
 class RuleSpec(_Spec, frozen=True):
-    """One rule. No peers or no ports: any."""
+    """One rule. No peers or no ports: any. ``service`` names a Service: its VMs in place of peers, its ports."""
 
     name: str
     action: Action
     overridable: bool = False
+    service: str = ""
     ports: tuple[Port, ...] = ()
     peers: tuple[Peer, ...] = ()
 
@@ -128,14 +133,15 @@ class PolicySpec(_Spec, frozen=True):
 
 
 class FlowSpec(_Spec, frozen=True):
-    """One flow: egress at the VMs of ``sources`` and ingress at the VMs of ``destinations``."""
+    """One flow: egress at the VMs of ``sources`` and ingress at the VMs of ``destinations``, or of ``service``."""
 
     description: str
     owner: str
     reason: str
     review: str
     sources: tuple[Peer, ...] = msgspec.field(name="from")
-    destinations: tuple[Peer, ...] = msgspec.field(name="to")
+    destinations: tuple[Peer, ...] = msgspec.field(name="to", default=())
+    service: str = ""
     priority: Priority = Priority.MEDIUM
     tier: Tier = Tier.TENANT
     order: int = 1000
@@ -179,12 +185,43 @@ class NetworkSpec(_Spec, frozen=True):
     address_claims: AddressClaimsSpec = NO_CLAIMS
 
 
-Spec = NetworkSpec | VmSpec | PolicySpec | FlowSpec
+class EndpointSpec(_Spec, frozen=True):
+    """A labelled thing that is no VM. Its only proof of identity is its address: no shield of ours stands before it."""
+
+    network: str
+    addresses: tuple[str, ...]
+    owner: str = ""
+    purpose: str = ""
+
+
+class AddressGroupSpec(_Spec, frozen=True):
+    """Prefixes of the outside world under one name, with those within them that are not meant."""
+
+    cidrs: tuple[str, ...]
+    excluded: tuple[str, ...] = msgspec.field(default=(), name="except")
+    description: str = ""
+    owner: str = ""
+
+
+class ServiceSpec(_Spec, frozen=True):
+    """Ports at VMs, under one name. ``listener`` is the program that is expected to answer there."""
+
+    selector: Selector
+    ports: tuple[Port, ...]
+    description: str = ""
+    owner: str = ""
+    listener: str = ""
+
+
+Spec = NetworkSpec | VmSpec | PolicySpec | FlowSpec | EndpointSpec | AddressGroupSpec | ServiceSpec
 SPECS: dict[Kind, type[Spec]] = {
     Kind.NETWORK: NetworkSpec,
     Kind.VM: VmSpec,
     Kind.POLICY: PolicySpec,
     Kind.FLOW: FlowSpec,
+    Kind.ENDPOINT: EndpointSpec,
+    Kind.ADDRESS_GROUP: AddressGroupSpec,
+    Kind.SERVICE: ServiceSpec,
 }
 
 

@@ -14,9 +14,17 @@ import msgspec
 
 from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import IdentityNumber, RuleNumber, VmId, VmNumber, Zone
-from buckler.model.label import LABEL_ID, LABEL_NAME, LABEL_NETWORK, LABEL_QUARANTINE, LABEL_TENANT, Selector
-from buckler.model.pool import Host, Interface, Network, Vm
-from buckler.policy.language import Document, FlowSpec, NetworkSpec, Peer, PolicySpec, VmSpec
+from buckler.model.label import (
+    LABEL_ENDPOINT,
+    LABEL_ID,
+    LABEL_NAME,
+    LABEL_NETWORK,
+    LABEL_QUARANTINE,
+    LABEL_TENANT,
+    Selector,
+)
+from buckler.model.pool import Host, Interface, Network, Outsider, Vm
+from buckler.policy.language import Document, EndpointSpec, FlowSpec, NetworkSpec, Peer, PolicySpec, ServiceSpec, VmSpec
 
 
 class Pool(msgspec.Struct, frozen=True):
@@ -25,6 +33,7 @@ class Pool(msgspec.Struct, frozen=True):
     networks: tuple[Network, ...] = ()
     vms: tuple[Vm, ...] = ()
     hosts: tuple[Host, ...] = ()
+    outsiders: tuple[Outsider, ...] = ()
 
 
 class Numbers(msgspec.Struct, frozen=True):
@@ -55,6 +64,14 @@ class Station(msgspec.Struct, frozen=True):
     labels: dict[str, str]
     addresses: tuple[str, ...]
     """Declared ones and the EUI-64 link-local one."""
+
+
+class Visitor(msgspec.Struct, frozen=True):
+    """An outsider in its network, with everything that selectors may look at."""
+
+    outsider: Outsider
+    network: Network
+    labels: dict[str, str]
 
 
 @lru_cache(maxsize=262144)
@@ -107,6 +124,14 @@ def network_from_document(document: Document, zone: Zone) -> Network:
     )
 
 
+def outsider_from_document(document: Document) -> Outsider:
+    """Make the pool's value of an Endpoint document."""
+    spec = document.spec
+    if not isinstance(spec, EndpointSpec):
+        raise TypeError(f"{document.key} is no Endpoint")
+    return Outsider(document.name, document.tenant, spec.network, spec.addresses, dict(document.labels))
+
+
 def singled_out(documents: Iterable[Document]) -> Singled:
     """Find the VMs that selectors name, by name or id: only they need an identity of their own."""
     named: dict[str, set[str]] = {LABEL_NAME: set(), LABEL_ID: set()}
@@ -133,13 +158,32 @@ def stations_of(vm: Vm, networks: Mapping[str, Network], singled: Singled) -> It
             yield _station(vm, card, network, singled)
 
 
+def visitors(pool: Pool, singled: Singled) -> tuple[Visitor, ...]:
+    """List the outsiders that stand in a known network of their own tenant."""
+    networks = {network.name: network for network in pool.networks}
+    found = (visitor_of(each, networks, singled) for each in pool.outsiders)
+    return tuple(each for each in found if each is not None)
+
+
+def visitor_of(outsider: Outsider, networks: Mapping[str, Network], singled: Singled) -> Visitor | None:
+    """Place an outsider in its network. Its labels are never those of a VM: they say that it is none."""
+    network = networks.get(outsider.network)
+    if network is None or network.tenant != outsider.tenant:
+        return None
+    labels = {**network.labels, **outsider.labels, LABEL_ENDPOINT: "true"}
+    labels[LABEL_TENANT], labels[LABEL_NETWORK] = outsider.tenant, network.name
+    if singled.everyone or outsider.name in singled.names:
+        labels[LABEL_NAME] = outsider.name
+    return Visitor(outsider, network, labels)
+
+
 def identity_key(labels: Mapping[str, str]) -> str:
     """Name a label set by its canonical JSON: what an identity number is allocated for."""
     return canonical_bytes(dict(labels)).decode()
 
 
 def selectors_of(document: Document) -> Iterator[Selector]:
-    """List every selector of a Policy or Flow."""
+    """List every selector of a Policy, Flow or Service."""
     spec = document.spec
     peers: tuple[Peer, ...] = ()
     if isinstance(spec, PolicySpec):
@@ -147,6 +191,8 @@ def selectors_of(document: Document) -> Iterator[Selector]:
         peers = tuple(peer for rule in (*spec.ingress, *spec.egress) for peer in rule.peers)
     elif isinstance(spec, FlowSpec):
         peers = (*spec.sources, *spec.destinations)
+    elif isinstance(spec, ServiceSpec):
+        yield spec.selector
     yield from (peer.vm for peer in peers if peer.vm is not None)
 
 

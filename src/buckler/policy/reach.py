@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from functools import reduce
+from functools import lru_cache, reduce
 
-from buckler.model.ids import IDENTITY_WORLD, IdentityNumber, RuleNumber
+from buckler.model.ids import IDENTITY_WORLD, IdentityNumber, RuleNumber, Zone
 from buckler.model.operatorapi.answers import PortRange, ReachPair
-from buckler.model.pool import ShieldMode
+from buckler.model.pool import Outsider, ShieldMode
 from buckler.model.program import Direction, Verdict
 from buckler.policy.compile import Resolved, resolve_pool
 from buckler.policy.language import PROTOCOL_ANY, PROTOCOL_NAMES, Document
 from buckler.policy.meet import DENY_ALL, join, meet
-from buckler.policy.pool import Numbers, Pool, Station, identity_key, singled_out, stations
+from buckler.policy.pool import Numbers, Pool, identity_key, singled_out, stations, visitors
 from buckler.policy.resolve import LAST_PORT, PROTOCOL_ORDER, Interval, Table
 
 WORLD = "world"
@@ -29,28 +30,97 @@ def reach_pairs(
     lets everything pass, and so does the matrix.
     """
     documents = tuple(documents)
-    resolved = resolve_pool(pool, documents, numbers)
-    found = stations(pool, singled_out(documents))
+    judge = Judge(resolve_pool(pool, documents, numbers))
     names = vm_names(pool)
-    by_vm: dict[str, list[Station]] = {
-        names[vm.id]: [each for each in found if each.vm.id == vm.id] for vm in pool.vms if tenant in {"", vm.tenant}
+    by_name: dict[str, Ends] = {
+        names[key]: ends
+        for key, ends in list_ends(pool, documents, numbers).items()
+        if tenant in {"", _tenant(pool, key)}
     }
-    ends = [*sorted(by_vm), WORLD]
+    unshielded = {names[endpoint_key(each)] for each in pool.outsiders} | {WORLD}
     pairs = []
-    for origin in ends:
-        for to in ends:
-            if origin != to:
-                table = _reach(by_vm.get(origin), by_vm.get(to), resolved, numbers)
-                pairs.append(ReachPair(origin, to, allowed_ranges(table)))
+    for origin in (*sorted(by_name), WORLD):
+        for to in (*sorted(by_name), WORLD):
+            if origin != to and not {origin, to} <= unshielded:
+                pairs.append(ReachPair(origin, to, _allowed(judge, by_name.get(origin), by_name.get(to))))
     return tuple(pairs)
 
 
+End = tuple[Zone, IdentityNumber, ShieldMode | None]
+"""Of one interface of a VM, or of an endpoint, which has no shield: zone, identity, mode."""
+Ends = tuple[End, ...]
+"""VMs with equal ends have equal answers."""
+
+
+def list_ends(pool: Pool, documents: Iterable[Document], numbers: Numbers) -> dict[str, Ends]:
+    """Give the ends of every VM by its id, and of every endpoint by ``endpoint_key``."""
+    ends: dict[str, list[End]] = {vm.id: [] for vm in pool.vms}
+    singled = singled_out(documents)
+    for station in stations(pool, singled):
+        number = numbers.identities[identity_key(station.labels)]
+        ends[station.vm.id].append((station.network.zone, number, station.vm.mode))
+    for each in visitors(pool, singled):
+        number = numbers.identities[identity_key(each.labels)]
+        ends.setdefault(endpoint_key(each.outsider), []).append((each.network.zone, number, None))
+    return {key: tuple(found) for key, found in ends.items()}
+
+
+def endpoint_key(outsider: Outsider) -> str:
+    """Name an endpoint apart from every VM's id."""
+    return f"endpoint {outsider.tenant}/{outsider.name}"
+
+
+def shields(ends: Ends) -> bool:
+    """Say whether anything of ours stands there."""
+    return any(mode is not None for _, _, mode in ends)
+
+
+class Judge:
+    """What may be sent between ends, each pair of them worked out once."""
+
+    def __init__(self, resolved: Resolved) -> None:
+        self._resolved = resolved
+        self.between = lru_cache(maxsize=None)(self._between)
+        self.with_class = lru_cache(maxsize=None)(self._with_class)
+
+    def _between(self, origin: Ends, to: Ends) -> tuple[PortRange, ...]:
+        """Join over every pair of interfaces in one network, of which one at least has a shield."""
+        tables = [
+            meet(self._side(one, other[1], Direction.EGRESS), self._side(other, one[1], Direction.INGRESS))
+            for one in origin
+            for other in to
+            if one[0] == other[0] and (one[2] is not None or other[2] is not None)
+        ]
+        return allowed_ranges(reduce(join, tables, DENY_ALL))
+
+    def _with_class(self, ends: Ends, number: IdentityNumber, direction: Direction) -> tuple[PortRange, ...]:
+        return allowed_ranges(reduce(join, (self._side(end, number, direction) for end in ends), DENY_ALL))
+
+    def _side(self, end: End, peer: IdentityNumber, direction: Direction) -> Table:
+        _, number, mode = end
+        if mode is not ShieldMode.ENFORCE:
+            return ALLOW_ALL
+        return self._resolved.programs[number].table(peer, direction)
+
+
+def _allowed(judge: Judge, origin: Ends | None, to: Ends | None) -> tuple[PortRange, ...]:
+    """None stands for the world."""
+    if origin is None:
+        return judge.with_class(to or (), IDENTITY_WORLD, Direction.INGRESS)
+    return judge.with_class(origin, IDENTITY_WORLD, Direction.EGRESS) if to is None else judge.between(origin, to)
+
+
+def _tenant(pool: Pool, key: str) -> str:
+    found = [vm.tenant for vm in pool.vms if vm.id == key]
+    return found[0] if found else key.removeprefix("endpoint ").partition("/")[0]
+
+
 def vm_names(pool: Pool) -> dict[str, str]:
-    """Name every VM by id: its name, or ``tenant/name`` where the name alone is not one VM's."""
-    count: dict[str, int] = {}
-    for vm in pool.vms:
-        count[vm.name] = count.get(vm.name, 0) + 1
-    return {vm.id: vm.name if count[vm.name] == 1 else f"{vm.tenant}/{vm.name}" for vm in pool.vms}
+    """Name VMs by id and endpoints by key: the name, or ``tenant/name`` where the name alone is not one thing's."""
+    things = [(str(vm.id), vm.tenant, vm.name) for vm in pool.vms]
+    things += [(endpoint_key(each), each.tenant, each.name) for each in pool.outsiders]
+    count = Counter(name for _, _, name in things)
+    return {key: name if count[name] == 1 else f"{tenant}/{name}" for key, tenant, name in things}
 
 
 def allowed_ranges(table: Table) -> tuple[PortRange, ...]:
@@ -90,33 +160,3 @@ def _words(each: PortRange) -> str:
         return f"{each.protocol} {codes}"
     ports = str(each.port) if each.port == each.end_port else f"{each.port}-{each.end_port}"
     return f"{each.protocol} {ports}"
-
-
-def _reach(origins: list[Station] | None, targets: list[Station] | None, resolved: Resolved, numbers: Numbers) -> Table:
-    """Join over every pair of interfaces in one network. None stands for the world."""
-    tables = []
-    if origins is None and targets is not None:
-        tables = [_side(each, IDENTITY_WORLD, Direction.INGRESS, resolved, numbers) for each in targets]
-    elif origins is not None and targets is None:
-        tables = [_side(each, IDENTITY_WORLD, Direction.EGRESS, resolved, numbers) for each in origins]
-    else:
-        tables = [
-            meet(
-                _side(one, _number(other, numbers), Direction.EGRESS, resolved, numbers),
-                _side(other, _number(one, numbers), Direction.INGRESS, resolved, numbers),
-            )
-            for one in origins or ()
-            for other in targets or ()
-            if one.network.zone == other.network.zone
-        ]
-    return reduce(join, tables, DENY_ALL)
-
-
-def _side(station: Station, peer: IdentityNumber, direction: Direction, resolved: Resolved, numbers: Numbers) -> Table:
-    if station.vm.mode is ShieldMode.OBSERVE:
-        return ALLOW_ALL
-    return resolved.programs[_number(station, numbers)].table(peer, direction)
-
-
-def _number(station: Station, numbers: Numbers) -> IdentityNumber:
-    return numbers.identities[identity_key(station.labels)]

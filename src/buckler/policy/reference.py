@@ -15,18 +15,22 @@ from buckler.model.label import LABEL_TENANT, Selector
 from buckler.model.pool import ShieldMode
 from buckler.model.program import Direction
 from buckler.policy.language import (
+    DEFAULT_TENANT,
     PROTOCOLS,
     Action,
+    AddressGroupSpec,
     Document,
     FlowSpec,
+    Kind,
     Peer,
     PolicyMode,
     PolicySpec,
     Port,
+    ServiceSpec,
     Tier,
 )
 from buckler.policy.packet import Packet
-from buckler.policy.pool import Pool, Station, singled_out, stations
+from buckler.policy.pool import Pool, Station, Visitor, singled_out, stations, visitors
 from buckler.policy.quarantine import QUARANTINE_POLICIES
 
 
@@ -34,6 +38,7 @@ class PeerKind(StrEnum):
     """What the other end of a packet is. ``infra`` can never be reached, whatever policies say."""
 
     VM = "vm"
+    ENDPOINT = "endpoint"
     HOST = "host"
     WORLD = "world"
     GROUP = "group"
@@ -41,11 +46,12 @@ class PeerKind(StrEnum):
 
 
 class End(msgspec.Struct, frozen=True):
-    """Whose address it is. ``station`` is set for a VM."""
+    """Whose address it is. ``station`` is set for a VM, ``visitor`` for an endpoint, which has no shield."""
 
     kind: PeerKind
     address: str
     station: Station | None = None
+    visitor: Visitor | None = None
 
 
 class Outcome(StrEnum):
@@ -126,10 +132,15 @@ def find_end(pool: Pool, documents: Iterable[Document], network: str, address: s
         return End(PeerKind.INFRA, address)
     if parsed.is_multicast or address == "255.255.255.255" or _is_broadcast(pool, network, address):
         return End(PeerKind.GROUP, address)
-    for station in stations(pool, singled_out(documents)):
+    singled = singled_out(documents)
+    for station in stations(pool, singled):
         owned = {ipaddress.ip_address(each) for each in station.addresses}
         if station.network.name == network and parsed in owned:
             return End(PeerKind.VM, address, station)
+    for visitor in visitors(pool, singled):
+        owned = {ipaddress.ip_address(each) for each in visitor.outsider.addresses}
+        if visitor.network.name == network and parsed in owned:
+            return End(PeerKind.ENDPOINT, address, visitor=visitor)
     for each in pool.networks:
         if each.name == network and parsed in {ipaddress.ip_address(gateway) for gateway in each.gateway}:
             return End(PeerKind.HOST, address)
@@ -142,14 +153,33 @@ def judge_end(
     """Judge at one shield: tier after tier, order after order, each document's first match, the strictest wins."""
     if peer.kind is PeerKind.INFRA:
         return EndJudgement(station, peer, direction, False, None, None, ())
+    documents = tuple(documents)
+    named = {each.key: each for each in documents if each.kind in {Kind.ADDRESS_GROUP, Kind.SERVICE}}
     walk = _Walk()
     for level in _levels(documents):
-        walk.judge_level([_considered(document, station, direction, peer, protocol, port) for document in level])
+        walk.judge_level(
+            [_considered(_Asked(document, named), station, direction, peer, protocol, port) for document in level]
+        )
     walk.end_tier()
     decision = walk.standing
     allowed = decision is not None and decision.action is Action.ALLOW
     considered = tuple(walk.told)
     return EndJudgement(station, peer, direction, allowed, decision, walk.observed, considered)
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    """A document, and the groups and services that it may name."""
+
+    document: Document
+    named: dict[str, Document]
+
+    def look_up(self, kind: Kind, name: str) -> AddressGroupSpec | ServiceSpec:
+        """Find a name in the document's tenant, else in the default one."""
+        for tenant in (self.document.tenant, DEFAULT_TENANT):
+            found = self.named.get(f"{kind}/{tenant}/{name}")
+            if found is not None and isinstance(found.spec, AddressGroupSpec | ServiceSpec):
+                return found.spec
+        raise LookupError(f"{kind} {name}")
 
 
 class _Candidate(msgspec.Struct, frozen=True):
@@ -247,35 +277,43 @@ def _levels(documents: Iterable[Document]) -> list[list[Document]]:
 
 
 def _considered(
-    document: Document, station: Station, direction: Direction, peer: End, protocol: int, port: int
+    asked: _Asked, station: Station, direction: Direction, peer: End, protocol: int, port: int
 ) -> list[_Candidate]:
     """List the rules of one document that have this VM as their subject."""
-    spec = document.spec
+    document, spec = asked.document, asked.document.spec
     if isinstance(spec, FlowSpec):
-        return _considered_flow(document, spec, station, direction, peer, protocol, port)
-    if not isinstance(spec, PolicySpec) or not _selects(document, spec.tier, spec.subject, station):
+        return _considered_flow(asked, spec, station, direction, peer, protocol, port)
+    if not isinstance(spec, PolicySpec) or not _selects(document, spec.tier, spec.subject, station.labels):
         return []
     side = "ingress" if direction is Direction.INGRESS else "egress"
     found = []
     for index, rule in enumerate(spec.ingress if direction is Direction.INGRESS else spec.egress):
-        matches = _any_peer(document, spec.tier, rule.action, rule.peers, peer) and _any_port(
-            rule.ports, protocol, port
-        )
+        if rule.service:
+            matches = _is_service(asked, spec.tier, rule.service, peer, protocol, port)
+        else:
+            matches = _any_peer(asked, spec.tier, rule.action, rule.peers, peer) and _any_port(
+                rule.ports, protocol, port
+            )
         line = document.lines.get(f"spec.{side}[{index}]", document.line)
         found.append(_candidate(document, spec, rule.name, rule.action, rule.overridable, matches, line))
     return found
 
 
 def _considered_flow(
-    document: Document, spec: FlowSpec, station: Station, direction: Direction, peer: End, protocol: int, port: int
+    asked: _Asked, spec: FlowSpec, station: Station, direction: Direction, peer: End, protocol: int, port: int
 ) -> list[_Candidate]:
     """A flow stands at the VMs of its near end, towards the peers of its far end."""
-    egress = direction is Direction.EGRESS
-    near, far = (spec.sources, spec.destinations) if egress else (spec.destinations, spec.sources)
-    here = any(each.any or (each.vm and _selects(document, spec.tier, each.vm, station)) for each in near)
+    document, egress = asked.document, direction is Direction.EGRESS
+    destinations, ports = spec.destinations, spec.ports
+    if spec.service:
+        service = asked.look_up(Kind.SERVICE, spec.service)
+        assert isinstance(service, ServiceSpec)  # noqa: S101 - by its kind
+        destinations, ports = (Peer(vm=service.selector),), service.ports
+    near, far = (spec.sources, destinations) if egress else (destinations, spec.sources)
+    here = any(each.any or (each.vm and _selects(document, spec.tier, each.vm, station.labels)) for each in near)
     if not here:
         return []
-    matches = _any_peer(document, spec.tier, spec.action, far, peer) and _any_port(spec.ports, protocol, port)
+    matches = _any_peer(asked, spec.tier, spec.action, far, peer) and _any_port(ports, protocol, port)
     name = "egress" if egress else "ingress"
     return [_candidate(document, spec, name, spec.action, spec.overridable, matches, document.line)]
 
@@ -295,28 +333,45 @@ def _candidate(
     return _Candidate(rule, spec.mode, overridable)
 
 
-def _selects(document: Document, tier: Tier, selector: Selector, station: Station) -> bool:
-    if tier is Tier.TENANT and station.labels[LABEL_TENANT] != document.tenant:
+def _selects(document: Document, tier: Tier, selector: Selector, labels: dict[str, str]) -> bool:
+    if tier is Tier.TENANT and labels[LABEL_TENANT] != document.tenant:
         return False
-    return selector.matches(station.labels)
+    return selector.matches(labels)
 
 
-def _any_peer(document: Document, tier: Tier, action: Action, peers: tuple[Peer, ...], end: End) -> bool:
+def _is_service(asked: _Asked, tier: Tier, name: str, end: End, protocol: int, port: int) -> bool:
+    """A service is VMs and ports at once."""
+    service = asked.look_up(Kind.SERVICE, name)
+    if not isinstance(service, ServiceSpec) or not _is_peer(asked, tier, Peer(vm=service.selector), end):
+        return False
+    return _any_port(service.ports, protocol, port)
+
+
+def _any_peer(asked: _Asked, tier: Tier, action: Action, peers: tuple[Peer, ...], end: End) -> bool:
     """No peers: everyone. Groups are opened only by name, so only a denial of everyone means them too."""
     everyone = not peers or any(peer.any for peer in peers)
     if everyone and (end.kind is not PeerKind.GROUP or action is Action.DENY):
         return True
-    return any(_is_peer(document, tier, peer, end) for peer in peers)
+    return any(_is_peer(asked, tier, peer, end) for peer in peers)
 
 
-def _is_peer(document: Document, tier: Tier, peer: Peer, end: End) -> bool:
+def _is_peer(asked: _Asked, tier: Tier, peer: Peer, end: End) -> bool:
     if peer.vm is not None:
-        return end.station is not None and _selects(document, tier, peer.vm, end.station)
+        whose = end.station or end.visitor
+        return whose is not None and _selects(asked.document, tier, peer.vm, whose.labels)
+    if peer.addresses:
+        group = asked.look_up(Kind.ADDRESS_GROUP, peer.addresses)
+        assert isinstance(group, AddressGroupSpec)  # noqa: S101 - by its kind
+        return any(_is_outside(end, cidr, group.excluded) for cidr in group.cidrs)
     if peer.cidr:
-        if end.kind is not PeerKind.WORLD or not end.address or not _inside(end.address, peer.cidr):
-            return False
-        return not any(_inside(end.address, part) for part in peer.excluded)
+        return _is_outside(end, peer.cidr, peer.excluded)
     return end.kind is {peer.world: PeerKind.WORLD, peer.host: PeerKind.HOST, peer.group: PeerKind.GROUP}.get(True)
+
+
+def _is_outside(end: End, cidr: str, excluded: tuple[str, ...]) -> bool:
+    if end.kind is not PeerKind.WORLD or not end.address or not _inside(end.address, cidr):
+        return False
+    return not any(_inside(end.address, part) for part in excluded)
 
 
 def _any_port(ports: tuple[Port, ...], protocol: int, number: int) -> bool:

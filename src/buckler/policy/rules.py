@@ -8,6 +8,7 @@ import msgspec
 
 from buckler.model.label import LABEL_TENANT, Selector
 from buckler.model.program import Direction
+from buckler.policy.compose import compose_documents
 from buckler.policy.language import (
     PROTOCOLS,
     TIER_RANK,
@@ -60,13 +61,13 @@ class Rule(msgspec.Struct, frozen=True):
 def list_rules(documents: Iterable[Document]) -> tuple[Rule, ...]:
     """Expand every Policy and Flow, and the built-in quarantine, in the order of judging."""
     rules: list[Rule] = []
-    for document in sorted((*documents, *QUARANTINE_POLICIES), key=lambda each: each.key):
+    for document in sorted((*compose_documents(documents), *QUARANTINE_POLICIES), key=lambda each: each.key):
         rules += expand_document(document)
     return tuple(sorted(rules, key=lambda rule: rule.place))
 
 
 def expand_document(document: Document) -> list[Rule]:
-    """Expand one document; all of its rules have one place."""
+    """Expand one composed document; all of its rules have one place."""
     if isinstance(document.spec, PolicySpec):
         return _policy_rules(document, document.spec)
     return _flow_rules(document, document.spec) if isinstance(document.spec, FlowSpec) else []

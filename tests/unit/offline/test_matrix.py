@@ -12,15 +12,15 @@ from buckler.policy.matrix import Connection, Place, Talk, list_talks, write_con
 from buckler.policy.packet import Packet
 from buckler.policy.reference import judge
 from buckler.policy.space import outside_ranges, write_ranges
-from tests.randompolicy import OUTSIDE, Drawn, number_for, pick, world
+from tests.randompolicy import ENDPOINTS, OUTSIDE, Drawn, number_for, pick, world
 
 QUICK = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 NAMES = {6: "TCP", 17: "UDP", 132: "SCTP", 1: "ICMP", 58: "ICMPv6", 47: "other"}
 
 
 def is_place(place: Place, title: str, address: str) -> bool:
-    if place.vm:
-        return place.vm == title
+    if place.title:
+        return place.title == title
     return not title and any(ipaddress.ip_address(address) in ipaddress.ip_network(each) for each in place.blocks)
 
 
@@ -46,12 +46,14 @@ def test_the_list_is_what_the_reference_says(data):
     draft = draft_pool(documents)
     talks = list_talks(draft)
     assert len({(each.origin, each.to) for each in talks}) == len(talks)
-    titles = {address: f"{vm.tenant}/{vm.name}" for vm in draft.pool.vms for address in vm.interfaces[0].addresses}
+    shielded = {address: f"{vm.tenant}/{vm.name}" for vm in draft.pool.vms for address in vm.interfaces[0].addresses}
+    things = {address: f"{each.tenant}/{each.name}" for each in draft.pool.outsiders for address in each.addresses}
+    titles = shielded | things
     for _ in range(12):
         version = choose.number(0, 1)
-        family = [each for each in (*titles, *OUTSIDE) if (":" in each) == bool(version)]
+        family = [each for each in (*titles, *OUTSIDE, *ENDPOINTS) if (":" in each) == bool(version)]
         source, destination = pick(choose, family), pick(choose, family)
-        if source == destination or not (source in titles or destination in titles):
+        if source == destination or not (source in shielded or destination in shielded):
             continue
         protocol = pick(choose, tuple(NAMES))
         number = number_for(choose, protocol)

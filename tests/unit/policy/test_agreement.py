@@ -19,7 +19,7 @@ from buckler.policy.reach import reach_pairs
 from buckler.policy.reference import End, EndJudgement, PeerKind, find_end, judge_end
 from buckler.policy.resolve import find_interval
 from tests.policyworld import Store
-from tests.randompolicy import OUTSIDE, PORT_NUMBERS, PROTOCOLS, Seeded, number_for, world
+from tests.randompolicy import ENDPOINTS, OUTSIDE, PORT_NUMBERS, PROTOCOLS, Seeded, number_for, world
 
 VERDICTS = 210_000
 SHARES = 3
@@ -50,7 +50,7 @@ class Asked:
         inside = [each.addresses[0] for each in self.stations]
         found = [
             (find_end(self.pool, self.documents, "net", each), meaning.identity(host_prefix(each)))
-            for each in (*inside, *OUTSIDE)
+            for each in (*inside, *OUTSIDE, *ENDPOINTS)
         ]
         return [*found, (End(PeerKind.GROUP, ""), IDENTITY_GROUP), (End(PeerKind.HOST, ""), IDENTITY_HOST)]
 

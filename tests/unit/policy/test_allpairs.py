@@ -9,7 +9,7 @@ from buckler.model.operatorapi.answers import PortRange
 from buckler.model.pool import ShieldMode
 from buckler.policy.allpairs import list_blocks
 from buckler.policy.compile import fill_rows
-from buckler.policy.pool import identity_key, singled_out, stations
+from buckler.policy.pool import identity_key, singled_out, stations, visitors
 from buckler.policy.reach import allowed_ranges, reach_pairs
 from tests.policyworld import Store
 from tests.randompolicy import Drawn, flag, observing, world
@@ -25,10 +25,12 @@ def test_blocks_say_what_pairs_say(data):
     store = Store()
     pool = store.pool(documents)
     numbers = store.allocate(pool, documents)
-    ends: dict[tuple[int, ShieldMode], list[str]] = {}
+    ends: dict[tuple[int, ShieldMode | None], list[str]] = {}
     for station in stations(pool, singled_out(documents)):
         end = numbers.identities[identity_key(station.labels)], station.vm.mode
         ends.setdefault(end, []).append(station.vm.name)
+    for visitor in visitors(pool, singled_out(documents)):
+        ends.setdefault((numbers.identities[identity_key(visitor.labels)], None), []).append(visitor.outsider.name)
     modes = {number: frozenset(mode for other, mode in ends if other == number) for number, _ in ends}
     told: dict[tuple[str, str], tuple[PortRange, ...]] = {}
     for block in list_blocks(fill_rows(pool, documents, numbers), modes):

@@ -12,19 +12,41 @@ from hypothesis import strategies as st
 
 from buckler.model.bundle import Branch, Leaf, SegmentHead
 from buckler.model.ids import Digest, VmId, VmNumber, Zone
-from buckler.model.pool import Interface, Network, ShieldMode, Vm
+from buckler.model.label import Selector
+from buckler.model.pool import Interface, Network, Outsider, ShieldMode, Vm
 from buckler.model.program import Program
 from buckler.policy.bundle import build_bundle
 from buckler.policy.current import Current, Delta, State, fill
-from buckler.policy.language import Document
+from buckler.policy.language import Document, Port
 from buckler.policy.pieces import BadPieces, Item, join_segment, split_segment
-from buckler.policy.pool import Numbers, Pool
+from buckler.policy.pool import Numbers, Pool, outsider_from_document
 from buckler.policy.trie import Shelf, Trie
 from tests.policyworld import host
-from tests.randompolicy import Chooser, Drawn, Seeded, flag, flow, labels, pick, policy, wide_open
+from tests.randompolicy import (
+    THINGS,
+    Chooser,
+    Drawn,
+    Seeded,
+    endpoint,
+    flag,
+    flow,
+    group,
+    labels,
+    pick,
+    policy,
+    service,
+    wide_open,
+)
 
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 NETWORKS = ("net", "lan")
+CHANGED_THINGS = (
+    *THINGS,
+    group("offices", ("198.51.100.0/24",)),
+    group("anywhere", ("::/0", "203.0.113.0/24")),
+    service("a-web", Selector(match_labels={"app": "b"}), Port("TCP", 22)),
+    service("tiered", Selector(match_labels={"buckler.io/name": "vm1"}), Port("any")),
+)
 
 
 class Counting:
@@ -58,12 +80,16 @@ class History:
         self.networks: dict[str, Network] = {}
         self.documents: dict[str, Document] = {}
         self.hosts: tuple[Any, ...] = ()
+        self.outsiders: dict[str, Outsider] = {}
+        self.documents |= {each.key: each for each in THINGS}
+        self.current.put_documents(THINGS)
         self.objects: dict[Digest, bytes] = {}
 
     def change(self) -> None:
         steps: tuple[Callable[[], None], ...] = (
             self.put_vm, self.put_vm, self.put_vm, self.drop_vm, self.put_document, self.put_document,
-            self.drop_document, self.put_network, self.drop_network, self.put_hosts,
+            self.drop_document, self.put_network, self.drop_network, self.put_hosts, self.put_thing, self.put_thing,
+            self.put_endpoint, self.drop_endpoint,
         )  # fmt: skip
         pick(self.choose, steps)()
 
@@ -95,13 +121,14 @@ class History:
         made = (policy, flow)[self.choose.number(0, 1)](self.choose, index)
         made = wide_open() if flag(self.choose, 8) else made
         self.documents[made.key] = made
-        self.current.put_document(made)
+        self.current.put_documents((made,))
 
     def drop_document(self) -> None:
-        if self.documents:
-            key = pick(self.choose, sorted(self.documents))
+        policies = sorted(self.documents.keys() - {each.key for each in THINGS})
+        if policies:
+            key = pick(self.choose, policies)
             del self.documents[key]
-            self.current.drop_document(key)
+            self.current.drop_documents((key,))
 
     def put_network(self) -> None:
         name = pick(self.choose, NETWORKS)
@@ -124,6 +151,26 @@ class History:
         self.hosts = tuple(host(f"hv{place}", f"192.0.2.{place}") for place in range(self.choose.number(0, 3)))
         self.current.put_hosts(self.hosts)
 
+    def put_thing(self) -> None:
+        """Change what a group or service is, under the policies that name it."""
+        changed = pick(self.choose, CHANGED_THINGS)
+        self.documents[changed.key] = changed
+        self.current.put_documents((changed,))
+
+    def put_endpoint(self) -> None:
+        name = pick(self.choose, ("printer", "scanner"))
+        made = outsider_from_document(endpoint(name, labels(self.choose), pick(self.choose, NETWORKS)))
+        if flag(self.choose, 4):
+            made = msgspec.structs.replace(made, addresses=made.addresses[:1])
+        self.outsiders[name] = made
+        self.current.put_outsider(made)
+
+    def drop_endpoint(self) -> None:
+        if self.outsiders:
+            name = pick(self.choose, sorted(self.outsiders))
+            del self.outsiders[name]
+            self.current.drop_outsider("default", name)
+
     def settle(self) -> Delta:
         delta = self.current.settle()
         assert not delta.fresh.keys() & self.objects.keys()
@@ -134,7 +181,8 @@ class History:
 
     def pool(self) -> Pool:
         networks = tuple(self.networks[name] for name in sorted(self.networks))
-        return Pool(networks, tuple(self.vms[name] for name in sorted(self.vms)), self.hosts)
+        vms = tuple(self.vms[name] for name in sorted(self.vms))
+        return Pool(networks, vms, self.hosts, tuple(self.outsiders[name] for name in sorted(self.outsiders)))
 
     def assert_equals_full(self, root: Digest) -> None:
         documents = tuple(self.documents[key] for key in sorted(self.documents))
@@ -198,18 +246,21 @@ def test_any_state_to_any_other_and_back_leaves_nothing(data):
     before = history.settle().root
     kept = dict(history.objects)
     vms, networks, documents = dict(history.vms), dict(history.networks), dict(history.documents)
-    hosts = history.hosts
+    hosts, outsiders = history.hosts, dict(history.outsiders)
     for _ in range(8):
         history.change()
     history.settle()
     for key in history.documents.keys() - documents.keys():
-        history.current.drop_document(key)
+        history.current.drop_documents((key,))
     for vm in history.vms.keys() - vms.keys():
         history.current.drop_vm(VmId(vm))
     for name in history.networks.keys() - networks.keys():
         history.current.drop_network(name)
-    for document in documents.values():
-        history.current.put_document(document)
+    for name in history.outsiders.keys() - outsiders.keys():
+        history.current.drop_outsider("default", name)
+    history.current.put_documents(documents.values())
+    for outsider in outsiders.values():
+        history.current.put_outsider(outsider)
     for vm in vms.values():
         history.current.put_vm(vm)
     for network in networks.values():
@@ -227,7 +278,7 @@ def test_doing_the_same_twice_is_no_change():
     for vm in history.vms.values():
         history.current.put_vm(vm)
     for document in history.documents.values():
-        history.current.put_document(document)
+        history.current.put_documents((document,))
     delta = history.settle()
     assert (delta.root, delta.fresh, delta.gone) == (root, {}, frozenset())
 
@@ -242,7 +293,7 @@ def test_any_segment_is_split_and_joined_again(data):
         history.change()
     documents = tuple(history.documents.values())
     for document in documents:
-        history.current.put_document(document)
+        history.current.put_documents((document,))
     history.settle()
     bundle = build_bundle(history.pool(), documents, history.numbering.numbers())
     for segment in bundle.segments:

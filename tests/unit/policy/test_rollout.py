@@ -26,10 +26,12 @@ from buckler.policy.resolve import find_interval
 from buckler.policy.rollout import RolloutStage, plan_rollout
 from tests.policyworld import Store
 from tests.randompolicy import (
+    ENDPOINTS,
     OUTSIDE,
     Chooser,
     Drawn,
     Seeded,
+    endpoints,
     flag,
     labels,
     network,
@@ -112,7 +114,7 @@ def asked(choose: Chooser, bundles: Sequence[Bundle]) -> Question:
                 for address in endpoint.addresses[:2]:
                     owners.setdefault(address, set()).add(endpoint.mac)
     version = choose.number(0, 1)
-    family = [each for each in (*sorted(owners), *OUTSIDE) if (":" in each) == bool(version)]
+    family = [each for each in (*sorted(owners), *OUTSIDE, *ENDPOINTS) if (":" in each) == bool(version)]
     source, destination = pick(choose, family), pick(choose, family)
     sender = pick(choose, (*sorted(owners.get(source, ())), ""))
     receiver = pick(choose, (*sorted(owners.get(destination, ())), ""))
@@ -125,7 +127,10 @@ def declared(choose: Chooser) -> tuple[tuple[Document, ...], tuple[str, ...]]:
     if vms and flag(choose, 4):
         vms[-1] = moved_address(vms[-1])
     quarantined = tuple(each.name for each in vms if flag(choose, 5))
-    return (network(), *vms, *policies(choose, 4)), quarantined
+    things = endpoints(choose)
+    if any(each.name == "scanner" for each in things):  # one address, one owner
+        vms = [each for each in vms if "10.9.0.99" not in each.spec.interfaces[0].addresses]
+    return (network(), *vms, *things, *policies(choose, 4)), quarantined
 
 
 def moved_address(document: Document) -> Document:
