@@ -202,6 +202,7 @@ class Agent:
         self._worker.stop()
         self._recorder.record(EventKind.AGENT_STOPPED)
         self._uplink.stop()
+        self._counting.close()
         for client in self._clients:
             client.close()
 

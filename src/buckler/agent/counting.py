@@ -12,7 +12,7 @@ import structlog
 from buckler.agent.counted import Inherited, fold_counters, own_counters, total_counters
 from buckler.agent.names import Names
 from buckler.agent.outbox import Outbox
-from buckler.agent.tally import NOBODY, SHED, add_pairs, add_up, forget_pairs
+from buckler.agent.tally import NOBODY, SHED, add_pairs, add_up, forget_counts, forget_pairs
 from buckler.model.agentapi import Counter
 from buckler.model.ids import VmId
 from buckler.ports.shield import ShieldFailed
@@ -22,6 +22,8 @@ from buckler.ports.telemetry import Telemetry
 _log = structlog.get_logger()
 _PERIOD = 5.0
 _KIND = "counters"
+_UNTOLD = "untold-flows"
+_SHED_HERE = f"{SHED}/agent"
 
 
 class Counting:
@@ -48,12 +50,19 @@ class Counting:
         self._later = later
         self._tallies = state.tallies()
         self._inherited = {vm: msgspec.json.decode(body, type=Inherited) for vm, body in state.carried(_KIND).items()}
+        if _SHED_HERE in self._tallies:  # that count is this agent's own: it begins at zero with it
+            self._tallies |= forget_counts(self._tallies, [_SHED_HERE])
+        self._untold = -1
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="counting", daemon=True)
 
     def start(self) -> None:
-        """Whatever an earlier agent kept is told again: who has it already counts nothing twice."""
+        """Whatever an earlier agent kept is told again: who has it already counts nothing twice.
+
+        Flows that it had not told died with it: they are counted as shed, by its last word (at most five seconds old).
+        """
+        self._outbox.lose_flows(int(self._state.document(_UNTOLD) or 0))
         self._outbox.put_counters([tally.counter for tally in self._tallies.values()])
         self._thread.start()
 
@@ -63,18 +72,30 @@ class Counting:
         self._thread.join(5)
         self._try(self.read)
 
+    def close(self) -> None:
+        """Nothing is told any more."""
+        self._try(self.note_untold)
+
     def read(self) -> None:
         """Carry all totals on. Raises ShieldFailed, StateFailed."""
         with self._lock:
             shed = self._telemetry.shed()
             counts = self._telemetry.pairs()
-            lost = {SHED: shed.lost + shed.suppressed, f"{SHED}/agent": self._outbox.dropped}
+            lost = {SHED: shed.lost + shed.suppressed, _SHED_HERE: self._outbox.dropped}
             changed = add_up(self._tallies, counts, lost, self._names(), time.time_ns())
             self._keep(changed)
             self._drop_what_is_over()
+        self.note_untold()
         residents = self._residents()
         if residents is not None and {count.vm for count in counts} - {*residents, NOBODY}:
             self._later(lambda: self._try(self._free))
+
+    def note_untold(self) -> None:
+        """How many flows would be lost if this agent ended now. Raises StateFailed."""
+        untold = self._outbox.untold_flows()
+        if untold != self._untold:
+            self._state.put_document(_UNTOLD, str(untold))
+            self._untold = untold
 
     def own(self, vm: VmId) -> tuple[Counter, ...]:
         """What this host counted for a VM, to this moment, and keeps. Raises ShieldFailed, StateFailed."""

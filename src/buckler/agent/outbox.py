@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 import threading
 from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
 
-from buckler.model.agentapi import Acknowledgement, Counter, Observation, TaskReport
+from buckler.model.agentapi import Acknowledgement, Counter, FlowBatch, Observation, TaskReport
 from buckler.model.flow import FlowRecord
 
 _MAX_FLOWS = 20_000
@@ -26,9 +27,11 @@ class Outbox:
         self._acknowledgement: Acknowledgement | None = None
         self._observation: Observation | None = None
         self._flows: list[FlowRecord] = []
+        self._batch: FlowBatch | None = None
+        self._batches = (f"{secrets.token_hex(8)}/{number}" for number in itertools.count())
         self._shed = 0
         self.dropped = 0
-        """Flows that found no room here since the agent began."""
+        """Flows that found no room here since the agent began, and those that an earlier agent lost untold."""
         self._counters: dict[str, Counter] = {}
         self._reports: list[TaskReport] = []
 
@@ -76,15 +79,29 @@ class Outbox:
     def observation(self) -> Observation | None:
         return self._observation
 
-    def flows(self, limit: int) -> tuple[tuple[FlowRecord, ...], int]:
-        """(flows, shed): they stay until ``flows_sent``."""
+    def lose_flows(self, count: int) -> None:
+        """An earlier agent ended before it had told so many."""
         with self._lock:
-            return tuple(self._flows[:limit]), self._shed
+            self._shed += count
+            self.dropped += count
 
-    def flows_sent(self, count: int, shed: int) -> None:
+    def flows(self, limit: int) -> FlowBatch | None:
+        """The oldest that wait: the very same batch until ``flows_sent``, so that it is known when it comes twice."""
         with self._lock:
-            del self._flows[:count]
-            self._shed -= shed
+            if self._batch is None and self._flows:
+                self._batch = FlowBatch(tuple(self._flows[:limit]), self._shed, next(self._batches))
+            return self._batch
+
+    def flows_sent(self) -> None:
+        with self._lock:
+            if self._batch is not None:
+                del self._flows[: len(self._batch.flows)]
+                self._shed -= self._batch.shed
+                self._batch = None
+
+    def untold_flows(self) -> int:
+        with self._lock:
+            return len(self._flows)
 
     def counters(self, limit: int) -> tuple[Counter, ...]:
         """They stay until ``counters_sent``."""

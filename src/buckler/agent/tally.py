@@ -49,7 +49,12 @@ def add_pairs(tallies: Mapping[str, Tally], counts: Iterable[PairCount], names: 
 
 def forget_pairs(tallies: Mapping[str, Tally], counts: Iterable[PairCount]) -> dict[str, Tally]:
     """The kernel has freed these counts: whatever it says next began at zero."""
-    return {_key(count): _from_zero(tallies[_key(count)]) for count in counts}
+    return forget_counts(tallies, map(_key, counts))
+
+
+def forget_counts(tallies: Mapping[str, Tally], keys: Iterable[str]) -> dict[str, Tally]:
+    """Whatever is counted next under these keys began at zero."""
+    return {key: _from_zero(tallies[key]) for key in keys}
 
 
 def _from_zero(tally: Tally) -> Tally:

@@ -13,7 +13,7 @@ from buckler.agent.believing import Believer
 from buckler.agent.claims import PendingClaims
 from buckler.agent.outbox import Outbox
 from buckler.client.agentside import ControllerAway, ControllerClient, ControllerRefused
-from buckler.model.agentapi import ClaimBatch, CounterReport, EventBatch, FlowBatch, SampleBatch, StreamMessage
+from buckler.model.agentapi import ClaimBatch, CounterReport, EventBatch, SampleBatch, StreamMessage
 from buckler.ports.state import State, StateFailed
 from buckler.trust.statement import KeySet, Untrusted
 
@@ -186,8 +186,8 @@ class Uplink:
             self._claims.settle(claims, client.send_claims(ClaimBatch(claims, shed)).outcomes, shed)
 
     def _send_flows(self, client: ControllerClient) -> None:
-        flows, shed = self._outbox.flows(_FLOWS_AT_ONCE)
-        while flows:  # what was shed is told before the next flow, and in the counters at once
-            client.send_flows(FlowBatch(flows, shed))
-            self._outbox.flows_sent(len(flows), shed)
-            flows, shed = self._outbox.flows(_FLOWS_AT_ONCE)
+        while batch := self._outbox.flows(
+            _FLOWS_AT_ONCE
+        ):  # what was shed is told with the next, and in the counters at once
+            client.send_flows(batch)
+            self._outbox.flows_sent()

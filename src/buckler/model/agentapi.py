@@ -196,10 +196,14 @@ class Observation(msgspec.Struct, frozen=True):
 
 
 class FlowBatch(msgspec.Struct, frozen=True):
-    """``shed`` counts events that the kernel or the agent had to drop since the last batch."""
+    """``shed`` counts events that the kernel or the agent had to drop since the last batch.
+
+    ``name`` is the batch's own: the same one after another is told once, for an answer that got lost.
+    """
 
     flows: tuple[FlowRecord, ...]
     shed: int = 0
+    name: str = ""
 
 
 class Counter(msgspec.Struct, frozen=True):

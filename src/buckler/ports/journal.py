@@ -84,8 +84,8 @@ class Counters(Protocol):
 class Flows(Protocol):
     """A bounded ring of flow records."""
 
-    def put(self, host: HostId, flows: Iterable[FlowRecord], shed: int) -> None:
-        """Add a host's records. Beyond the ring's size the oldest of whoever has most are forgotten."""
+    def put(self, host: HostId, flows: Iterable[FlowRecord], shed: int, batch: str = "") -> None:
+        """Add a host's records, unless its last ``batch`` was the same one. Beyond the ring's size the oldest of whoever has most are forgotten."""
 
     def find(self, query: FlowQuery) -> tuple[StoredFlow, ...]:
         """Matching records, oldest first."""

@@ -336,6 +336,14 @@ def test_an_unknown_database_is_refused() -> None:
         open_database("mysql://x/y")
 
 
+def test_a_batch_of_flows_that_comes_twice_is_told_once(store: Database) -> None:
+    for name in ("x/0", "x/0", "x/1", "", ""):
+        with store.write() as unit:
+            unit.flows.put(A, [flow(1)], shed=2, batch=name)
+    with store.read() as unit:
+        assert len(unit.flows.find(FlowQuery())) == 4
+
+
 def test_a_loud_host_forgets_its_own_flows_and_not_the_others(store: Database) -> None:
     quiet, loud = HostId("quiet"), HostId("loud")
     with store.write() as unit:

@@ -411,7 +411,7 @@ def test_what_a_shield_saw_is_told_by_name(world: World):
     world.telemetry.seen.append(
         ShieldEvent(0, 11, 1, 2, 0x2000_0002, 1, 0, 60, source, destination, 1024, 80, 0x0800, 6, 0, True, 2)
     )
-    wait_until(lambda: world.agent._outbox.flows(1)[0], 3)
-    flow = world.agent._outbox.flows(1)[0][0]
+    wait_until(lambda: world.agent._outbox.flows(1), 3)
+    flow = world.agent._outbox.flows(1).flows[0]
     assert (flow.local, flow.peer, flow.direction, flow.verdict) == ("vm-1", "vm-2", "egress", "allow")
     assert (flow.source, flow.destination, flow.protocol, flow.rule) == ("10.50.0.11", "10.50.0.12", "tcp", "http")

@@ -13,6 +13,7 @@ from buckler.agent.tally import SHED, add_up
 from buckler.drivers.inmemory.state import InMemoryState
 from buckler.drivers.inmemory.telemetry import InMemoryTelemetry
 from buckler.model.bundle import RuleName
+from buckler.model.flow import FlowRecord
 from buckler.model.ids import RuleNumber
 from buckler.ports.state import Tally
 from buckler.ports.telemetry import PairCount
@@ -118,3 +119,37 @@ def test_nothing_new_is_nothing_to_tell():
 def test_a_tally_survives_its_encoding():
     tally = next(iter(add_up({}, [pair(1, 3)], {}, NAMES, 1).values()))
     assert msgspec.json.decode(msgspec.json.encode(tally), type=Tally) == tally
+
+
+def flow(number: int) -> FlowRecord:
+    return FlowRecord(number, "a", "web", "db", "egress", "deny", "policy", "tcp", "", "", 1, number)
+
+
+@given(st.lists(st.one_of(st.integers(1, 5), st.sampled_from(["tell", "unheard", "die", "read"])), max_size=30))
+def test_every_flow_is_told_once_or_counted_as_shed(steps):
+    """Where an agent dies between two readings, its word is at most one reading old; here it reads before."""
+    host, stored, made, last = Host(), [], 0, ""
+    for step in steps:
+        match step:
+            case int():
+                host.outbox.put_flows([flow(made + number) for number in range(step)], 0)
+                made += step
+            case "tell" | "unheard":
+                batch = host.outbox.flows(3)
+                if batch is not None:
+                    stored += [] if batch.name == last else [one.destination_port for one in batch.flows]
+                    last = batch.name
+                    if step == "tell":
+                        host.outbox.flows_sent()
+            case "read":
+                host.counting.read()
+            case "die":
+                host.counting.read()
+                host.begin()
+                host.outbox.lose_flows(int(host.state.document("untold-flows") or 0))
+    host.counting.read()
+    host.send()
+    shed = sum(packets for (key, _), packets in host.told.items() if key == f"{SHED}/agent")
+    waiting = host.outbox.untold_flows()
+    assert len(stored) == len(set(stored))
+    assert made <= len(stored) + shed + waiting <= made + 3 * steps.count("die") + 3

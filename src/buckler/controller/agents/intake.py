@@ -86,7 +86,7 @@ def intake_routes(parts: Parts) -> list[BaseRouteHandler]:
             raise Refused(413, "too many flows in one batch, or one that is too large")
         with parts.store.write() as unit:
             flows_of_host = [fit_flow(flow, host.name, parts.clock()) for flow in data.flows]
-            unit.flows.put(host.id, flows_of_host, fit_count(data.shed))
+            unit.flows.put(host.id, flows_of_host, fit_count(data.shed), data.name[:100].replace("\0", ""))
 
     @put("/agent/v1/counters", status_code=204, sync_to_thread=True)
     def counters(request: AnyRequest, data: CounterReport) -> None:

@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import Connection, delete, func, select
 
 from buckler.drivers.store.rows import insert_rows, put_row, text_of, value_of
-from buckler.drivers.store.tables import FLOWS, INTAKES, OBSERVATIONS
+from buckler.drivers.store.tables import FLOW_INTAKES, FLOWS, INTAKES, OBSERVATIONS
 from buckler.model.agentapi import Observation
 from buckler.model.flow import FlowRecord
 from buckler.model.ids import HostId
@@ -52,7 +52,11 @@ class FlowRows:
         self._connection = connection
         self._size = size
 
-    def put(self, host: HostId, flows: Iterable[FlowRecord], shed: int) -> None:
+    def put(self, host: HostId, flows: Iterable[FlowRecord], shed: int, batch: str = "") -> None:
+        if batch:
+            if value_of(self._connection, FLOW_INTAKES, "batch", host=host) == batch:
+                return
+            put_row(self._connection, FLOW_INTAKES, {"host": host, "batch": batch})
         rows = [{**_row(flow), "host": host} for flow in flows]
         if rows:
             rows[0]["shed"] = shed

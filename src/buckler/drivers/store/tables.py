@@ -205,6 +205,14 @@ FLOWS = Table(
     sqlite_autoincrement=True,
 )
 
+FLOW_INTAKES = Table(
+    "flow_intakes",
+    METADATA,
+    Column("host", Text, primary_key=True),
+    Column("batch", Text, nullable=False),
+)
+"""The name of each host's last batch of flows."""
+
 SAMPLES = Table(
     "samples",
     METADATA,

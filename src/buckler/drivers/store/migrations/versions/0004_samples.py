@@ -33,3 +33,9 @@ def upgrade() -> None:
     )
     op.add_column("flows", sa.Column("host", sa.Text(), nullable=False, server_default=""))
     op.create_index("flows_by_host", "flows", ["host", "cursor"], unique=False)
+    op.create_table(
+        "flow_intakes",
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("batch", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("host"),
+    )
