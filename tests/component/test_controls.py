@@ -20,9 +20,7 @@ from buckler.model.shield import Address, AddressKey, BridgePort, PortRole
 from buckler.ports.telemetry import FIRST_REFUSAL
 from tests import packets as p
 from tests.component.attacks import ATTACKS, Attack
-from tests.component.ground import ZONE, Host, Wire, add_bridge, both_ways, open_tap, open_veth, own_bpffs, own_network
-from tests.component.switched_off import build_without
-from tests.component.test_bypass import (
+from tests.component.catalogue import (
     ATTACKS_FROM_OUTSIDE,
     ATTACKS_OF_VM,
     ATTACKS_TOWARDS_VM,
@@ -34,6 +32,8 @@ from tests.component.test_bypass import (
     THIRD,
     TWO,
 )
+from tests.component.ground import ZONE, Host, Wire, add_bridge, both_ways, open_tap, open_veth, own_bpffs, own_network
+from tests.component.switched_off import build_without
 
 SENDS, RECEIVES, ENTERS = "a VM sends", "a VM receives", "a frame enters"
 CATALOGUE: dict[tuple[str, str], Attack] = {

@@ -11,8 +11,8 @@ from buckler.drivers.ebpf.reasons import Reason
 from buckler.model.program import Direction
 from buckler.ports.telemetry import FIRST_REFUSAL
 from tests import packets as p
+from tests.component.catalogue import ONE, TWO
 from tests.component.ground import SLOWNESS, Host, add_bridge, both_ways, open_veth, own_bpffs, own_network
-from tests.component.test_bypass import ONE, TWO
 from tests.component.test_fuzz import Runner
 
 FLOOD = int(100_000 / SLOWNESS)

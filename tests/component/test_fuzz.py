@@ -20,9 +20,9 @@ from buckler.drivers.ebpf.reasons import Reason
 from buckler.model.program import Direction
 from tests import packets as p
 from tests.component.attacks import ATTACKS, dhcp, igmp, mld, nd
+from tests.component.catalogue import ATTACKS_FROM_OUTSIDE, ATTACKS_OF_VM, ATTACKS_TOWARDS_VM, ONE, THIRD, TWO
 from tests.component.ground import SLOWNESS, Host, Vm, add_bridge, both_ways, open_veth, own_bpffs, own_network
 from tests.component.switched_off import build_without
-from tests.component.test_bypass import ATTACKS_FROM_OUTSIDE, ATTACKS_OF_VM, ATTACKS_TOWARDS_VM, ONE, THIRD, TWO
 
 FRAMES = 210_000
 OWN = {p.address(each) for each in (ONE.ipv4, ONE.ipv6, ONE.link_local)}

@@ -12,8 +12,8 @@ from buckler.drivers.nftables import ruleset
 from buckler.drivers.nftables.guard import NftablesGuard
 from buckler.model.shield import BridgePort, GuardState, PortRole
 from tests import packets as p
+from tests.component.catalogue import NOBODY_MAC, ONE, STATION, TWO
 from tests.component.ground import ZONE, Host, Wire, open_tap, open_veth, run
-from tests.component.test_bypass import NOBODY_MAC, ONE, STATION, TWO
 
 ATTACK = p.ip_frame(ONE.v4, TWO.v4, 17, p.udp(5, 6, b"from nobody admitted"))
 GROUP = p.ip_frame(ONE.v4, (p.BROADCAST, "255.255.255.255"), 17, p.udp(5, 6, b"to whom it may concern"))
