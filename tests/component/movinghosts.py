@@ -28,13 +28,20 @@ from pathlib import Path
 from buckler.drivers.ebpf.kernel import Kernel
 from buckler.drivers.ebpf.connections import EbpfConnections
 from buckler.model.connection import Rows
+from buckler.drivers.ebpf.hook_run import run_hook
+from buckler.drivers.ebpf.telemetry import EbpfTelemetry
 import socket
 kernel = Kernel(Path("/sys/fs/bpf/buckler"))
 kernel.open()
 door = EbpfConnections(kernel)
 request = json.load(sys.stdin)
 ifindex = socket.if_nametoindex(request["device"])
-if "rows" in request:
+if "frame" in request:
+    before = {str(key): each.packets for key, each in EbpfTelemetry(kernel).reasons(ifindex).items()}
+    passed = run_hook(kernel, "tap_from_vm", bytes.fromhex(request["frame"]), ifindex).passed
+    after = {str(key): each.packets for key, each in EbpfTelemetry(kernel).reasons(ifindex).items()}
+    print(json.dumps([passed, [key for key in after if after[key] != before.get(key)]]))
+elif "rows" in request:
     print(json.dumps(door.write(ifindex, Rows(tuple(bytes.fromhex(one) for one in request["locals"]), bytes.fromhex(request["rows"]))).put))
 else:
     held = door.read(ifindex)
@@ -113,6 +120,13 @@ def connections(
         )  # fmt: skip
     read = json.loads(host.host.run(sys.executable, "-c", _INSIDE, text=json.dumps(request)))
     return [bytes.fromhex(one) for one in read[0]], bytes.fromhex(read[1])
+
+
+def judge(host: AgentHost, device: str, frame: bytes) -> tuple[bool, int]:
+    """Whether a frame of the VM's passes its shield, and the reason by number."""
+    request = {"device": device, "frame": frame.hex()}
+    passed, (counted,) = json.loads(host.host.run(sys.executable, "-c", _INSIDE, text=json.dumps(request)))
+    return passed, int(counted.strip("()").split(",")[1].split(":")[-1].strip(" >"))
 
 
 def read_residence_of(host: AgentHost) -> str:

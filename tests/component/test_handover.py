@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from buckler.agent.settings import DEFAULT_HANDOVER_PORT as PORT
 from buckler.drivers.ebpf import layout
+from buckler.drivers.ebpf.reasons import Reason
 from buckler.drivers.libvirt.hypervisor import LibvirtHypervisor
 from buckler.drivers.state.sqlite import SqliteState
 from buckler.model.connection import Held, Rows, State
 from buckler.model.event import Event, EventKind
 from buckler.ports.hypervisor import HypervisorFailed
+from tests import packets as p
 from tests.component.agenthost import AgentHost
-from tests.component.movinghosts import FABRIC, MovingHosts, connections, moving_hosts
+from tests.component.movinghosts import FABRIC, MovingHosts, connections, judge, moving_hosts
 from tests.contract.test_connections import row, told
 from tests.poolkit import Pool, program
 from tests.privatehost import wait_until
@@ -79,6 +83,22 @@ def test_connections_move_and_the_move_is_told_at_both_ends(moving: MovingHosts)
     assert (prepared["from"], prepared["to"], prepared["epoch"]) == ("hv1", "hv2", left.detail["epoch"])
 
 
+def test_no_guest_reaches_the_port_where_agents_hand_over(moving: MovingHosts):
+    source, _ = moving.where()
+    ends = (Pool.mac(1), "10.50.0.11")
+    syn = p.tcp(41000, 80, p.SYN)
+    assert judge(source, source.tap(1), p.ip_frame(ends, ("52:54:00:00:00:99", "10.50.0.12"), 6, syn))[0]
+    for number in (1, 2):
+        address = f"{FABRIC}.{number}"
+        source.host.run(
+            sys.executable, "-c", f"import socket; socket.create_connection(('{address}', {PORT}), 3).close()"
+        )
+        for port in (PORT, 80):
+            syn = p.tcp(41000, port, p.SYN)
+            frame = p.ip_frame(ends, ("52:54:00:00:00:99", address), 6, syn)
+            assert judge(source, source.tap(1), frame) == (False, Reason.INFRA)
+
+
 def test_back_and_forth_at_once_loses_nothing_to_a_late_source(moving: MovingHosts):
     """Before the residence of a stay is written, before the last source has tidied up."""
     source, _ = moving.where()
@@ -88,7 +108,7 @@ def test_back_and_forth_at_once_loses_nothing_to_a_late_source(moving: MovingHos
         moving.migrate()
     here, there = moving.where()
     wait_until(lambda: here.events(EventKind.MIGRATION_ARRIVED)[-1].detail.get("handover"), 10)
-    assert keys(*connections(here, here.tap(1))) == wanted
+    assert keys(*connections(here, here.tap(1))) >= wanted
     assert here.is_admitted(here.tap(1))
     arrivals = sorted(
         (event for one in moving.hosts for event in one.events(EventKind.MIGRATION_ARRIVED)), key=lambda e: e.at

@@ -20,6 +20,7 @@ from buckler.agent.handover.listener import Listener
 from buckler.agent.handover.section import Content
 from buckler.agent.handover.talk import VERSION, Give, Handed, Hello, Welcome
 from buckler.drivers.ebpf import layout
+from buckler.gate.domain import parse_domain
 from buckler.model.bundle import Member
 from buckler.model.canonical import digest_of
 from buckler.model.connection import Rows
@@ -92,6 +93,73 @@ def test_other_rooms_sections_move_and_unknown_ones_are_carried_on():
         two.leave()
         assert third.held[three.vm] == b"remember me"
         assert two.site.carried.sections(two.vm) == {}
+
+
+def settle_at(peer: Peer, xml: str) -> None:
+    """The VM runs at a host that could not write its residence yet: it shows an earlier one."""
+    peer.facts[peer.uuid] = parse_domain(xml)
+    peer.hypervisor.start(xml)
+    peer.hypervisor.leaving.add(peer.uuid)
+
+
+def test_a_vm_that_goes_on_before_its_residence_is_written_is_found_where_it_is():
+    with peers(3) as (one, two, three):
+        xml = one.run()
+        one.connections.write(one.taps[one.vm][0].ifindex, held(80))
+        two.expect(xml)
+        two.stand()
+        two.desk._settle(two.uuid, 4)
+        one.event("suspended", "migrated")
+        two.arrive()
+        one.leave()
+        settle_at(two, xml)
+        three.expect(xml)
+        here = three.stand()
+        three.desk._settle(three.uuid, 4)
+        two.event("suspended", "migrated")
+        account = three.arrive()
+        assert (account.handover, account.origin, account.epoch) == ("whole", "host-2", 3)
+        assert told(three.connections.read(here)) == told(held(80))
+        two.leave()
+
+
+def test_a_vm_that_comes_straight_back_is_found_though_it_shows_this_very_host():
+    with peers() as (one, two):
+        xml = one.run()
+        one.connections.write(one.taps[one.vm][0].ifindex, held(80))
+        two.expect(xml)
+        two.stand()
+        two.desk._settle(two.uuid, 4)
+        one.event("suspended", "migrated")
+        two.arrive()
+        one.leave()
+        settle_at(two, xml)
+        one.expect(xml)
+        here = one.stand()
+        one.desk._settle(one.uuid, 4)
+        two.event("suspended", "migrated")
+        account = one.arrive()
+        assert (account.handover, account.origin, account.epoch) == ("whole", "host-2", 3)
+        assert told(one.connections.read(here)) == told(held(80))
+
+
+def test_a_late_source_forgets_nothing_of_a_vm_that_is_back():
+    """What went along with an earlier stay is forgotten; what came with a later one is not."""
+    with peers() as (one, _):
+        one.site.carried.keep(one.vm, 3, {"notes": Content(1, b"of the third stay")})
+        for epoch in (1, 2):
+            one.site.carried.forget(one.vm, epoch)
+            assert one.site.carried.sections(one.vm)
+        one.site.carried.forget(one.vm, 3)
+        assert one.site.carried.sections(one.vm) == {}
+
+
+def test_what_is_carried_is_bounded():
+    with peers() as (one, _):
+        many = {f"s{number:03}": Content(1, b"x" * 1000) for number in range(40)}
+        assert len(one.site.carried.keep(one.vm, 1, many)) == 24
+        assert one.site.carried.keep(one.vm, 2, {"big": Content(1, bytes(2 << 20)), "a": Content(1, b"")}) == ("big",)
+        assert set(one.site.carried.sections(one.vm)) == {"a"}
 
 
 def test_an_aborted_move_leaves_nothing_at_the_destination():
