@@ -13,7 +13,7 @@ import msgspec
 from buckler.lab.machine import LabFailed
 from buckler.lab.measure.moves import Questions, Range, Timed
 from buckler.lab.measure.spread import Spread, spread
-from buckler.lab.story.traffic import Survived
+from buckler.lab.story.figures import Survived
 from buckler.lab.sweep import sweep
 
 ROOT = Path(__file__).parents[1]

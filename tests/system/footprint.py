@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import shutil
 import sqlite3
+import tempfile
+from pathlib import Path
 
 from buckler.lab.host import CONNECTION
 from buckler.lab.machine import processes_of
@@ -71,14 +74,15 @@ def _domain(cast, host, name):
 
 def _memory(cast, host):
     """Digest what the agent has on disk of documents and residences; events and counters go on by their nature."""
-    database = sqlite3.connect(f"file:{cast.centre.root(host) / STATE}?mode=ro", uri=True, timeout=5)
-    try:
+    with tempfile.TemporaryDirectory() as folder:  # SQLite does not follow /proc/PID/root into the host
+        for name in (STATE, f"{STATE}-wal"):
+            shutil.copy(cast.centre.root(host) / name, folder)
+        database = sqlite3.connect(Path(folder) / Path(STATE).name)
         kept = dict(database.execute("SELECT name, value FROM kept"))
         residences = dict(database.execute("SELECT vm, residence FROM residences"))
         objects = sorted(row[0] for row in database.execute("SELECT digest FROM objects"))
-    finally:
         database.close()
-    steady = {name: _digest(kept[name]) for name in ("manifest", "issuers", "membership") if name in kept}
+    steady = {name: _digest(value) for name, value in kept.items() if name != "remembered"}
     return {"kept": steady, "residences": {vm: _digest(value) for vm, value in residences.items()}, "objects": objects}
 
 

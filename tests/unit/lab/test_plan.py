@@ -1,10 +1,11 @@
 """The plan of a lab, and what the story's values say of themselves."""
 
+import msgspec
 import pytest
 
 from buckler.lab.domain import domain_xml
 from buckler.lab.plan import ROGUE, ShopVm, plan_lab
-from buckler.lab.story.figures import MatrixMatches, MigrationShielded, Summary
+from buckler.lab.story.figures import MatrixMatches, MigrationShielded, Summary, Survived
 from buckler.lab.story.play import STEPS, summarise
 from buckler.lab.story.probing import SERVICES, Service, every_meeting, expected_meetings
 from buckler.model.operatorapi.answers import PortRange, Reach, ReachPair
@@ -71,7 +72,17 @@ def test_a_matrix_of_nothing_or_of_everything_proves_nothing() -> None:
 
 
 def test_one_forbidden_packet_is_enough_to_fail() -> None:
-    assert not MigrationShielded(("a", "b"), (1.0, 1.0), 5000, 1).holds
+    survived = Survived(flows=7, resets=0, dead=(), mib_poured=1.0, longest_gap_ms=300)
+    moved = MigrationShielded(("a → b",) * 5, (1.0,) * 5, sent=5000, passed=0, survived=survived, connections_moved=30)
+    assert moved.holds
+    assert not msgspec.structs.replace(moved, passed=1).holds
+
+
+def test_one_broken_connection_is_enough_to_fail() -> None:
+    survived = Survived(flows=7, resets=1, dead=(), mib_poured=1.0, longest_gap_ms=300)
+    assert not survived.holds
+    assert not msgspec.structs.replace(survived, resets=0, dead=("web1: a flow",)).holds
+    assert not MigrationShielded(("a → b",) * 5, (1.0,) * 5, 5000, 0, survived, connections_moved=30).holds
 
 
 def test_a_run_without_results_is_no_success() -> None:
@@ -87,7 +98,7 @@ def test_every_step_has_a_name_of_its_own() -> None:
 
 
 def test_the_summary_has_exactly_the_figures_that_are_promised() -> None:
-    promised = """seconds guests hosts matrix_equal migrations forbidden_sent forbidden_passed agent_kill_verdicts_equal
-        controller_down_ok hotplug_leaked drift_leaked_from_vm drift_repaired_s revocation_cut ledger_entries
+    promised = """seconds guests hosts matrix_equal migrations forbidden_sent forbidden_passed resets connections_moved
+        agent_kill_verdicts_equal controller_down_ok controller_down_migrations hotplug_leaked drift_leaked_from_vm drift_repaired_s revocation_cut ledger_entries
         ledger_verified left_behind"""
     assert list(Summary.__struct_fields__) == promised.split()

@@ -33,19 +33,40 @@ class MatrixMatches(msgspec.Struct, frozen=True):
         return not self.unexpectedly_open and not self.unexpectedly_closed and 0 < self.succeeded < self.tried
 
 
+class Survived(msgspec.Struct, frozen=True):
+    """Flows that live and that do not, in words; ``resets`` are TCP connections that ended, however they did."""
+
+    flows: int
+    resets: int
+    dead: tuple[str, ...]
+    mib_poured: float
+    longest_gap_ms: int
+
+    @property
+    def holds(self) -> bool:
+        """Every flow that began lives, whole."""
+        return self.flows > 0 and not self.resets and not self.dead
+
+
 class MigrationShielded(msgspec.Struct, frozen=True):
-    """Moves under a forbidden probe. ``passed`` counts answers and arrivals as seen inside the guests."""
+    """Moves under a forbidden probe: ``passed`` counts answers and arrivals as seen inside the guests.
+
+    ``survived`` is what of the allowed traffic lived on, ``connections_moved`` what the hosts say they handed over.
+    """
 
     moves: tuple[str, ...]
     seconds: tuple[float, ...]
     sent: int
     passed: int
+    survived: Survived
+    connections_moved: int
     evidence: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
-        """It moved, was probed throughout, and nothing passed."""
-        return len(self.moves) >= 2 and self.sent > 100 and self.passed == 0
+        """It moved, was probed throughout, nothing passed and nothing broke."""
+        is_kept = self.survived.holds and self.connections_moved > 0
+        return len(self.moves) >= 5 and self.sent > 100 and self.passed == 0 and is_kept
 
 
 class AgentKilled(msgspec.Struct, frozen=True):
@@ -62,17 +83,19 @@ class AgentKilled(msgspec.Struct, frozen=True):
 
 
 class ControllerAway(msgspec.Struct, frozen=True):
-    """What happened while no controller answered."""
+    """What happened while no controller answered; ``migrations`` of one VM then, and what of its traffic lived on."""
 
     changed: tuple[str, ...]
     started: bool
-    migrated: bool
+    migrations: int
+    survived: Survived
     forbidden_passed: tuple[str, ...]
 
     @property
     def holds(self) -> bool:
-        """The hosts went on, a VM started and one moved, shielded."""
-        return not self.changed and self.started and self.migrated and not self.forbidden_passed
+        """The hosts went on, a VM started and one moved, shielded and with its connections."""
+        is_moved = self.migrations > 0 and self.survived.holds
+        return not self.changed and self.started and is_moved and not self.forbidden_passed
 
 
 class HotplugClosed(msgspec.Struct, frozen=True):
@@ -154,8 +177,11 @@ class Summary(msgspec.Struct, frozen=True):
     migrations: int
     forbidden_sent: int
     forbidden_passed: int
+    resets: int
+    connections_moved: int
     agent_kill_verdicts_equal: bool
     controller_down_ok: bool
+    controller_down_migrations: int
     hotplug_leaked: int
     drift_leaked_from_vm: int
     drift_repaired_s: float

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from buckler.lab.machine import LabFailed
+from buckler.lab.moving import Way
 from buckler.lab.plan import OUTSIDE_IPV4, OUTSIDE_IPV6
 from buckler.lab.story.cast import TENANT, Cast, differences, wait_until
 from buckler.lab.story.crossfire import OUTSIDE, Crossfire
-from buckler.lab.story.figures import AgentKilled, ControllerAway, MigrationShielded
+from buckler.lab.story.figures import AgentKilled, ControllerAway, MigrationShielded, Survived
 from buckler.lab.story.probing import hold, is_reached, scan
+from buckler.lab.story.traffic import Traffic
+from buckler.ledger.entry import Entry
 from buckler.model.agentapi import TaskState
+from buckler.model.event import EventKind
 from buckler.model.operatorapi.vms import MigrateRequest
 
 
 def migration_shielded(cast: Cast) -> MigrationShielded:
-    """Move ``app`` away and back under forbidden probes both ways, every 5 ms each.
+    """Move ``app`` five times under forbidden probes both ways, every 5 ms each, and with connections that must live.
 
     What the outside sends, only the shield that moves refuses: nothing else stands in its way.
     """
@@ -35,23 +39,67 @@ def migration_shielded(cast: Cast) -> MigrationShielded:
             "app": [attacker.ipv4, attacker.ipv6, OUTSIDE_IPV4, OUTSIDE_IPV6],
         },
     )
-    home = cast.centre.host_of("app")
-    away = next(host.name for host in cast.centre.plan.hosts if host.name != home)
-    seconds = [migrate_by_task(cast, "app", away), cast.centre.migrate("app", home)]
-    wait_until("the shop answers again", lambda: cast.page("web1").count("hello from") == 3)
+    traffic = Traffic(
+        cast.centre,
+        "web1",
+        [
+            f"{kind}/{address}{port}"
+            for address in (app.ipv4, app.ipv6)
+            for kind, port in (("tcp", "/8080"), ("icmp", ""))
+        ],
+        idle=[f"tcp/{app.ipv4}/8080", f"tcp/{app.ipv6}/8080"],
+        poured=f"tcp/{app.ipv4}/8080",
+    )
+    known = len(_arrivals(cast))
+    moves, seconds = _move_five_times(cast, "app")
+    traffic.has_gone_on()
+    traffic.ask_idle()
     sent, passed, evidence = crossfire.stop()
+    wait_until("the ledger knows of all moves", lambda: len(_arrivals(cast)) >= known + len(moves))
     result = MigrationShielded(
-        moves=(f"{home} → {away}", f"{away} → {home}"),
-        seconds=tuple(round(value, 2) for value in seconds),
+        moves=moves,
+        seconds=seconds,
         sent=sent,
         passed=passed,
+        survived=traffic.stop(),
+        connections_moved=sum(entry.detail.get("connections_moved", 0) for entry in _arrivals(cast)[known:]),
         evidence=evidence,
     )
     cast.tell(f"app moved {', '.join(result.moves)} in {result.seconds} s")
     cast.tell(f"{result.sent} forbidden packets sent meanwhile, {result.passed} passed")
+    _tell_survived(cast, result.survived)
+    cast.tell(f"the hosts handed over {result.connections_moved} connections in all")
     if passed:
         cast.tell("; ".join(evidence))
     return result
+
+
+def _move_five_times(cast: Cast, vm: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """By Buckler's order and by each of libvirt's own ways in turn; return where to and the seconds of each."""
+    moves, seconds = [], []
+    for way in (None, Way.DIRECT, Way.P2P, Way.DIRECT, None):
+        home = cast.centre.host_of(vm)
+        away = _other(cast, home)
+        seconds.append(migrate_by_task(cast, vm, away) if way is None else cast.centre.migrate(vm, away, way))
+        moves.append(f"{home} → {away}")
+    return tuple(moves), tuple(round(value, 2) for value in seconds)
+
+
+def _tell_survived(cast: Cast, survived: Survived) -> None:
+    cast.tell(
+        f"{survived.flows} flows (speaking, idle, a transfer of {survived.mib_poured:g} MiB): {survived.resets} resets, "
+        f"{len(survived.dead)} dead; the longest wait for an answer was {survived.longest_gap_ms} ms"
+    )
+    for words in survived.dead:
+        cast.tell(words)
+
+
+def _arrivals(cast: Cast) -> list[Entry]:
+    return [entry for entry in cast.ledger() if entry.kind == EventKind.MIGRATION_ARRIVED]
+
+
+def _other(cast: Cast, home: str) -> str:
+    return next(host.name for host in cast.centre.plan.hosts if host.name != home)
 
 
 def migrate_by_task(cast: Cast, vm: str, host: str) -> float:
@@ -91,19 +139,23 @@ def controller_away(cast: Cast) -> ControllerAway:
     cast.pool.stop_controller()
     changed = differences(before, cast.probed(before))
     home = cast.centre.host_of("web2")
-    away = next(host.name for host in cast.centre.plan.hosts if host.name != home)
     cast.centre.run_on(home, "virsh", "-q", "destroy", "web2")
     cast.centre.start("web2", home)
     cast.centre.wait_for("web2")
     started = bool(cast.page("web2"))
-    cast.centre.migrate("web2", away)
-    migrated = cast.centre.host_of("web2") == away and bool(cast.page("web2"))
     web2 = cast.guest("web2")
+    at_web2 = [f"tcp/{web2.ipv4}/80", f"tcp/{web2.ipv6}/80"]
+    traffic = Traffic(cast.centre, OUTSIDE, at_web2, idle=at_web2)
+    for place in (_other(cast, home), home):
+        cast.centre.migrate("web2", place)
+        traffic.has_gone_on()
+    traffic.ask_idle()
     forbidden = [f"tcp/{web2.ipv4}/22", f"tcp/{web2.ipv6}/5432", f"udp/{web2.ipv4}/53"]
     answers = scan(cast.centre, "attacker", forbidden)
     passed = tuple(target for target, answer in answers.items() if is_reached(answer))
+    survived = traffic.stop()
     cast.pool.start_controller()
     cast.pool.wait_for_hosts()
-    cast.centre.migrate("web2", home)
-    cast.tell(f"without a controller: {len(changed)} verdicts changed, web2 started: {started}, moved: {migrated}")
-    return ControllerAway(changed, started, migrated, passed)
+    cast.tell(f"without a controller: {len(changed)} verdicts changed, web2 started: {started}, moved away and back")
+    _tell_survived(cast, survived)
+    return ControllerAway(changed, started, 2, survived, passed)

@@ -4,31 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
 from buckler.lab.datacentre import DataCentre, OutsideJob
 from buckler.lab.fleet import UNSERVED
 from buckler.lab.machine import LabFailed
 from buckler.lab.story.cast import wait_until
 from buckler.lab.story.crossfire import OUTSIDE
+from buckler.lab.story.figures import Survived
 from buckler.lab.story.probing import Job, Kept, keep, kept, pour
 
 SPEAKING_MS = 20
-
-
-class Survived(msgspec.Struct, frozen=True):
-    """Flows that live and that do not, in words; ``resets`` are TCP connections that ended, however they did."""
-
-    flows: int
-    resets: int
-    dead: tuple[str, ...]
-    mib_poured: float
-    longest_gap_ms: int
-
-    @property
-    def holds(self) -> bool:
-        """Every flow that began lives, whole."""
-        return self.flows > 0 and not self.resets and not self.dead
 
 
 class Traffic:
