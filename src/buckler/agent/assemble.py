@@ -304,6 +304,23 @@ class Agent:
             _log.exception("a hook was refused")
             return Answer(allowed=False, reason=f"the agent failed: {error}")
 
+    def _totals(self) -> dict[str, Any]:
+        """What the VMs here used and what their shields decided, over all hosts they were on, as far as told here."""
+        found: dict[str, Any] = {}
+        totals = self._sampling.totals()
+        for endpoint in self._steward.names.by_number.values():
+            if endpoint.vm not in totals:
+                continue
+            packets = {"allow": 0, "deny": 0}
+            for counter in self._counting.known_totals(endpoint.vm):
+                packets[counter.verdict] = packets.get(counter.verdict, 0) + counter.packets
+            found[endpoint.vm] = {
+                "name": endpoint.name,
+                **msgspec.structs.asdict(totals[endpoint.vm]),
+                "counted": packets,
+            }
+        return found
+
     def _status(self) -> dict[str, Any]:
         steward, outcome = self._steward, self._steward.outcome
         return {
@@ -316,6 +333,7 @@ class Agent:
             "problems": [*outcome.problems, *self._witnessing.problems],
             "witness": self._witnessing.status(),
             "pass_seconds": round(outcome.seconds, 4),
+            "vms": self._totals(),
             "events_waiting": len(self._drivers.state.pending(1000)),
             "running_since": self._started_at,
         }
