@@ -14,7 +14,7 @@ import httpx
 import msgspec
 
 from buckler.model.operatorapi import PREFIX, SOCKET
-from buckler.model.operatorapi.answers import Explanation, Reach
+from buckler.model.operatorapi.answers import Explanation, PolicyFinding, Reach
 from buckler.model.operatorapi.body import Problem
 from buckler.model.operatorapi.documents import (
     ApplyRequest,
@@ -193,6 +193,10 @@ class OperatorClient:
     def reach(self, tenant: str = "") -> Reach:
         """Get the matrix of what may be sent between all VMs."""
         return self._send("GET", "/reach", Reach, query=_query(tenant=tenant))
+
+    def policy_findings(self) -> tuple[PolicyFinding, ...]:
+        """Get what is odd about policies: shadowed, unmatched, in conflict, due for review."""
+        return self._send("GET", "/policy-findings", tuple[PolicyFinding, ...])
 
     def flows(
         self, verdict: str = "", origin: str = "", to: str = "", after: int = 0, limit: int = 0

@@ -11,6 +11,7 @@ from buckler.cli.output import Table, output_option, show
 from buckler.cli.session import EXIT_USAGE, Failed
 from buckler.offline.compare import compare
 from buckler.offline.files import count_words, inventory_option, policies_option, read_checked, read_draft
+from buckler.offline.questions import question_commands
 from buckler.policy.draft import Draft, vm_title
 from buckler.policy.explain import UnknownEnd
 from buckler.policy.explain import explain as explain_path
@@ -23,7 +24,7 @@ SHOWN_BLOCKS = 4
 
 @click.group()
 def policy() -> None:
-    """Ask about policies that stand in files: needs no controller and no root.
+    """Ask about policies that stand in files: needs no controller and no root. Some questions also ask the pool.
 
     \b
     Example, as a check of a repository:
@@ -129,6 +130,10 @@ def reach(inventory: tuple[str, ...], policies: tuple[str, ...], output: str) ->
     """
     talks = list_talks(read_draft(_both(inventory, policies)))
     show(talks, output, lambda: talks_table(talks), tuple)
+
+
+for each in question_commands():
+    policy.add_command(each)
 
 
 def talks_table(talks: tuple[Talk, ...]) -> Table:

@@ -20,6 +20,8 @@ from buckler.policy.posting import Mask, Postings
 from buckler.policy.resolve import Table, resolve_rules
 from buckler.policy.rules import Rule, expand_document
 
+EVERYONE: Mask = -1
+"""A rule that leaves its peers out, or says ``any``."""
 PostKey = tuple[tuple[int, int], str, Direction]
 """Place, document key, direction: posts in this order stand in the order of judging."""
 RowKey = tuple[int, tuple[PostKey, ...]]
@@ -133,6 +135,19 @@ class Rows:
         for held in self._held.values():
             if held.row is not None:
                 yield frozenset(held.members), held.row
+
+    def standing(self) -> Iterator[tuple[frozenset[IdentityNumber], Direction, tuple[tuple[Rule, Mask], ...]]]:
+        """Give each row's rules in the order of judging, with the classes that each means there; -1: everyone."""
+        for (zone, posts), held in self._held.items():
+            scope = self.postings.zones.get(zone, 0) | self.postings.outside
+            for side in Direction:
+                mine = [self._posts[post] for post in posts if post[2] is side]
+                meant = tuple(
+                    (each.rule, EVERYONE if each.everyone else mask & scope)
+                    for post in mine
+                    for each, mask in zip(post.rules, self._masks(post), strict=True)
+                )
+                yield frozenset(held.members), side, meant
 
     def put_labels(self, number: IdentityNumber, labels: Labels, zone: int) -> None:
         """Take a label set in."""

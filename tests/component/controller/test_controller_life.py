@@ -360,6 +360,7 @@ def test_answers_about_the_pool_agree(controller: ControllerProcess, agents: lis
         assert {side.policy for side in explained.paths[0].sides} == {"web-to-db"}
         assert all(side.file == "file3.yaml" and side.line for side in explained.paths[0].sides)
         assert client.explain("db", "web", "TCP", 5432).verdict == "deny"
+        assert "shadowed" not in {each.kind for each in client.policy_findings()}
         with pytest.raises(OperatorFailed) as refused:
             client.explain("nobody", "web", "TCP", 1)
         assert refused.value.problem.status == 404

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -18,11 +19,12 @@ from buckler.controller.pool_state import load_state
 from buckler.controller.problems import Refused
 from buckler.model.ids import HostId
 from buckler.model.operatorapi import PREFIX
-from buckler.model.operatorapi.answers import Explanation, Reach
+from buckler.model.operatorapi.answers import Explanation, PolicyFinding, Reach
 from buckler.model.operatorapi.pool import Rogue
 from buckler.model.operatorapi.traffic import CounterItem, FlowItem
 from buckler.model.operatorapi.vms import TaskView
 from buckler.policy.explain import UnknownEnd, explain
+from buckler.policy.questions import find_oddities
 from buckler.policy.reach import WORLD, reach_pairs, vm_names
 from buckler.ports.journal import CounterTotal, FlowQuery, StoredFlow
 from buckler.ports.store import Unit
@@ -62,6 +64,14 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
         mine = tuple(sorted(names[vm.id] for vm in state.pool.vms if tenant in {"", vm.tenant}))
         pairs = reach_pairs(state.pool, state.documents, numbers, tenant=tenant)
         return Reach(revision=revision, vms=(*mine, WORLD) if WORLD not in mine else mine, pairs=pairs)
+
+    @get(PREFIX + "/policy-findings", sync_to_thread=True)
+    def policy_findings() -> list[PolicyFinding]:
+        with parts.store.read() as unit:
+            state = load_state(unit)
+            numbers = lend_numbers(read_numbers(unit), state.pool, state.documents)
+        today = dt.datetime.fromtimestamp(parts.clock(), dt.UTC).date().isoformat()
+        return list(find_oddities(state.pool, state.documents, numbers, today))
 
     @get(PREFIX + "/flows", sync_to_thread=False)
     def flows(
@@ -103,7 +113,7 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
         with parts.store.read() as unit:
             return list(list_rogues(unit, load_state(unit)))
 
-    return [explain_path, reach, flows, counters, list_tasks, show_task, rogues]
+    return [explain_path, reach, policy_findings, flows, counters, list_tasks, show_task, rogues]
 
 
 def _counter_item(total: CounterTotal, names: dict[HostId, str]) -> CounterItem:

@@ -77,6 +77,16 @@ class ReachPair(Answer, frozen=True):
     allowed: tuple[PortRange, ...] = ()
 
 
+class PolicyFinding(Answer, frozen=True):
+    """Something odd about a rule, a policy or a VM. ``kind`` as in ``policy.questions``; ``text`` says it in words."""
+
+    kind: str
+    subject: str
+    text: str
+    file: str = ""
+    line: int = 0
+
+
 class Reach(Answer, frozen=True):
     """Every ordered pair of different ``vms`` (and ``world``) occurs once in ``pairs``."""
 

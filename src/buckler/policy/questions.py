@@ -1,0 +1,161 @@
+"""What is odd about a set of policies: rules that never decide, that mean nobody, that contradict each other. Judges no packet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from buckler.model.canonical import canonical_bytes
+from buckler.model.operatorapi.answers import PolicyFinding
+from buckler.model.pool import ShieldMode
+from buckler.policy.compile import fill_rows
+from buckler.policy.compose import compose_documents
+from buckler.policy.language import Action, Document, Kind, PolicyMode, PolicySpec
+from buckler.policy.pool import Numbers, Pool, selectors_of, singled_out, stations, visitors
+from buckler.policy.posting import Mask
+from buckler.policy.rows import Rows
+from buckler.policy.rules import Rule, Span, list_rules
+
+
+class Oddity(StrEnum):
+    """What may be odd. ``shadowed`` leaves ``pass`` rules out: they decide nothing anyway."""
+
+    SHADOWED = "shadowed"
+    UNMATCHED = "unmatched"
+    CONFLICT = "conflict"
+    REVIEW = "review"
+    TENANT = "tenant"
+    OBSERVED = "observed"
+    UNPROTECTED = "unprotected"
+
+
+class _Seen(msgspec.Struct):
+    """What became of the rules: which stand anywhere, mean anybody there, decide anything."""
+
+    standing: set[str] = msgspec.field(default_factory=set)
+    meaning: set[str] = msgspec.field(default_factory=set)
+    deciding: set[int] = msgspec.field(default_factory=set)
+
+
+def find_oddities(pool: Pool, documents: Iterable[Document], numbers: Numbers, today: str) -> tuple[PolicyFinding, ...]:
+    """Find everything at once, ordered by kind and place. ``today`` as in ``review``."""
+    documents = tuple(documents)
+    rows = fill_rows(pool, documents, numbers)
+    rules = [rule for rule in list_rules(documents) if not rule.policy.startswith("buckler:")]
+    found = [
+        *_idle_rules(rows, rules, numbers),
+        *_conflicts(rows),
+        *_reviews(documents, today),
+        *_tenants(pool, documents),
+        *_unselected(pool, documents),
+        *_unprotected(pool, documents),
+    ]
+    return tuple(sorted(dict.fromkeys(found), key=lambda each: (each.kind, each.file, each.line, each.subject)))
+
+
+def _idle_rules(rows: Rows, rules: Sequence[Rule], numbers: Numbers) -> Iterator[PolicyFinding]:
+    seen = _look(rows)
+    for rule in {each.key: each for each in rules}.values():
+        if rule.key not in seen.standing:
+            yield _rule_finding(Oddity.UNMATCHED, rule, "its subject is nobody: no VM of the pool has these labels")
+        elif rule.key not in seen.meaning:
+            yield _rule_finding(Oddity.UNMATCHED, rule, "its peers are nobody in the networks where it stands")
+        elif rule.action is not Action.PASS and numbers.rules[rule.key] not in seen.deciding:
+            verb = "is never recorded" if rule.mode is PolicyMode.OBSERVE else "never decides"
+            yield _rule_finding(Oddity.SHADOWED, rule, f"{verb}: rules before it take every packet that it means")
+
+
+def _look(rows: Rows) -> _Seen:
+    seen = _Seen()
+    for _, _, meant in rows.standing():
+        for rule, mask in meant:
+            seen.standing.add(rule.key)
+            if mask or any(peer.group for peer in rule.peers):
+                seen.meaning.add(rule.key)
+    for _, row in rows.rows():
+        for side in row.sides:
+            for sheet in (side.everyone, side.group, *(sheet for _, sheet in side.classes)):
+                for each in sheet.table:
+                    seen.deciding |= {each.rule, each.observed}
+    return seen
+
+
+def _conflicts(rows: Rows) -> Iterator[PolicyFinding]:
+    """Documents of one tier and order of which one allows what the other denies: the denial wins (ADR 3)."""
+    for _, _, meant in rows.standing():
+        levels: dict[tuple[int, int], list[tuple[Rule, Mask]]] = {}
+        for rule, mask in meant:
+            if rule.mode is PolicyMode.ENFORCE and mask and rule.action is not Action.PASS:
+                levels.setdefault(rule.place, []).append((rule, mask))
+        for level in levels.values():
+            denials = [each for each in level if each[0].action is Action.DENY]
+            for denial, closed in denials:
+                for rule, opened in level:
+                    apart = rule.action is not Action.ALLOW or rule.document == denial.document
+                    if not apart and closed & opened and _ports_meet(rule.spans, denial.spans):
+                        other = f"{denial.policy}/{denial.name} ({denial.file}:{denial.line})"
+                        text = f"allows what {other} of the same tier and order denies; it is denied"
+                        yield _rule_finding(Oddity.CONFLICT, rule, text)
+
+
+def _ports_meet(one: Sequence[Span], other: Sequence[Span]) -> bool:
+    return (
+        not one
+        or not other
+        or any(a.protocol == b.protocol and a.low <= b.high and b.low <= a.high for a in one for b in other)
+    )
+
+
+def _reviews(documents: Sequence[Document], today: str) -> Iterator[PolicyFinding]:
+    for document in documents:
+        review = getattr(document.spec, "review", "")
+        if review and review < today:
+            owner = getattr(document.spec, "owner", "")
+            yield _finding(Oddity.REVIEW, document, f"its review was due on {review}; its owner is {owner}")
+
+
+def _tenants(pool: Pool, documents: Sequence[Document]) -> Iterator[PolicyFinding]:
+    known = {each.tenant for each in pool.vms} | {each.tenant for each in pool.networks}
+    for document in documents:
+        if (
+            document.kind not in {Kind.VM, Kind.NETWORK}
+            and document.tenant not in known
+            and document.tenant != "default"
+        ):
+            yield _finding(Oddity.TENANT, document, f"no VM and no network is of tenant {document.tenant}")
+
+
+def _unselected(pool: Pool, documents: Sequence[Document]) -> Iterator[PolicyFinding]:
+    """Selectors among several of one rule that match nothing, which the rule as a whole would not show."""
+    singled = singled_out(documents)
+    labels = [each.labels for each in stations(pool, singled)] + [each.labels for each in visitors(pool, singled)]
+    known: dict[bytes, bool] = {}
+    for document in compose_documents(documents):
+        for selector in selectors_of(document):
+            name = canonical_bytes(selector)
+            if name not in known:
+                known[name] = any(selector.matches(each) for each in labels)
+            if not known[name]:
+                yield _finding(Oddity.UNMATCHED, document, f"a selector of it matches nothing: {name.decode()}")
+
+
+def _unprotected(pool: Pool, documents: Sequence[Document]) -> Iterator[PolicyFinding]:
+    at = {(each.tenant, each.name): each for each in documents if each.kind is Kind.VM}
+    for vm in pool.vms:
+        document = at.get((vm.tenant, vm.name))
+        if vm.mode is ShieldMode.OBSERVE and document is not None:
+            yield _finding(Oddity.UNPROTECTED, document, "its shield only observes: whatever policies deny passes")
+    for document in documents:
+        if getattr(document.spec, "mode", None) is PolicyMode.OBSERVE:
+            word = "policy" if isinstance(document.spec, PolicySpec) else "flow"
+            yield _finding(Oddity.OBSERVED, document, f"the {word} decides nothing: it is only recorded")
+
+
+def _rule_finding(kind: Oddity, rule: Rule, text: str) -> PolicyFinding:
+    return PolicyFinding(kind.value, f"{rule.policy}/{rule.name}", text, rule.file, rule.line)
+
+
+def _finding(kind: Oddity, document: Document, text: str) -> PolicyFinding:
+    return PolicyFinding(kind.value, f"{document.kind} {document.name}", text, document.file, document.line)

@@ -1,0 +1,120 @@
+"""Rules that never decide, that mean nobody, that contradict each other: named, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from buckler.model.program import Direction
+from buckler.offline.command import policy
+from buckler.policy.draft import draft_pool
+from buckler.policy.pool import singled_out, stations
+from buckler.policy.questions import find_oddities
+from buckler.policy.reference import End, PeerKind, find_end, judge_end
+from tests.policyworld import SHOP
+from tests.randompolicy import ENDPOINTS, OUTSIDE, PORT_NUMBERS, Drawn, number_for, world
+
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+HEAD = "description: d, owner: o, reason: r, review: 2030-01-01"
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(policy, words)
+
+
+@QUICK
+@given(st.data())
+def test_a_rule_that_is_called_idle_never_decides(data):
+    choose = Drawn(data.draw)
+    documents = world(choose)
+    draft = draft_pool(documents)
+    idle = {
+        each.subject for each in find_oddities(draft.pool, documents, draft.numbers, "2029-01-01")
+        if each.kind in {"shadowed", "unmatched"} and "/" in each.subject
+    }  # fmt: skip
+    found = stations(draft.pool, singled_out(documents))
+    ends = [find_end(draft.pool, documents, "net", each) for each in (*OUTSIDE, *ENDPOINTS, "10.9.0.1")]
+    ends += [End(PeerKind.VM, each.addresses[0], each) for each in found] + [End(PeerKind.GROUP, "")]
+    for station in found:
+        for end in ends:
+            for protocol, port in [
+                *((6, each) for each in PORT_NUMBERS),
+                (17, 443),
+                (1, number_for(choose, 1)),
+                (47, 0),
+            ]:
+                for side in Direction:
+                    judged = judge_end(documents, station, side, end, protocol, port)
+                    if judged.rule is not None:
+                        assert f"{judged.rule.policy}/{judged.rule.rule}" not in idle
+
+
+def policies(tmp_path: Path, *specs: str) -> str:
+    path = tmp_path / "policies.yaml"
+    text = "\n---\n".join(
+        f"apiVersion: buckler.io/v1\nkind: Policy\nmetadata: {{name: p{number}, tenant: shop}}\nspec: {{{HEAD}, {spec}}}"
+        for number, spec in enumerate(specs)
+    )
+    path.write_text(text)
+    return str(path)
+
+
+def asked(question: str, path: str) -> list[str]:
+    answer = run(
+        question,
+        "--inventory",
+        str(SHOP / "vms.yaml"),
+        "--inventory",
+        str(SHOP / "network.yaml"),
+        "-f",
+        path,
+        "-o",
+        "json",
+    )
+    found = [each["subject"] for each in json.loads(answer.stdout)]
+    assert answer.exit_code == (1 if found else 0)
+    return found
+
+
+def test_the_second_of_two_rules_for_the_same_is_shadowed(tmp_path: Path):
+    late = "{name: late, action: deny, to: [{world: true}], ports: [{protocol: TCP, port: 80}]}"
+    rules = (
+        f"{{name: all, action: allow}}, {late}, {{name: groups, action: deny}}"  # a denial of everyone means groups too
+    )
+    path = policies(tmp_path, f"subject: {{}}, egress: [{rules}]")
+    assert asked("shadowed", path) == ["p0/late"]
+    assert asked("unmatched", path) == []
+
+
+def test_a_rule_for_nobody_is_unmatched(tmp_path: Path):
+    path = policies(tmp_path, "subject: {matchLabels: {app: no-such}}, egress: [{name: all, action: allow}]")
+    assert set(asked("unmatched", path)) == {"p0/all", "Policy p0"}
+    assert asked("shadowed", path) == []
+
+
+def test_two_policies_of_one_order_that_disagree_are_in_conflict(tmp_path: Path):
+    one = "subject: {}, egress: [{name: open, action: allow, ports: [{protocol: TCP, port: 80, endPort: 90}]}]"
+    other = "subject: {}, egress: [{name: shut, action: deny, ports: [{protocol: TCP, port: 85}]}]"
+    assert asked("conflicts", policies(tmp_path, one, other)) == ["p0/open"]
+    assert asked("conflicts", policies(tmp_path, one, other.replace("85", "91"))) == []
+
+
+def test_who_can_reach_and_what_can_be_reached():
+    files = ("--inventory", str(SHOP), "-o", "json")
+    into = {each["from"] for each in json.loads(run("who-can-reach", "db", *files).stdout)}
+    out = {each["to"] for each in json.loads(run("what-can-reach", "web1", *files).stdout)}
+    assert into == {"app"}
+    assert "app" in out
+    assert "db" not in out
+    assert run("who-can-reach", "nobody", *files).exit_code == 1
+
+
+def test_reviews_that_are_past_are_named(tmp_path: Path):
+    path = policies(tmp_path, "subject: {}, egress: [{name: all, action: allow}]")
+    assert asked("reviews", path) == []
+    Path(path).write_text(Path(path).read_text().replace("2030", "2020"))
+    assert asked("reviews", path) == ["Policy p0"]
