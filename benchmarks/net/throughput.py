@@ -7,7 +7,17 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 from benchmarks.net.figures import Figure, sum_up
-from benchmarks.net.world import FIRST_PORT, FIRST_TARGET, RECEIVER, RECEIVER_MAC, SENDER_MAC, SENDERS, TCP_PORT, World
+from benchmarks.net.world import (
+    CONNECT_PORT,
+    FIRST_PORT,
+    FIRST_TARGET,
+    RECEIVER,
+    RECEIVER_MAC,
+    SENDER_MAC,
+    SENDERS,
+    STREAM_PORT,
+    World,
+)
 from tests import packets
 
 
@@ -44,8 +54,8 @@ def run_burst(world: World, load: Load) -> float:
         return world.run_traffic("frames", *ends, seconds, kind)[2]
     if load in (Load.VETH_KNOWN, Load.VETH_NEW):
         return world.run_traffic("packets", "eth0", seconds, "new" if load is Load.VETH_NEW else "known")[1]
-    mode = "stream" if load is Load.TCP else "connect"
-    return world.run_traffic(mode, RECEIVER, str(TCP_PORT), seconds)[0]
+    mode, port = ("stream", STREAM_PORT) if load is Load.TCP else ("connect", CONNECT_PORT)
+    return world.run_traffic(mode, RECEIVER, str(port), seconds)[0]
 
 
 def measure(

@@ -6,7 +6,8 @@
  *                                         per second written, read, and written per second of the sender's own time
  *   traffic packets INTERFACE SECONDS known|new  the same frames into an interface, 64 a call; prints frames per second
  *                                         and per second of the sender's own time
- *   traffic drain PORT                    take TCP connections and what they bring, and UDP unread, until killed
+ *   traffic drain PORT                    take TCP connections and what they bring, until killed
+ *   traffic sink PORT                     the same, and UDP, unread
  *   traffic stream ADDRESS PORT SECONDS   one TCP connection, as fast as it goes; prints bytes per second
  *   traffic connect ADDRESS PORT SECONDS  one TCP connection after the other; prints connections per second
  */
@@ -212,12 +213,14 @@ static void open_sinks(void)
 	}
 }
 
-static int drain(const char *port)
+/* With `sinks`, take UDP too: two of these must not wait for one another. */
+static int drain(const char *port, int sinks)
 {
 	struct sockaddr_in a = get_address("0.0.0.0", port);
 	int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
 	pin(1);
-	open_sinks();
+	if (sinks)
+		open_sinks();
 	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (bind(listener, (void *)&a, sizeof(a)) || listen(listener, 4096))
 		die("listen");
@@ -292,7 +295,9 @@ int main(int count, char **words)
 	if (!strcmp(mode, "packets") && count == 5)
 		return send_packets(words[2], atof(words[3]), !strcmp(words[4], "new"));
 	if (!strcmp(mode, "drain") && count == 3)
-		return drain(words[2]);
+		return drain(words[2], 0);
+	if (!strcmp(mode, "sink") && count == 3)
+		return drain(words[2], 1);
 	if (!strcmp(mode, "stream") && count == 5)
 		return stream(words[2], words[3], atof(words[4]));
 	if (!strcmp(mode, "connect") && count == 5)
