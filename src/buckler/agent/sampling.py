@@ -99,7 +99,7 @@ class Sampling:
                 self._owners[tap.ifindex] = endpoint.vm
 
     def close(self, ifindex: int) -> None:
-        """A tap's counts are about to be freed: keep them. Never raises: the tap must close in any case."""
+        """A tap's counts are about to be freed: keep and tell them. Never raises: the tap must close in any case."""
         with self._lock:
             vm = self._owners.pop(ifindex, None)
             if vm is None:
@@ -107,7 +107,8 @@ class Sampling:
             try:
                 last = packets_of(self._telemetry.reasons(ifindex))
                 share = self._shares[vm] = close_tap(self._share(vm), ifindex, last)
-                self._state.put_shares([share])
+                self._state.put_shares([share], [sample_of(share, time.time())], self._most)
+                self._wake()
             except (ShieldFailed, StateFailed) as error:
                 _log.warning("the last counts of a tap may be lost", vm=vm, error=str(error))
 
