@@ -1,4 +1,4 @@
-"""``buckler policy``: check, diff, explain, reach on files alone. Words and exit codes; judges nothing itself."""
+"""``buckler policy``: check, diff, explain, reach (and export) on files alone. Words and exit codes; judges nothing itself."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from buckler.cli.explain import explanation_lines, parse_port
 from buckler.cli.output import Table, output_option, show
 from buckler.cli.session import EXIT_USAGE, Failed
 from buckler.offline.compare import compare
+from buckler.offline.exporting import export
 from buckler.offline.files import count_words, inventory_option, policies_option, read_checked, read_draft
 from buckler.offline.questions import question_commands
 from buckler.policy.draft import Draft, vm_title
@@ -30,6 +31,9 @@ def policy() -> None:
     Example, as a check of a repository:
       buckler policy check --inventory vms.yaml -f policies/
     """
+
+
+policy.add_command(export)
 
 
 @policy.command()

@@ -1,0 +1,62 @@
+"""The exported nftables ruleset lets real packets through exactly where the reference allows them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from buckler.policy.draft import draft_pool
+from buckler.policy.exporters.nftables import nftables_ruleset
+from buckler.policy.exporters.permits import list_permits
+from buckler.policy.language import PROTOCOLS, Document, Kind
+from buckler.policy.packet import Packet
+from buckler.policy.reference import judge
+from tests.component.routed import ROUTER, inside, probe, router
+from tests.randompolicy import Seeded, labels, network, policies, vm
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("nft"), reason="needs root and nft")
+OUTSIDE = ("203.0.113.7", "203.0.113.200", "198.51.100.1", "2001:db8:1::1", "2001:db8:2::1")
+VMS = 3
+ASKED = [("TCP", port) for port in (1, 22, 80, 81, 5432)] + [("UDP", port) for port in (22, 80, 443)]
+SETS = 10
+
+
+def documents(seed: int) -> tuple[Document, ...]:
+    choose = Seeded(seed)
+    return (network(), *(vm(index, labels(choose)) for index in range(VMS)), *policies(choose))
+
+
+def questions(own: list[str], others: list[str]) -> list[tuple[str, str, str, int]]:
+    found = []
+    for here in own:
+        for there in others:
+            if (":" in here) == (":" in there):
+                found += [(here, there, protocol, port) for protocol, port in ASKED]
+                found.append((here, there, "ICMPv6" if ":" in here else "ICMP", 128 if ":" in here else 8))
+    return found
+
+
+def test_packets_pass_where_the_reference_allows_them():
+    first = documents(0)
+    ends = [list(each.spec.interfaces[0].addresses) for each in first if each.kind is Kind.VM] + [list(OUTSIDE)]
+    seen = {True: 0, False: 0}
+    with router({str(index): each for index, each in enumerate(ends)}):
+        for seed in range(SETS):
+            held = documents(seed)
+            draft = draft_pool(held)
+            permits = list_permits(draft)
+            assert all(each.effect != "tightened" for each in permits.losses)
+            inside(ROUTER, "nft", "-f", "-", text=nftables_ruleset(permits))
+            for index, own in enumerate(ends):
+                others = [address for place, each in enumerate(ends) if place != index for address in each]
+                asked = questions(own, others)
+                passed = probe(index, asked, 10_000 + 4_000 * (seed % 10))
+                for (here, there, protocol, port), answer in zip(asked, passed, strict=True):
+                    number = port << 8 if protocol.startswith("ICMP") else port
+                    packet = Packet("net", here, there, PROTOCOLS[protocol], number)
+                    expected = judge(draft.pool, held, packet).allowed
+                    assert answer == expected, (seed, here, there, protocol, port)
+                    seen[expected] += 1
+    assert min(seen.values()) > 500, seen

@@ -1,0 +1,164 @@
+"""Exported rules, read again by a small evaluator of the other system, say what the reference says."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from buckler.__main__ import main
+from buckler.model.pool import ShieldMode
+from buckler.policy.draft import Draft, draft_pool
+from buckler.policy.exporters.asa import asa_configuration
+from buckler.policy.exporters.nftables import nftables_ruleset
+from buckler.policy.exporters.permits import list_permits
+from buckler.policy.language import PROTOCOLS, Document, Kind, NetworkSpec
+from buckler.policy.packet import Packet
+from buckler.policy.reference import judge
+from tests.randompolicy import OUTSIDE, Chooser, Drawn, Seeded, labels, network, policies, vm
+
+OTHER = Document(Kind.NETWORK, "other", NetworkSpec(bridge="br1", cidrs=("10.8.0.0/24", "fd08::/64")))
+ASKED = [("TCP", 22), ("TCP", 80), ("TCP", 65535), ("UDP", 80), ("UDP", 443), ("SCTP", 80)]
+
+
+def world(choose: Chooser) -> tuple[Document, ...]:
+    """VMs in two networks."""
+    vms = [vm(index, labels(choose)) for index in range(choose.number(2, 4))]
+    for index, each in enumerate(vms):
+        if index % 2:
+            card = msgspec.structs.replace(
+                each.spec.interfaces[0], network="other", addresses=(f"10.8.0.{index + 10}", f"fd08::{index + 10:x}")
+            )
+            vms[index] = msgspec.structs.replace(each, spec=msgspec.structs.replace(each.spec, interfaces=(card,)))
+    return (network(), OTHER, *vms, *policies(choose))
+
+
+def expected(draft: Draft, documents: tuple[Document, ...], source: str, target: str, protocol: str, port: int) -> bool:
+    """Each VM judges in its own network; another network's VM is an outside address there."""
+    homes = {address: card.network for each in draft.pool.vms for card in each.interfaces for address in card.addresses}
+    sides = []
+    for end, way in ((source, "egress"), (target, "ingress")):
+        if end in homes:
+            judged = judge(draft.pool, documents, Packet(homes[end], source, target, PROTOCOLS[protocol], port))
+            sides.append(getattr(judged, way).allowed)
+    return all(sides)
+
+
+def holds(word: str, groups: dict[str, list[Any]], address: str) -> bool:
+    parsed = ipaddress.ip_address(address)
+    if word in {"any", "any4", "any6"}:
+        return word == "any" or parsed.version == int(word[3])
+    return any(parsed in each for each in groups[word])
+
+
+def asa_allows(text: str, source: str, target: str, protocol: str, port: int) -> bool:
+    """Read an access list as the ASA does: from the top, the first match decides, at the end all is denied."""
+    groups: dict[str, list[Any]] = {}
+    rules = []
+    for line in text.splitlines():
+        words = line.split()
+        if words[0] == "object-group":
+            current = groups.setdefault(words[2], [])
+        elif words[0] == "network-object":
+            spelt = words[2] if words[1] == "host" else "/".join(words[1:])
+            current.append(ipaddress.ip_network(spelt))
+        elif words[0] == "access-list" and words[2] == "extended":
+            rules.append([word for word in words[3:] if word != "object-group"])
+    for action, kind, one, other, *rest in rules:
+        named = {"tcp": "TCP", "udp": "UDP", "sctp": "SCTP", "icmp": "ICMP", "icmp6": "ICMPv6"}
+        if kind != "ip" and named[kind] != protocol:
+            continue
+        if not (holds(one, groups, source) and holds(other, groups, target)):
+            continue
+        if rest and protocol.startswith("ICMP"):
+            if int(rest[0]) != port >> 8 or (len(rest) > 1 and int(rest[1]) != port & 255):
+                continue
+        elif rest and not int(rest[1]) <= port <= int(rest[-1]):
+            continue
+        return action == "permit"
+    return False
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_an_access_list_says_what_the_reference_says(data):
+    compare(Drawn(data.draw))
+
+
+def test_thousands_of_verdicts_of_access_lists():
+    assert sum(compare(Seeded(seed)) for seed in range(12)) > 1_500
+
+
+def compare(choose: Chooser) -> int:
+    documents = world(choose)
+    draft = draft_pool(documents)
+    text, _losses = asa_configuration(list_permits(draft))
+    mine = [address for each in draft.pool.vms for address in each.interfaces[0].addresses]
+    asked = 0
+    for source in (*mine, *OUTSIDE):
+        for target in (*mine, *OUTSIDE):
+            if source == target or not {source, target} & set(mine) or (":" in source) != (":" in target):
+                continue
+            for protocol, port in (*ASKED, ("ICMPv6", 128 << 8) if ":" in source else ("ICMP", 8 << 8 | 1)):
+                if same_vm(draft, source, target):
+                    continue
+                said = asa_allows(text, source, target, protocol, port)
+                assert said == expected(draft, documents, source, target, protocol, port), (
+                    source,
+                    target,
+                    protocol,
+                    port,
+                )
+                asked += 1
+    return asked
+
+
+def same_vm(draft: Draft, one: str, other: str) -> bool:
+    return any({one, other} <= set(card.addresses) for each in draft.pool.vms for card in each.interfaces)
+
+
+def test_what_cannot_stand_in_a_rule_is_told_and_not_permitted():
+    documents = (network(), vm(0, {}), vm(1, {}), *policies(Seeded(3)))
+    spec = documents[1].spec
+    bare = msgspec.structs.replace(spec, interfaces=(msgspec.structs.replace(spec.interfaces[0], addresses=()),))
+    draft = draft_pool((documents[0], msgspec.structs.replace(documents[1], spec=bare), *documents[2:]))
+    permits = list_permits(draft)
+    assert [each.subject for each in permits.losses if each.effect == "tightened"] == ["default/vm0"]
+    assert permits.members == ("10.9.0.11", "fd09::b")
+
+
+def test_an_address_of_two_networks_is_told_and_not_permitted():
+    twin = vm(1, {})
+    card = msgspec.structs.replace(twin.spec.interfaces[0], network="other", addresses=("10.9.0.10",))
+    twin = msgspec.structs.replace(
+        twin, spec=msgspec.structs.replace(twin.spec, interfaces=(card,), mode=ShieldMode.OBSERVE)
+    )
+    loose = msgspec.structs.replace(OTHER, spec=NetworkSpec(bridge="br1"))
+    permits = list_permits(draft_pool((network(), loose, vm(0, {}), twin)))
+    assert "10.9.0.10" not in permits.members
+    assert sum(each.effect == "tightened" for each in permits.losses) == 2
+
+
+def test_the_commands(tmp_path: Path):
+    shop = Path(__file__).parents[3] / "examples" / "shop"
+    for system, word in (("nftables", "table inet buckler"), ("cisco-asa", "access-list BUCKLER")):
+        out, loss = tmp_path / system, tmp_path / f"{system}.json"
+        done = CliRunner().invoke(
+            main, ["policy", "export", system, "-f", str(shop), "--out", str(out), "--loss", str(loss)]
+        )
+        losses = json.loads(loss.read_text())
+        assert done.exit_code == (0 if losses["exact"] else 3), done.output
+        assert word in out.read_text()
+    assert CliRunner().invoke(main, ["policy", "export", "nftables"]).exit_code == 2
+
+
+def test_the_same_documents_give_the_same_rules():
+    documents = world(Seeded(5))
+    texts = {nftables_ruleset(list_permits(draft_pool(order))) for order in (documents, documents[::-1])}
+    assert len(texts) == 1
