@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -53,7 +54,11 @@ def apply(
 ) -> tuple[str, ...]:
     """Take all steps; a step that fails is told and does not keep the others back, but opens nothing."""
     problems: list[str] = []
+    taps = [step.tap for step in planned if isinstance(step, steps.PutTap)]
     for step in planned:
+        if isinstance(step, steps.PutTap) and len(taps) > 1:
+            _prepare(kernel, taps)
+            taps = []
         name = step_name(step)
         on_step(f"before {name}")
         try:
@@ -62,6 +67,12 @@ def apply(
             problems.append(f"{name}: {error}")
         on_step(f"after {name}")
     return tuple(problems)
+
+
+def _prepare(kernel: Kernel, taps: list[Tap]) -> None:
+    """What fails here is tried again, tap by tap, and told then."""
+    with suppress(ShieldFailed):
+        kernel.shield.prepare_taps(taps)
 
 
 def step_name(step: steps.Step) -> str:

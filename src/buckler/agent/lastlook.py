@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from buckler.model.ids import Digest
 from buckler.model.program import Program
@@ -30,6 +30,10 @@ class CountedShield:
         """See the port."""
         self._shield.put_tap(tap)
         self._put(tap)
+
+    def prepare_taps(self, taps: Sequence[Tap]) -> None:
+        """See the port."""
+        self._shield.prepare_taps(taps)
 
     def delete_tap(self, ifindex: int) -> None:
         """See the port. Closing comes first also when counts cannot be kept."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from buckler.model.ids import Digest, VmNumber
@@ -32,6 +32,9 @@ class Shield(Protocol):
 
         Raises ShieldFailed, also when ``tap.program`` was not put before.
         """
+
+    def prepare_taps(self, taps: Sequence[Tap]) -> None:
+        """Do for many taps at once what their ``put_tap`` would wait for one by one. No packet meets it; never needed."""
 
     def delete_tap(self, ifindex: int) -> None:
         """Forget the configuration first (closed), then detach, then free connections and counts of reasons.

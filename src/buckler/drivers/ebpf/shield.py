@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -50,6 +50,11 @@ class EbpfShield:
         """See the port."""
         with self._kernel.lock:
             self._guarded(f"configure tap {tap.ifindex}", lambda: self._put_tap(tap))
+
+    def prepare_taps(self, taps: Sequence[Tap]) -> None:
+        """See the port. The kernel waits after a map's entry in a map, some ten milliseconds: once for all of them here."""
+        with self._kernel.lock:
+            self._guarded("prepare taps", lambda: self._prepare(taps))
 
     def delete_tap(self, ifindex: int) -> None:
         """See the port."""
@@ -132,16 +137,17 @@ class EbpfShield:
 
     def _taps(self) -> dict[int, Tap]:
         indexes = self._indexes()
-        owned: dict[int, list[str]] = {}
-        for key in self._kernel["own_addresses"].items():
-            index, address = layout.OWN_KEY.unpack(key)
-            owned.setdefault(index, []).append(layout.unpack_address(address))
+        owned = self._owned()
         taps = {ifindex: self._read_tap(ifindex, index, owned.get(index, [])) for ifindex, index in indexes.items()}
         return {ifindex: tap for ifindex, tap in taps.items() if tap is not None}
 
-    def _owned(self, index: int) -> list[str]:
-        keys = (layout.OWN_KEY.unpack(key) for key in self._kernel["own_addresses"].items())
-        return [layout.unpack_address(address) for at, address in keys if at == index]
+    def _owned(self) -> dict[int, list[bytes]]:
+        """The addresses of each side, as the kernel holds them."""
+        owned: dict[int, list[bytes]] = {}
+        for key in self._kernel["own_addresses"].items():
+            index, address = layout.OWN_KEY.unpack(key)
+            owned.setdefault(index, []).append(address)
+        return owned
 
     def _is_attached(self, ifindex: int) -> bool:
         return all(self._kernel.attachments.is_attached(ifindex, hook) for hook in TAP_HOOKS)
@@ -155,10 +161,8 @@ class EbpfShield:
         attached = self._kernel.attachments.is_attached
         return frozenset(taps | {at for at, role in roles.items() if not attached(at, ROLE_HOOKS[role])})
 
-    def _read_tap(self, ifindex: int, index: int, addresses: list[str]) -> Tap | None:
-        policy = self._kernel["policies"].get(layout.U32.pack(index))
-        digest = self._policy_ids.get(layout.U32.unpack(policy)[0]) if policy else None
-        table = self._inner("established", index >> 1)
+    def _read_tap(self, ifindex: int, index: int, addresses: Sequence[bytes]) -> Tap | None:
+        digest, table = self._program_of(index), self._inner("established", index >> 1)
         if digest is None or table is None or not self._is_attached(ifindex):
             return None
         table.close()
@@ -172,7 +176,7 @@ class EbpfShield:
             zone=Zone(zone),
             vlan=vlan,
             identity=IdentityNumber(identity),
-            addresses=tuple(sorted(addresses)),
+            addresses=tuple(sorted(map(layout.unpack_address, addresses))),
             program=digest,
             mode=_MODES[mode],
             connections=table.max_entries,
@@ -188,8 +192,8 @@ class EbpfShield:
         if not self._kernel.pins.policy(tap.program).exists():
             raise ShieldFailed(f"tap {tap.ifindex}: program {tap.program} was not put before")
         addresses = [layout.pack_address(address) for address in tap.addresses]
-        current = self._indexes().get(tap.ifindex)
-        if current is not None and self._read_tap(tap.ifindex, current, self._owned(current)) == _normalise(tap):
+        current, owned = self._indexes().get(tap.ifindex), self._owned()
+        if current is not None and self._read_tap(tap.ifindex, current, owned.get(current, [])) == _normalise(tap):
             return
         if current is not None and not self._is_same_vm(current, tap):
             self._delete_tap(tap.ifindex)
@@ -204,29 +208,47 @@ class EbpfShield:
         else:
             self._resize(current >> 1, tap.connections)
             index, generation = current ^ 1, _after(self._generation(current))
-        self._write_side(index, generation, tap, addresses)
+        self._write_side(index, generation, tap, addresses, owned.get(index, []) if current is not None else [])
         self._kernel["tap_index"].put(layout.U32.pack(tap.ifindex), layout.U32.pack(index))
 
     def _is_same_vm(self, index: int, tap: Tap) -> bool:
         _, vm, zone, _, _, _, _, mac = layout.ENDPOINT.unpack(self._endpoint(index))
         return (vm, zone, mac) == (tap.vm, tap.zone, layout.pack_mac(tap.mac))
 
-    def _write_side(self, index: int, generation: int, tap: Tap, addresses: list[bytes]) -> None:
+    def _write_side(
+        self, index: int, generation: int, tap: Tap, addresses: list[bytes], owned: Sequence[bytes]
+    ) -> None:
         """Fill the side that no packet looks at. The one that packets leave stays whole for those under way."""
         number = layout.U32.pack(index)
         own = self._kernel["own_addresses"]
-        wanted = {layout.OWN_KEY.pack(index, address) for address in addresses}
-        for key in [key for key in own.items() if layout.OWN_KEY.unpack(key)[0] == index and key not in wanted]:
-            own.delete(key)
-        own.put_all(dict.fromkeys(wanted, layout.U32.pack(1)))
-        program = libbpf.get_pinned(self._kernel.pins.policy(tap.program))
-        try:
-            self._kernel["policies"].put(number, layout.U32.pack(program))
-        finally:
-            os.close(program)
+        for address in set(owned) - set(addresses):
+            own.delete(layout.OWN_KEY.pack(index, address))
+        own.put_all({layout.OWN_KEY.pack(index, address): layout.U32.pack(1) for address in addresses})
+        if self._program_of(index) != tap.program:
+            self._put_policies({index: tap.program})
         mode, mac = _MODES.index(tap.mode), layout.pack_mac(tap.mac)
         endpoint = (tap.ifindex, tap.vm, tap.zone, tap.identity, generation, tap.vlan, mode, mac)
         self._kernel["endpoints"].put(number, layout.ENDPOINT.pack(*endpoint))
+
+    def _prepare(self, taps: Sequence[Tap]) -> None:
+        indexes = self._indexes()
+        wanted = {indexes[tap.ifindex] ^ 1: tap.program for tap in taps if tap.ifindex in indexes}
+        self._put_policies({index: digest for index, digest in wanted.items() if self._program_of(index) != digest})
+
+    def _program_of(self, index: int) -> Digest | None:
+        policy = self._kernel["policies"].get(layout.U32.pack(index))
+        return self._policy_ids.get(layout.U32.unpack(policy)[0]) if policy else None
+
+    def _put_policies(self, wanted: Mapping[int, Digest]) -> None:
+        opened = {
+            digest: libbpf.get_pinned(self._kernel.pins.policy(digest)) for digest in sorted(set(wanted.values()))
+        }
+        try:
+            entries = {layout.U32.pack(index): layout.U32.pack(opened[digest]) for index, digest in wanted.items()}
+            self._kernel["policies"].put_all(entries)
+        finally:
+            for program in opened.values():
+                os.close(program)
 
     def _take_slot(self, tap: Tap) -> tuple[int, int]:
         """Return the index of a free side and its generation: one that no tap of that slot ever had."""

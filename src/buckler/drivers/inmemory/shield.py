@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.ids import Digest, VmNumber
@@ -34,6 +34,9 @@ class InMemoryShield:
         if tap.ifindex not in self.interfaces:
             raise ShieldFailed(f"cannot configure tap {tap.ifindex}: no such interface")
         self._taps[tap.ifindex] = tap
+
+    def prepare_taps(self, taps: Sequence[Tap]) -> None:
+        """See the port. Nothing takes long here."""
 
     def delete_tap(self, ifindex: int) -> None:
         """See the port."""
