@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,6 +97,42 @@ def test_a_vm_that_already_served_is_adopted_observed_enforced_and_cut_off(host:
     for words in ("adopted", "quarantine", "odd connections", "checked"):
         assert words in history
     assert "intact" in host("ledger", "verify")
+
+
+def test_an_auditor_verifies_with_what_a_host_witnessed_and_proves_one_entry(host: Host, tmp_path: Path) -> None:
+    def caught_up() -> bool:
+        found = json.loads(host("ledger", "checkpoint", "-o", "json"))
+        return [each["size"] for each in found["witnesses"]] == [found["size"]]
+
+    wait_until(caught_up, 30, 0.5)
+    export, witness, proof = (tmp_path / name for name in ("pool.ledger", "h1.witness", "entry.proof"))
+    witness.write_text(host("agent", "witness"))
+    host("ledger", "export", str(export))
+    key = json.loads(export.read_text().splitlines()[0])["rootKey"]
+    told = host("ledger", "verify", "--file", str(export), "--root-key", key, "--witness", str(witness))
+    assert "and they are these (cosigned by host" in told
+    host("ledger", "prove", "2", str(proof))
+    assert "proven: entry 2" in host("ledger", "verify", "--proof", str(proof), "--root-key", key)
+    assert json.loads(host("agent", "status", "-o", "json"))["witness"]["refused"] == ""
+    cut = tmp_path / "cut.ledger"
+    cut.write_text("".join(export.read_text().splitlines(keepends=True)[:-1]))
+    command = host.host.command(*BUCKLER, "ledger", "verify", "--file", str(cut), "--root-key", key)
+    failed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (failed.returncode, "truncated" in failed.stderr) == (5, True), failed
+
+
+def test_what_bound_a_vm_is_told_by_its_own_host(host: Host) -> None:
+    told = json.loads(host("vm", "policy", "web1", "-o", "json"))
+    assert told
+    assert all(each["revisions"] and each["binding"] for each in told if each["cards"])
+    now = host("vm", "policy", "web1", "--at", str(time.time()))
+    assert f"{MAC} on network front (enforce)" in now
+    # In quarantine it was bound by something else, and before and after it by the same.
+    bindings = [each["binding"] for each in told if each["cards"]]
+    assert len(set(bindings)) >= 2
+    entries = {entry["index"]: entry["kind"] for entry in json.loads(host("vm", "history", "web1", "-o", "json"))}
+    named = {entries[number] for each in told for number in each["entries"] if number in entries}
+    assert "interface.admitted" in named
 
 
 def test_a_stranger_stays_closed_and_is_reported(host: Host) -> None:

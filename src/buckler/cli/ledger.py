@@ -167,7 +167,7 @@ def fetch_header(client: OperatorClient) -> tuple[int, Header]:
     from buckler.ledger.export import Header
 
     told, newest = client.ledger_keys(), client.ledger_checkpoint()
-    notes = tuple(each.note for each in newest.witnesses if each.size <= newest.size)
+    notes = tuple(each.note for each in newest.witnesses)
     return newest.size, Header(
         pool=told.pool,
         root_key=told.root_key,

@@ -14,6 +14,7 @@ from litestar import Litestar
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
+from buckler.controller.absence import tell_start
 from buckler.controller.agents.claiming import claim_routes
 from buckler.controller.agents.intake import intake_routes
 from buckler.controller.agents.joining import joining_routes
@@ -47,11 +48,11 @@ def open_parts(settings: Settings) -> Parts:
     store = sealed(open_database(settings.database_url(), flow_ring=settings.flow_ring), settings, keys)
     parts = Parts(settings=settings, keys=keys, store=store, clock=time.time)
     with store.write() as unit:
-        now = parts.clock()
-        if name_issuing_key(parts, unit):
+        is_new = name_issuing_key(parts, unit)
+        tell_start(parts, unit, VERSION)
+        if is_new:
             detail = {"key": key_text(keys.issuing.public_key())}
-            parts.record(unit, Event(EventKind.KEY_ROTATED, now, actor="controller", detail=detail))
-        parts.record(unit, Event(EventKind.CONTROLLER_STARTED, now, actor="controller", detail={"version": VERSION}))
+            parts.record(unit, Event(EventKind.KEY_ROTATED, parts.clock(), actor="controller", detail=detail))
     return parts
 
 

@@ -153,6 +153,18 @@ def test_a_ledger_that_shrank_is_refused_told_once_and_kept_as_evidence(
     assert ledger(controller)[1][-1].kind == "witness.refused"
 
 
+def test_what_hosts_cosigned_is_held_against_a_ledger_that_was_cut_though_nobody_brings_a_witness(
+    controller: ControllerProcess, host: Host
+) -> None:
+    host.agent.client.send_events(events(1, 12))
+    host.see(controller)
+    assert cli(controller, "ledger", "verify")[0] == 0
+    harmed(controller, truncate)
+    code, text = cli(controller, "ledger", "verify")
+    assert code == 5
+    assert "a witness saw" in text
+
+
 def test_after_it_was_told_to_forget_a_host_follows_again(controller: ControllerProcess, host: Host) -> None:
     host.agent.client.send_events(events(1, 12))
     host.see(controller)
@@ -421,33 +433,29 @@ def telling(folder: Path, count: int) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def _told(folder: Path) -> int:
-    state = SqliteState(folder)
-    told = int(state.document("told") or 0)
-    state.close()
-    return told
-
-
 def test_every_recorded_event_is_in_the_ledger_once_however_often_agent_and_controller_are_killed(
     controller: ControllerProcess, agents: list[Agent], tmp_path: Path
 ) -> None:
     count, chance = 900, random.Random(5)
     folder = tmp_path / "host"
     joined(agents[0], controller, folder)
-    progress = []
+    state = SqliteState(folder)
+
+    def told() -> int:
+        return int(state.document("told") or 0)
+
     for turn in range(6):
+        deadly = told() + chance.randrange(20, 100)
         with telling(folder, count):
-            time.sleep(1.0 + chance.random())
+            wait_for("it has told some", lambda deadly=deadly: told() >= deadly, 60)
             if turn % 2:
                 controller.kill()
                 time.sleep(chance.random() / 2)
                 controller.start()
-        progress.append(_told(folder))
-    assert 0 < progress[0] < count, "the first death came in the middle"
+        assert told() < count, "the death came in the middle"
     with telling(folder, count):
-        state = SqliteState(folder)
-        wait_for("all is told", lambda: state.document("told") == str(count) and not state.pending(1), 60)
-        state.close()
+        wait_for("all is told", lambda: told() == count and not state.pending(1), 100)
+    state.close()
     result, entries = ledger(controller)
     assert result.is_intact, result.findings
     mine = [entry for entry in entries if entry.host == agents[0].host and entry.kind == "domain.started"]
@@ -523,6 +531,31 @@ def test_a_gap_is_an_entry_like_all_others_and_its_difference_is_kept(
     result, entries = ledger(controller)
     assert result.is_intact
     assert (entries[-1].kind, entries[-1].cause, entries[-1].detail) == ("gap", "libvirt was away", change)
+
+
+def test_the_time_without_a_controller_is_one_gap_with_who_was_heard_last(
+    controller: ControllerProcess, agents: list[Agent]
+) -> None:
+    assert not [entry for entry in ledger(controller)[1] if entry.kind == "gap"], "the first start follows no absence"
+    agents[0].client.send_events(events(1, 1))
+    before = time.time()
+    controller.kill()
+    time.sleep(0.5)
+    controller.start()
+    (gap,) = [entry for entry in ledger(controller)[1] if entry.kind == "gap"]
+    assert (gap.cause, gap.actor) == ("no controller was running", "controller")
+    assert gap.detail["since"] <= before <= gap.detail["until"] - 0.5
+    assert set(gap.detail["last_heard"]) == {"host-a", "host-b"}
+
+
+def test_a_controller_that_finds_its_ledger_cut_says_so_when_it_starts(
+    controller: ControllerProcess, agents: list[Agent]
+) -> None:
+    agents[0].client.send_events(events(1, 12))
+    harmed(controller, truncate)
+    started = [entry for entry in ledger(controller)[1] if entry.kind == "controller.started"]
+    assert "covers" in started[-1].detail["ledger"]
+    assert "the ledger is not as it was left" in controller.log()
 
 
 # --- which policy bound a VM --------------------------------------------------------------------------------------

@@ -51,8 +51,8 @@ class World:
         )
         self.agent = self.boot()
 
-    def boot(self) -> Agent:
-        drivers = Drivers(
+    def drivers(self) -> Drivers:
+        return Drivers(
             self.state,
             self.hypervisor,
             InMemoryPerformance(self.hypervisor),
@@ -61,7 +61,9 @@ class World:
             InMemoryClaims(),
             self.memory.connections,
         )
-        agent = Agent(self.settings, drivers)
+
+    def boot(self) -> Agent:
+        agent = Agent(self.settings, self.drivers())
         agent.start()
         wait_until(lambda: agent.steward.residents.is_complete, 5)
         return agent
@@ -198,16 +200,7 @@ def test_the_agent_killed_and_started_again_adopts_and_never_closes(world: World
     world.guard.apply = lambda state: (closed.append(state) if (11, "br0") not in state.ports else None, apply(state))[
         1
     ]
-    drivers = Drivers(
-        world.state,
-        world.hypervisor,
-        InMemoryPerformance(world.hypervisor),
-        world.memory.kernel(),
-        world.telemetry,
-        InMemoryClaims(),
-        world.memory.connections,
-    )
-    world.agent = Agent(world.settings, drivers)
+    world.agent = Agent(world.settings, world.drivers())
     world.agent.start()
     assert world.is_open(11)
     assert world.agent.steward.outcome.enforced == 0  # nothing is acknowledged before libvirt was asked
@@ -242,6 +235,62 @@ def test_libvirt_away_changes_nothing_and_is_one_gap(world: World):
     world.settle()
     assert len(world.events(EventKind.GAP)) == 1
     assert world.is_open(11)
+
+
+def test_a_gap_names_its_interval_its_cause_and_every_domain_that_changed_in_it(world: World):
+    world.start(1)
+    world.settle()
+    (uuid,) = (each.uuid for each in world.hypervisor.domains())
+    before = time.time()
+    world.hypervisor.go_away()
+    wait_until(lambda: world.agent.steward._parts.memory._blind_since > 0, 5)
+    with world.hypervisor._lock:  # while nobody can watch: no event tells of it
+        gone = world.hypervisor._domains.pop(uuid)
+        world.hypervisor._domains["new"] = msgspec.structs.replace(gone, uuid="new")
+    world.hypervisor.come_back()
+    wait_until(lambda: EventKind.GAP in world.kinds(), 5)
+    (gap,) = [event for event in world.state.pending(1000) if event.kind is EventKind.GAP]
+    assert gap.cause == "libvirt was away"
+    assert gap.detail["domains"] == {uuid: ["running", "absent"], "new": ["absent", "running"]}
+    assert before <= gap.detail["since"] <= gap.detail["until"] <= time.time()
+    assert gap.detail["taps_before"] == ["vnet1"]
+
+
+def test_an_agent_that_died_tells_what_changed_until_it_was_back(world: World):
+    world.start(1)
+    world.settle()
+    (uuid,) = (each.uuid for each in world.hypervisor.domains())
+    seen = world.state.remembered()
+    assert seen.domains == {uuid: "running"}
+    world.agent.stop()
+    world.hypervisor.stop(uuid)
+    world.agent = world.boot()
+    wait_until(lambda: EventKind.GAP in world.kinds(), 5)
+    (gap,) = [event for event in world.state.pending(1000) if event.kind is EventKind.GAP]
+    assert gap.cause == "the agent was not running"
+    assert gap.detail["domains"] == {uuid: ["running", "shutoff"]}
+    assert gap.detail["since"] == seen.at
+
+
+def test_a_gap_that_could_not_be_told_before_a_second_death_is_told_by_the_third_life(world: World):
+    world.start(1)
+    world.settle()
+    (uuid,) = (each.uuid for each in world.hypervisor.domains())
+    world.agent.stop()
+    since = world.state.remembered().at
+    world.hypervisor.stop(uuid)
+    world.hypervisor.go_away()
+    for _ in range(2):  # it lives, and dies, without having seen anything
+        world.agent = Agent(world.settings, world.drivers())
+        world.agent.start()
+        world.agent.stop()
+        assert EventKind.GAP not in world.kinds()
+    world.hypervisor.come_back()
+    world.agent = world.boot()
+    wait_until(lambda: EventKind.GAP in world.kinds(), 5)
+    (gap,) = world.events(EventKind.GAP)
+    assert gap["since"] == since
+    assert gap["domains"] == {uuid: ["running", "shutoff"]}
 
 
 def test_a_foreign_card_is_unplugged_and_the_vms_own_stays_open(world: World):
