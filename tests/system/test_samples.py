@@ -2,13 +2,14 @@
 
 import contextlib
 import itertools
+import json
 import time
 
 import msgspec
 import pytest
 import yaml
 
-from buckler.lab.pool import Pool
+from buckler.lab.pool import BUCKLER, Pool
 from buckler.lab.story.cast import TENANT, Cast, wait_until
 from buckler.lab.story.motion_steps import migrate_by_task
 from buckler.lab.story.probing import hammer
@@ -89,7 +90,7 @@ def test_a_series_over_ten_moves_has_no_gap_and_equals_what_was_sent(sampled: Ca
     warm.stop()
     allowed_before, denied_before = settled_counts(cast)
     rx_before, tx_before = own_counts(cast)
-    before = newest(cast)
+    before, entries = newest(cast), len(cast.ledger())
 
     pings = hammer(cast.centre, "app", "pings", targets, 20)
     forbidden = hammer(cast.centre, "app", "forbidden", [f"udp/{db.ipv4}/514", f"udp/{db.ipv6}/514"], 20)
@@ -120,6 +121,13 @@ def test_a_series_over_ten_moves_has_no_gap_and_equals_what_was_sent(sampled: Ca
     arrived = after.received_packets - before.received_packets
     lost_at_stop = arrived - (rx_after - rx_before)
     assert -BY_THE_WAY <= lost_at_stop <= BY_THE_WAY + 50 * MOVES * DOWNTIME
+    arrivals = [entry.detail for entry in cast.ledger()[entries:] if entry.kind == "migration.arrived"]
+    assert len(arrivals) == MOVES
+    assert all({"counters", "performance"} <= set(each["sections"]) for each in arrivals), arrivals
+    status = cast.centre.run_on(cast.centre.host_of("app"), *BUCKLER, "agent", "status", "-o", "json")
+    here = next(each for each in json.loads(status)["vms"].values() if each["name"] == "app")
+    assert abs(here["sent_packets"] - after.sent_packets) <= BY_THE_WAY * MOVES
+
     allowed_after, denied_after = settled_counts(cast)
     assert denied_after - denied_before == denied
     assert answered <= allowed_after - allowed_before - sent <= answered + lost_at_stop + BY_THE_WAY
