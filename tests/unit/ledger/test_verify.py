@@ -176,3 +176,13 @@ def test_keys_of_another_root_or_pool_are_refused() -> None:
         trust_root(key_text(ROOT.public_key()), "p", [issuers_by(ROOT, "other")])
     with pytest.raises(Untrusted):
         trust_root(key_text(ROOT.public_key()), "p", [])
+
+
+def test_an_entry_that_stands_in_anothers_place_proves_nothing_though_the_pool_signed_it_there() -> None:
+    leaf = leaf_of(entry_of(event(5), 5), b"x" * 32)
+    lines = [Line(leaf, leaf.hash)]
+    note = checkpoint_over(lines)
+    for number in (1, 5):
+        with pytest.raises(BadProof):
+            verify_entry(leaf, number, (), note, TRUST)
+    assert (Fault.MISSING, 1) in faults(check(lines, note))
