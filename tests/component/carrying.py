@@ -19,7 +19,10 @@ from buckler.agent.handover.channel import Channel, Deadline, Identity, connect
 from buckler.agent.handover.connections import ConnectionsSection
 from buckler.agent.handover.section import Content
 from buckler.agent.handover.talk import Handed, Taken
+from buckler.agent.settings import DEFAULT_PINS
 from buckler.drivers.ebpf.connections import EbpfConnections
+from buckler.drivers.ebpf.kernel import Kernel
+from buckler.drivers.ebpf.shield import EbpfShield
 from buckler.model.bundle import Member
 from buckler.model.connection import Held, Rows, State
 from buckler.model.ids import Digest, HostId, IdentityNumber, Revision, VmId
@@ -67,6 +70,20 @@ def rows_of(vm: Vm, count: int) -> Rows:
             for number in range(count)
         ),
     )
+
+
+def fill(device: str, count: int) -> None:
+    """Put ``count`` connections at a tap whose shield an agent made, in the namespaces of its host."""
+    kernel = Kernel(Path(DEFAULT_PINS))
+    shield = EbpfShield(kernel)
+    shield.open()
+    ifindex = socket.if_nametoindex(device)
+    tap = shield.taps()[ifindex]
+    vm = Vm(1, tap.identity)
+    vm.ipv4 = next(address for address in tap.addresses if ":" not in address)
+    written = EbpfConnections(kernel).write(ifindex, rows_of(vm, count))
+    kernel.close()
+    assert written.put == count, written
 
 
 class _End:

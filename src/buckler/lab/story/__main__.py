@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from buckler.client.operator import OperatorFailed
 from buckler.lab.command import end_on_signals, told
 from buckler.lab.datacentre import build_lab
 from buckler.lab.machine import LabFailed
@@ -29,9 +30,9 @@ CLOSING = """\
 In words
   A shop of four VMs ran on two hosts beside an attacker and a machine that nobody registered. Each VM could speak only
   with those that a policy names by label, in both directions, over IPv4 and IPv6; nobody wrote an address into a rule.
-  That stayed true while a VM moved, while the agents and then the controller were dead, while a card was plugged in,
+  That stayed true while a VM moved five times without one of its connections breaking, while the agents and then the controller were dead, while a card was plugged in,
   and while somebody deleted the filters by hand. Taking a label away cut a running connection at once.
-  Every one of these events is an entry of a signed chain that anybody with the pool's key can check.
+  Every one of these events is an entry of a signed ledger that anybody with the pool's key can check.
 
 How to go on
   ./demo --keep                     the same, and the lab stays
@@ -86,7 +87,7 @@ def _play(plan: LabPlan, only: tuple[str, ...], results: dict[str, Result], bega
         click.echo(f"\n{number}. {step.claim}")
         try:
             result = step.run(Cast(Pool(centre), tell))
-        except LabFailed as failure:
+        except (LabFailed, OperatorFailed) as failure:
             tell(f"this step broke off: {failure}")
             continue
         results[step.name] = result

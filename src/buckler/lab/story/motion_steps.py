@@ -103,8 +103,10 @@ def _other(cast: Cast, home: str) -> str:
 
 
 def migrate_by_task(cast: Cast, vm: str, host: str) -> float:
-    """Let the controller ask the VM's host to move it; return the seconds it took."""
+    """Let the controller, once it knows where the VM is, ask its host to move it; return the seconds it took."""
+    home = cast.centre.host_of(vm)
     with cast.operator() as client:
+        wait_until(f"the controller knows that {vm} is on {home}", lambda: client.vm(vm, TENANT).host == home)
         task = client.migrate(vm, MigrateRequest(host=host), TENANT)
 
         def is_over() -> bool:
