@@ -13,6 +13,7 @@ from buckler.cli.session import EXIT_USAGE, Failed
 from buckler.policy.importers.kubernetes.cluster import import_kubernetes
 from buckler.policy.importers.neutron.cloud import import_neutron
 from buckler.policy.importers.nsx.firewall import import_nsx
+from buckler.policy.importers.nwfilter.host import import_nwfilter
 from buckler.policy.importers.outcome import Effect, Import
 from buckler.policy.importers.proxmox.pool import import_proxmox
 from buckler.policy.importers.written import INVENTORY, LOSSES, POLICIES, import_files
@@ -159,6 +160,18 @@ _command(
 
     FILE is JSON of the policy API, as a tree (Infra) or as lists: SecurityPolicy with rules, Group, Service,
     VirtualMachine, VirtualNetworkInterface. A folder of such files is taken too.
+
+    Exit codes: 0 all carried over exactly, 3 with losses, 2 nothing written because the input cannot be read.""",
+)
+_command(
+    "nwfilter",
+    True,
+    (".xml",),
+    import_nwfilter,
+    """Carry over libvirt's network filters.
+
+    DIR holds domains (virsh dumpxml) and filters (virsh nwfilter-dumpxml), one to a file. libvirt's own filters are known by
+    name; those against spoofing are what every shield does by itself.
 
     Exit codes: 0 all carried over exactly, 3 with losses, 2 nothing written because the input cannot be read.""",
 )

@@ -1,0 +1,218 @@
+"""Imported network filters of libvirt let through what their rules let through, by brute force; what is unclear is denied."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from buckler.policy.importers.nwfilter.host import import_nwfilter
+from buckler.policy.importers.nwfilter.standard import STANDARD
+from buckler.policy.importers.outcome import Import
+from buckler.policy.source import Source
+from tests.randompolicy import Chooser, Seeded, flag, pick
+from tests.unit.importers.imported import Imported
+
+Rule = dict[str, Any]
+GUESTS = {"one": "10.0.0.1", "two": "10.0.0.2", "far": "10.1.0.9"}
+OUTSIDE = ("10.0.0.77", "203.0.113.9")
+BLOCKS = {
+    "10.0.0.0/24": "10.0.0.",
+    "10.0.0.2/32": "10.0.0.2",
+    "203.0.113.0/255.255.255.0": "203.0.113.",
+    "0.0.0.0/0": "",
+}
+ASKED = [("TCP", port) for port in (22, 80, 443)] + [("UDP", port) for port in (53, 80)]
+
+
+def rule(choose: Chooser) -> Rule:
+    tag = pick(choose, ("tcp", "tcp", "udp", "all", "ip"))
+    made: Rule = {
+        "action": pick(choose, ("accept", "drop", "accept", "reject", "return")),
+        "direction": pick(choose, ("in", "out")),
+        "tag": tag,
+    }
+    made |= {"priority": choose.number(0, 9) * 100, "attributes": {}, "ports": None, "blocks": {}}
+    if tag in {"tcp", "udp"} and flag(choose):
+        made["ports"] = pick(choose, ((22, 22), (50, 90), (443, 443)))
+        made["attributes"] |= {"dstportstart": str(made["ports"][0]), "dstportend": str(made["ports"][1])}
+    if tag == "ip" and flag(choose):
+        made["proto"] = "tcp"
+        made["attributes"] |= {"protocol": "tcp"}
+    for side in ("src", "dst"):
+        if flag(choose, 3):
+            made["blocks"][side] = pick(choose, tuple(BLOCKS))
+            address, _slash, mask = made["blocks"][side].partition("/")
+            made["attributes"] |= {f"{side}ipaddr": address, f"{side}ipmask": mask}
+    return made
+
+
+def xml(rules: list[Rule], name: str, more: str = "") -> str:
+    lines = [f"<filter name='{name}' chain='root'>", "<uuid>1</uuid>", more]
+    for each in rules:
+        attributes = " ".join(f"{key}='{value}'" for key, value in each["attributes"].items())
+        lines.append(
+            f"<rule action='{each['action']}' direction='{each['direction']}' priority='{each['priority']}'><{each['tag']} {attributes}/></rule>"
+        )
+    return "\n".join([*lines, "</filter>"])
+
+
+def domain(name: str, filters: str, address: str | None) -> str:
+    parameter = f"<parameter name='IP' value='{address}'/>" if address else ""
+    reference = f"<filterref filter='{filters}'>{parameter}</filterref>" if filters else ""
+    number = f"{sum(map(ord, name)) % 100:02}"
+    card = f"<interface type='bridge'><mac address='52:54:00:00:00:{number}'/><source bridge='br0'/>{reference}</interface>"
+    return f"<domain type='kvm'>\n<name>{name}</name>\n<devices>{card}</devices></domain>"
+
+
+def matches(each: Rule, source: str, target: str, protocol: str, port: int) -> bool:
+    if each["tag"] in {"tcp", "udp"} and each["tag"].upper() != protocol:
+        return False
+    if each.get("proto") and protocol != "TCP":
+        return False
+    if each["ports"] and not each["ports"][0] <= port <= each["ports"][1]:
+        return False
+    return all(
+        end.startswith(BLOCKS[each["blocks"][side]]) if side in each["blocks"] else True
+        for side, end in (("src", source), ("dst", target))
+    )
+
+
+def side_allows(rules: list[Rule], direction: str, source: str, target: str, protocol: str, port: int) -> bool:
+    """Frames first, connections then; in each the first match by priority, and what nothing matches passes."""
+    for frames in (True, False):
+        for each in sorted((one for one in rules if (one["tag"] == "ip") == frames), key=lambda one: one["priority"]):
+            if each["direction"] == direction and matches(each, source, target, protocol, port):
+                if each["action"] in {"drop", "reject"}:
+                    return False
+                break
+    return True
+
+
+def test_every_verdict_of_generated_filters():
+    asked = 0
+    for seed in range(60):
+        choose = Seeded(seed)
+        held = {name: [rule(choose) for _ in range(choose.number(0, 4))] for name in GUESTS}
+        shared = [rule(choose) for _ in range(choose.number(0, 2))]
+        sources = [Source("common.xml", xml(shared, "common"))]
+        for name, address in GUESTS.items():
+            sources.append(
+                Source(
+                    f"{name}-filter.xml",
+                    xml(held[name], f"f-{name}", "<filterref filter='common'/><filterref filter='no-mac-spoofing'/>"),
+                )
+            )
+            sources.append(Source(f"{name}.xml", domain(name, f"f-{name}", address)))
+        result = import_nwfilter(sources, "2030-01-01")
+        assert result.is_exact, result.losses
+        imported = Imported(result)
+        rules = {name: shared + own for name, own in held.items()}
+        ends = [*GUESTS, *OUTSIDE]
+        for source in ends:
+            for target in ends:
+                if source == target or not {source, target} & set(GUESTS):
+                    continue
+                addresses = [GUESTS.get(each, each) for each in (source, target)]
+                for protocol, port in ASKED:
+                    expected = all(
+                        side_allows(rules[end], way, *addresses, protocol, port)
+                        for end, way in ((source, "out"), (target, "in"))
+                        if end in rules
+                    )
+                    said = imported.reaches(
+                        *(f"default/{each}" if each in GUESTS else each for each in (source, target)), protocol, port
+                    )
+                    assert said == expected, (seed, source, target, protocol, port)
+                    asked += 1
+    assert asked == 60 * 18 * len(ASKED)
+
+
+def carried(body: str, *more: str, address: bool = True, name: str = "f") -> tuple[Import, Imported]:
+    texts = [f"<filter name='{name}'>\n{body}\n</filter>", *more] if body else list(more)
+    texts += [domain("one", name, GUESTS["one"] if address else None), domain("two", "allow-arp", GUESTS["two"])]
+    result = import_nwfilter([Source(f"{index}.xml", text) for index, text in enumerate(texts)], "2030-01-01")
+    return result, Imported(result)
+
+
+DROP = "\n<rule action='drop' direction='inout' priority='1000'><all/></rule>"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "<rule action='accept' direction='in'><tcp srcportstart='7'/></rule>",
+        "<rule action='accept' direction='in'><tcp dstportstart='9' dstportend='8'/></rule>",
+        "<rule action='accept' direction='in'><tcp match='no' srcipaddr='10.0.0.2'/></rule>",
+        "<rule action='accept' direction='in'><tcp srcipaddr='$NOBODY'/></rule>",
+        "<rule action='accept' direction='in' statematch='false'><tcp/></rule>",
+        "<rule action='accept' direction='inout'><tcp dstportstart='80'/></rule>",
+        "<rule action='accept' direction='in'><tcp connlimit-above='1'/></rule>",
+        "<rule action='accept' direction='in'><tcp ipset='x'/></rule>",
+        "<rule action='accept' direction='in'><esp/></rule>",
+    ],
+)
+def test_what_is_unclear_allows_nothing(rule):
+    result, imported = carried(rule + DROP)
+    assert not result.is_exact
+    assert any(each.line in {2, 3} for each in result.losses), result.losses
+    assert not imported.reaches("default/two", "default/one", "TCP", 80)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "<rule action='drop' direction='in'><tcp srcportstart='7'/></rule>",
+        "<rule action='drop' direction='in'><mac srcmacaddr='52:54:00:00:00:01'/></rule>",
+        "<rule action='drop' direction='in'><moon/></rule>",
+        "<rule action='explode' direction='in'><tcp/></rule>",
+        "<rule action='drop' direction='sideways'><tcp/></rule>",
+        "<filterref filter='missing'/>",
+        "<comet/>",
+    ],
+)
+def test_what_may_deny_denies(rule):
+    result, imported = carried(rule)
+    assert not result.is_exact
+    assert not imported.reaches("default/two", "default/one", "TCP", 80)
+
+
+def test_nothing_is_filtered_where_nothing_is_referred_to():
+    result, imported = carried("", name="")
+    assert result.is_exact
+    assert imported.talks["default/one", "default/two"] == "all"
+
+
+def test_clean_traffic_is_what_a_shield_does_but_for_ipv6():
+    result, imported = carried("", name="clean-traffic")
+    assert imported.reaches("default/two", "default/one", "TCP", 80)
+    assert not imported.reaches("default/one", "2001:db8::1", "TCP", 80)
+    assert sorted(each.effect for each in result.losses if "one" in each.subject) == ["note", "omitted"]
+
+
+@pytest.mark.parametrize("name", sorted(STANDARD))
+def test_every_standard_filter_is_told(name):
+    result, _imported = carried("", name=name)
+    assert any(name in each.what for each in result.losses)
+
+
+def test_a_filter_of_a_standard_name_with_rules_of_its_own_is_read():
+    _result, imported = carried("<rule action='drop' direction='in'><tcp/></rule>", name="clean-traffic")
+    assert not imported.reaches("default/two", "default/one", "TCP", 80)
+    assert imported.reaches("default/two", "default/one", "UDP", 80)
+
+
+def test_variables_have_the_values_of_the_reference():
+    body = "<rule action='accept' direction='in'><tcp srcipaddr='$PEER' dstportstart='80'/></rule>" + DROP
+    inner = f"<filter name='inner'>{body}</filter>"
+    _result, imported = carried(
+        "<filterref filter='inner'><parameter name='PEER' value='10.0.0.2'/></filterref>", inner
+    )
+    assert imported.reaches("default/two", "default/one", "TCP", 80)
+    assert not imported.reaches("10.0.0.77", "default/one", "TCP", 80)
+
+
+def test_hostile_xml_is_refused():
+    bomb = "<!DOCTYPE a [<!ENTITY x 'y'>]><filter name='f'>&x;</filter>"
+    for text in (bomb, "<filter", "<a>" * 100 + "</a>" * 100, ""):
+        assert import_nwfilter([Source("x.xml", text)], "2030-01-01").unreadable
