@@ -13,6 +13,7 @@ from buckler.offline.compare import compare
 from buckler.offline.exporting import export
 from buckler.offline.files import count_words, inventory_option, policies_option, read_checked, read_draft
 from buckler.offline.questions import question_commands
+from buckler.offline.shipping import library, tightens
 from buckler.policy.draft import Draft, vm_title
 from buckler.policy.explain import UnknownEnd
 from buckler.policy.explain import explain as explain_path
@@ -136,7 +137,7 @@ def reach(inventory: tuple[str, ...], policies: tuple[str, ...], output: str) ->
     show(talks, output, lambda: talks_table(talks), tuple)
 
 
-for each in question_commands():
+for each in (*question_commands(), library, tightens):
     policy.add_command(each)
 
 

@@ -50,7 +50,7 @@ def resolve_pool(pool: Pool, documents: Iterable[Document], numbers: Numbers) ->
     rows = fill_rows(pool, documents, numbers)
     programs: dict[IdentityNumber, ResolvedProgram] = {}
     for members, row in rows.rows():
-        programs |= dict.fromkeys(members, _expand(rows, row))
+        programs |= dict.fromkeys(members, expand_row(rows, row))
     named = {numbers.rules[rule.key]: rule for rule in rules}
     return Resolved(programs, named, tuple(sorted(rows.postings.prefixes())))
 
@@ -70,7 +70,7 @@ def fill_rows(pool: Pool, documents: Iterable[Document], numbers: Numbers) -> Ro
     return rows
 
 
-def _expand(rows: Rows, row: Row) -> ResolvedProgram:
+def expand_row(rows: Rows, row: Row) -> ResolvedProgram:
     """Write a row's tables out for each peer."""
     peers: dict[Side, Table] = {}
     for direction, side in zip(Direction, row.sides, strict=True):

@@ -38,19 +38,19 @@ def is_tighter(first: Table, second: Table) -> bool:
     """Say whether ``second`` allows everything that ``first`` allows."""
     return all(
         one.verdict is not Verdict.ALLOW or other.verdict is Verdict.ALLOW
-        for one, other, _low, _high in _overlay(first, second)
+        for one, other, _low, _high in overlay(first, second)
     )
 
 
 def _combine(first: Table, second: Table, choose: Callable[[Interval, Interval], Interval]) -> Table:
     combined = []
-    for one, other, low, high in _overlay(first, second):
+    for one, other, low, high in overlay(first, second):
         chosen = choose(one, other)
         combined.append(Interval(one.protocol, low, high, chosen.verdict, chosen.rule, chosen.observed))
     return join_neighbours(combined)
 
 
-def _overlay(first: Table, second: Table) -> Iterable[tuple[Interval, Interval, int, int]]:
+def overlay(first: Table, second: Table) -> Iterable[tuple[Interval, Interval, int, int]]:
     """Walk two complete tables side by side."""
     left, right = list(first), list(second)
     i = j = 0

@@ -1,0 +1,92 @@
+"""``buckler policy library`` and ``tightens``: shipped policies, and whether an edit of one is stricter. Words only."""
+
+from __future__ import annotations
+
+import click
+
+from buckler.cli.output import Table, output_option, say, show
+from buckler.cli.session import EXIT_USAGE, Failed
+from buckler.offline.files import policies_option, read_draft
+from buckler.offline.shelf import BadParameters, Shipped, list_shipped, write_shipped
+from buckler.policy.language import PROTOCOL_NAMES
+from buckler.policy.tighten import Undecided, find_loosening
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--set", "given", multiple=True, metavar="PARAMETER=WORD", help="A parameter; may be given again.")
+@output_option("table", "json", "yaml")
+def library(name: str | None, given: tuple[str, ...], output: str) -> None:
+    """List the shipped policies; with NAME and its parameters, print one as documents for `apply`.
+
+    \b
+    Example:
+      buckler policy library default-deny-tenant --set tenant=shop --set owner=shop-team --set review=2027-06-30
+
+    Exit codes: 0 told, 1 a parameter is missing or wrong, or there is no such policy.
+    """
+    shipped = list_shipped()
+    if name is None:
+        show(tuple(shipped.values()), output, lambda: _table(shipped), lambda: shipped)
+        return
+    if name not in shipped:
+        raise Failed(f"the library has no {name!r}", f"it has: {', '.join(shipped)}")
+    try:
+        text = write_shipped(shipped[name], dict(_pair(each) for each in given))
+    except BadParameters as bad:
+        raise Failed(f"{name} cannot be written", *bad.args) from bad
+    say(text.rstrip("\n"))
+
+
+@click.command()
+@click.option(
+    "--against",
+    "against",
+    multiple=True,
+    required=True,
+    metavar="FILE|DIR",
+    help="The policies that must not be loosened.",
+)
+@policies_option
+def tightens(against: tuple[str, ...], policies: tuple[str, ...]) -> None:
+    """Say whether the policies of -f allow nothing that those of --against do not, in any pool there could be.
+
+    It is decided exactly, for every set of labels that a VM may ever have. Otherwise one packet is named that only -f allows.
+
+    Exit codes: 0 nothing more is allowed, 1 something is, 2 wrong usage or documents, or too many labels to decide.
+    """
+    old, new = (read_draft(each, EXIT_USAGE).documents if each else () for each in (against, policies))
+    try:
+        found = find_loosening(old, new)
+    except Undecided as undecided:
+        raise Failed(
+            str(undecided), "nothing is called tighter that was not decided", exit_code=EXIT_USAGE
+        ) from undecided
+    if found is None:
+        say("nothing is allowed that was not allowed before")
+        return
+    protocol = PROTOCOL_NAMES.get(found.protocol, "another protocol")
+    raise Failed(f"{protocol} {found.port} from {_end(found.origin)} to {_end(found.to)} was not allowed before")
+
+
+def _end(end: dict[str, str] | str) -> str:
+    return end if isinstance(end, str) else "VM {" + ", ".join(f"{key}: {value}" for key, value in end.items()) + "}"
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.UsageError(f"{text!r}: write PARAMETER=WORD")
+    return name, value
+
+
+def _table(shipped: dict[str, Shipped]) -> Table:
+    rows = tuple(
+        (
+            each.name,
+            each.purpose,
+            ", ".join(one.name if one.default is None else f"{one.name}={one.default}" for one in each.parameters),
+        )
+        for each in shipped.values()
+    )
+    return Table(("NAME", "WHAT IT DOES", "PARAMETERS"), rows)

@@ -1,0 +1,93 @@
+"""The shipped policies can be written, are right in themselves, do what they say; edits of them are held against them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from buckler.offline.command import policy
+from buckler.offline.shelf import BadParameters, check_shipped, list_shipped, write_shipped
+from buckler.policy.crosscheck import check_documents
+from buckler.policy.tighten import find_loosening
+
+GIVEN = {"tenant": "shop", "owner": "shop-team", "review": "2030-01-31"}
+NAMES = sorted(list_shipped())
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(policy, words)
+
+
+def written(name: str, **given: str) -> str:
+    shipped = list_shipped()[name]
+    needed = {each.name: GIVEN[each.name] for each in shipped.parameters if each.default is None}
+    return write_shipped(shipped, {**needed, **given})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_is_right_in_itself(name: str):
+    reading = check_shipped(name, written(name))
+    assert not reading.problems
+    assert reading.documents
+    assert not check_documents(reading.documents)
+
+
+def test_the_library_holds_what_is_promised():
+    assert set(NAMES) >= {
+        "three-tier",
+        "database-isolation",
+        "management-protection",
+        "remediation",
+        "default-deny-tenant",
+        "brownfield-observation",
+    }
+
+
+@pytest.mark.parametrize("value", ["a b", "{x: y}", "a\nb", "", "&a", "a: b", "'"])
+def test_a_parameter_is_a_word_and_never_yaml(value: str):
+    with pytest.raises(BadParameters):
+        write_shipped(list_shipped()["default-deny-tenant"], {**GIVEN, "owner": value})
+
+
+def test_missing_and_unknown_parameters_are_named_at_once():
+    with pytest.raises(BadParameters) as bad:
+        write_shipped(list_shipped()["three-tier"], {"colour": "blue"})
+    assert len(bad.value.args) == 4
+
+
+def test_an_edit_that_opens_is_told_with_a_packet(tmp_path: Path):
+    shipped, stricter, looser = (tmp_path / f"{name}.yaml" for name in ("shipped", "stricter", "looser"))
+    text = written("three-tier")
+    shipped.write_text(text)
+    stricter.write_text(text.replace("{world: true}", "{cidr: 203.0.113.0/24}"))
+    looser.write_text(text.replace("port: 5432", "port: 5432, endPort: 5433"))
+    assert run("tightens", "--against", str(shipped), "-f", str(stricter)).exit_code == 0
+    answer = run("tightens", "--against", str(shipped), "-f", str(looser))
+    assert answer.exit_code == 1
+    assert "TCP 5433" in answer.output
+    assert run("tightens", "--against", str(stricter), "-f", str(shipped)).exit_code == 1
+
+
+def test_database_isolation_keeps_tenants_from_opening_a_database():
+    tenant = check_shipped("t", written("three-tier", database_port="5433")).documents
+    isolated = check_shipped("d", written("database-isolation")).documents
+    assert find_loosening(tenant, (*tenant, *isolated)) is None
+    assert find_loosening((*tenant, *isolated), tenant) is not None
+
+
+def test_observing_decides_nothing():
+    tenant = check_shipped("t", written("three-tier")).documents
+    watching = check_shipped("b", written("brownfield-observation")).documents
+    assert find_loosening(tenant, (*tenant, *watching)) is None
+    assert find_loosening((*tenant, *watching), tenant) is None
+
+
+def test_the_command_prints_documents_that_apply_takes():
+    words = [word for name, value in GIVEN.items() for word in ("--set", f"{name}={value}")]
+    answer = run("library", "three-tier", *words)
+    assert answer.exit_code == 0
+    assert len(check_shipped("x", answer.stdout).documents) == 3
+    assert run("library", "nothing").exit_code == 1
+    assert "three-tier" in run("library").stdout

@@ -1,0 +1,163 @@
+"""Overrides only tighten: over 10,000 random edits what is called tighter allows nothing new, and what is not has a witness."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+import pytest
+
+from buckler.model.ids import VmId, VmNumber, Zone
+from buckler.model.label import LABEL_ENDPOINT, LABEL_NETWORK, LABEL_TENANT, Selector
+from buckler.model.pool import Interface, Network, Outsider, Vm
+from buckler.model.program import Direction
+from buckler.policy.language import Action, Document, EgressRule, FlowSpec, Kind, Peer, PolicySpec, Port
+from buckler.policy.pool import Station, Visitor
+from buckler.policy.reference import End, PeerKind, judge_end
+from buckler.policy.tighten import Loosening, Undecided, find_loosening
+from tests.randompolicy import (
+    OUTSIDE,
+    PROTOCOLS,
+    Chooser,
+    Seeded,
+    action,
+    flag,
+    labels,
+    number_for,
+    peer,
+    pick,
+    policies,
+    port,
+    several,
+)
+
+EDITS, SHARES = 10_200, 12
+HEAD = {"description": "d", "owner": "o", "reason": "r", "review": "2030-01-01"}
+
+
+def edited(choose: Chooser, documents: tuple[Document, ...]) -> tuple[Document, ...]:
+    """Change one thing of one policy, take one away, or put one more in."""
+    places = [place for place, each in enumerate(documents) if isinstance(each.spec, PolicySpec | FlowSpec)]
+    if not places or flag(choose, 6):
+        return tuple({each.key: each for each in (*documents, *policies(choose, 2))}.values())
+    place = pick(choose, places)
+    if flag(choose, 4):
+        return documents[:place] + documents[place + 1 :]
+    document = documents[place]
+    spec = document.spec
+    if isinstance(spec, FlowSpec):
+        changes = (
+            {"action": action(choose, spec.tier)},
+            {"ports": several(choose, 0, 2, port)} if not spec.service else {},
+            {"order": choose.number(0, 2)},
+        )
+        spec = msgspec.structs.replace(spec, **pick(choose, changes))
+    else:
+        side = "ingress" if spec.ingress and (not spec.egress or flag(choose)) else "egress"
+        rules = list(getattr(spec, side))
+        at = choose.number(0, len(rules) - 1)
+        rule = rules[at]
+        changes = (
+            {"action": action(choose, spec.tier)},
+            {} if rule.service else {"ports": several(choose, 0, 2, port)},
+            {} if rule.service else {"peers": several(choose, 0, 2, peer)},
+        )
+        rules[at] = msgspec.structs.replace(rule, **pick(choose, changes))
+        spec = msgspec.structs.replace(spec, **{side: tuple(rules)})
+    changed = msgspec.structs.replace(document, spec=spec)
+    return (*documents[:place], changed, *documents[place + 1 :])
+
+
+NETWORK = Network("other", Zone(1), "default", "br0")
+
+
+def station(own: dict[str, str]) -> Station:
+    vm = Vm(VmId("a"), VmNumber(1), "a", own[LABEL_TENANT], "u", {}, (Interface("52:54:00:00:00:01", "other"),))
+    return Station(vm, vm.interfaces[0], NETWORK, own, ("10.0.0.1",))
+
+
+def end_of(what: dict[str, str] | str) -> End:
+    if isinstance(what, dict):
+        if LABEL_ENDPOINT in what:
+            return End(
+                PeerKind.ENDPOINT, "10.0.0.9", visitor=Visitor(Outsider("e", "default", "other", ()), NETWORK, what)
+            )
+        return End(PeerKind.VM, "10.0.0.1", station(what))
+    kinds = {"host": PeerKind.HOST, "group": PeerKind.GROUP}
+    return End(kinds[what], "") if what in kinds else End(PeerKind.WORLD, what)
+
+
+def allows(documents: tuple[Document, ...], origin: End, to: End, protocol: int, number: int) -> bool:
+    """As shields judge: at the sender, and at the receiver, which sees a group where one was meant."""
+    if origin.station and not judge_end(documents, origin.station, Direction.EGRESS, to, protocol, number).allowed:
+        return False
+    seen = to if to.kind is PeerKind.GROUP else origin
+    return not to.station or judge_end(documents, to.station, Direction.INGRESS, seen, protocol, number).allowed
+
+
+def is_witness(found: Loosening, before: tuple[Document, ...], after: tuple[Document, ...]) -> bool:
+    """Ask the reference about the very packet."""
+    if "group" in (found.origin, found.to):
+        return True  # a receiver that takes it is not named; soundness is asked below
+    protocol = 47 if found.protocol == 0 else found.protocol
+    ends = end_of(found.origin), end_of(found.to)
+    return allows(after, *ends, protocol, found.port) and not allows(before, *ends, protocol, found.port)
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_random_edits(share: int) -> None:
+    choose = Seeded(share)
+    count: Counter[str] = Counter()
+    documents = policies(choose, 3)
+    for number in range(EDITS // SHARES):
+        if number % 12 == 0:
+            documents = policies(choose, 3)
+        after = edited(choose, documents)
+        found = find_loosening(documents, after)
+        if found is not None:
+            count["loosened"] += 1
+            assert is_witness(found, documents, after), (share, number, found)
+            continue
+        count["tighter"] += 1
+        for _ in range(6):
+            ends = [end_of({**labels(choose), LABEL_TENANT: "default", LABEL_NETWORK: "other"}) for _ in range(2)]
+            outside = (end_of(pick(choose, OUTSIDE)), End(PeerKind.HOST, ""), End(PeerKind.GROUP, ""))
+            pair = [ends[0], pick(choose, (ends[1], *outside))]
+            if pair[1].kind is not PeerKind.GROUP and flag(choose):
+                pair.reverse()
+            protocol = pick(choose, PROTOCOLS)
+            packet = protocol, number_for(choose, protocol)
+            if pair[1].kind is PeerKind.GROUP:
+                taken = [
+                    judge_end(each, ends[1].station, Direction.INGRESS, pair[1], *packet).allowed
+                    for each in (documents, after)
+                ]
+                now = taken[1] and allows(after, *pair, *packet)
+                assert not now or (taken[0] and allows(documents, *pair, *packet)), (share, number)
+            else:
+                assert not allows(after, *pair, *packet) or allows(documents, *pair, *packet), (share, number)
+    assert min(count.values()) > EDITS // SHARES // 10
+
+
+def opened(app: str, number: int) -> Document:
+    rule = EgressRule(name="out", action=Action.ALLOW, peers=(Peer(world=True),), ports=(Port("TCP", number),))
+    return Document(Kind.POLICY, "p", PolicySpec(**HEAD, subject=Selector(match_labels={"app": app}), egress=(rule,)))
+
+
+def test_a_label_that_no_vm_has_yet_counts():
+    assert find_loosening((opened("a", 80),), (opened("b", 80),)) is not None
+    assert find_loosening((opened("a", 80),), (opened("a", 80),)) is None
+    assert find_loosening((opened("a", 80),), ()) is None
+
+
+def test_what_cannot_be_decided_is_never_called_tighter():
+    many = tuple(
+        msgspec.structs.replace(
+            opened("a", 80),
+            name=f"p{place}",
+            spec=msgspec.structs.replace(opened("a", 80).spec, subject=Selector(match_labels={f"k{place}": "v"})),
+        )
+        for place in range(8)
+    )
+    with pytest.raises(Undecided):
+        find_loosening(many, many[1:])
