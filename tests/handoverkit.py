@@ -154,7 +154,7 @@ class Peer:
 
     def expect(self, xml: str) -> None:
         """The hook ``migrate``."""
-        self.desk._expect(parse_domain(xml))
+        self.desk._expect(parse_domain(xml), 2.0)
 
     def stand(self) -> int:
         """The hook ``start``, allowed."""

@@ -184,6 +184,22 @@ def test_a_vm_registered_while_the_destination_was_cut_off_arrives_shielded(movi
     state.close()
 
 
+def test_a_paused_vm_moves_with_its_connections_and_its_arrival_is_told(moving: MovingHosts):
+    moving.settled()
+    source, destination = moving.where()
+    fill(source)
+    told_before = count(destination, EventKind.MIGRATION_ARRIVED)
+    source.host.virsh("suspend", "vm-1")
+    uri = f"qemu+unix:///system?socket={destination.host.root}/run/libvirt/libvirt-sock"
+    LibvirtHypervisor(source.host.uri).migrate(Pool.uuid(1), uri)
+    assert "paused" in destination.host.virsh("domstate", "vm-1")
+    assert keys(*connections(destination, destination.tap(1))) >= keys([LOCAL], b"".join(HELD))
+    wait_until(lambda: count(destination, EventKind.MIGRATION_ARRIVED) == told_before + 1, 20)
+    assert destination.events(EventKind.MIGRATION_ARRIVED)[-1].detail["handover"] == "whole"
+    destination.host.virsh("resume", "vm-1")
+    assert moving.where() == (destination, source)
+
+
 def test_a_vetoed_move_leaves_the_source_as_it_was(moving: MovingHosts):
     source, destination = moving.where()
     at = moving.hosts.index(destination)

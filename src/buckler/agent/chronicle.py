@@ -133,6 +133,9 @@ class Chronicle:
             case "resumed", "migrated":
                 self._arriving.discard(event.uuid)
                 return EventKind.MIGRATION_ARRIVED
+            case "suspended", "paused" if event.uuid in self._arriving:
+                self._arriving.discard(event.uuid)
+                return EventKind.MIGRATION_ARRIVED  # it was paused at the source, and is here
             case "stopped", "migrated":
                 return EventKind.MIGRATION_LEFT
             case "stopped", _ if event.uuid in self._arriving:

@@ -55,6 +55,15 @@ def test_a_saved_vm_that_is_restored_tells_both_with_their_causes():
     ]
 
 
+def test_a_paused_vm_arrives_too():
+    assert [
+        event.kind for event in told(("started", "migrated"), ("suspended", "paused"), ("resumed", "unpaused"))
+    ] == [
+        EventKind.MIGRATION_ARRIVED,
+        EventKind.DOMAIN_RESUMED,
+    ]
+
+
 def test_a_migration_is_one_arrival_here_and_one_leaving_there():
     assert [event.kind for event in told(("started", "migrated"), ("resumed", "migrated"))] == [
         EventKind.MIGRATION_ARRIVED

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
+import structlog
 
 from buckler.agent.doorman import Answer, Request
 from buckler.agent.handover.account import WHOLE, Account, Pending, Tell
@@ -23,6 +24,7 @@ from buckler.model.domain import DomainFacts
 from buckler.model.ids import HostId, VmId
 from buckler.ports.hypervisor import DomainEvent
 
+_log = structlog.get_logger()
 _POLICY_SECONDS = 2.0
 _BULK_SECONDS = 4.0
 _HOOKS = frozenset({"migrate", "prepare", "start", "started"})
@@ -93,9 +95,14 @@ class Desk:
 
     def before_hook(self, request: Request) -> None:
         """In the hook's own thread: what must be known before the gate is asked. Waits a bounded time."""
-        if request.operation == "migrate":
-            with suppress(BadDomain):  # the gate tells it
-                self._expect(parse_domain(request.xml))
+        if request.operation != "migrate":
+            return
+        try:
+            self._expect(parse_domain(request.xml), min(_POLICY_SECONDS, request.seconds / 2))
+        except BadDomain:
+            return  # the gate tells it
+        except Exception:
+            _log.exception("a handover did not begin")  # a VM may come without its connections
 
     def after_hook(self, request: Request, answer: Answer, seconds: float) -> None:
         """What the gate's answer, or QEMU's start, means for a handover. Waits at most ``seconds``."""
@@ -110,8 +117,8 @@ class Desk:
             elif request.operation == "started":
                 self._settle(uuid, seconds)
 
-    def _expect(self, facts: DomainFacts) -> None:
-        """Hook ``migrate``: ask the source for newer policy, and wait for that, two seconds at most."""
+    def _expect(self, facts: DomainFacts, seconds: float) -> None:
+        """Hook ``migrate``: ask the source for newer policy, and wait for that."""
         self.drop(facts.uuid)
         coming = self._find(facts)
         with self._lock:
@@ -120,7 +127,7 @@ class Desk:
             coming.pending.finish(coming.account)
             return
         threading.Thread(target=coming.taker.run, args=(coming.pending.finish,), name="taker", daemon=True).start()
-        coming.taker.settled.wait(_POLICY_SECONDS)
+        coming.taker.settled.wait(seconds)
 
     def _stand(self, uuid: str) -> None:
         """Hook ``start`` was allowed: what is handed over can be put at the VM's taps."""

@@ -45,6 +45,7 @@ _FINAL_SECONDS = 3.0
 _PACE_SECONDS = 0.1
 _IDLE_SHARE = 4
 _ASK_SECONDS = 5.0
+_NEWS_SECONDS = 2.0
 _MAX_POLICY_BYTES = 1 << 30
 
 
@@ -184,7 +185,14 @@ class Giver:
             if self._site.member(self._member.id) != self._member:
                 return "the destination is no member any more"
             is_final = phase is not Phase.RUNNING
-            self._hand(hello, self._contents(hello.vm, changes, is_final=is_final), is_final=is_final)
+            try:
+                contents = self._contents(hello.vm, changes, is_final=is_final)
+            except ShieldFailed:
+                # The tap can be gone before libvirt's word for it is here: a VM that was paused stops without one.
+                if is_final or self._departures.wait(hello.uuid, _NEWS_SECONDS) is Phase.RUNNING:
+                    raise
+                continue
+            self._hand(hello, contents, is_final=is_final)
             if is_final:
                 return WHOLE
             if began - asked > _ASK_SECONDS:
