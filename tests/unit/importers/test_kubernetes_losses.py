@@ -171,10 +171,25 @@ def test_policies_of_a_kind_that_is_not_known_deny_all_they_may_bind(version, ki
     assert not imported.inward
 
 
-def test_an_unknown_kind_is_told():
-    result, _imported = carried("apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: t}\n")
-    assert "Thing is not known" in told(result)
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: t}\n", "Thing is not known"),
+        ("apiVersion: kustomize.config.k8s.io/v1\nkind: Kustomization\n", "Kustomization is not known"),
+        ("apiVersion: cilium.io/v2\nkind: CiliumNode\nmetadata: {name: n}\n", "CiliumNode is not known"),
+        ("replicas: 3\n", "no kind"),
+    ],
+)
+def test_what_is_not_known_is_told(text, words):
+    result, imported = carried(text)
+    assert words in told(result)
     assert not result.is_exact
+    assert imported.talks
+
+
+def test_a_folder_without_a_cluster_is_refused():
+    assert import_kubernetes([Source("in.yaml", "replicas: 3\n")], "2030-01-01").unreadable
+    assert import_kubernetes([], "2030-01-01").unreadable
 
 
 def test_pods_on_the_host_network_are_told_and_left_out():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import msgspec
@@ -51,6 +52,8 @@ NO_VERDICT = frozenset(
         "GatewayClass",
         "GRPCRoute",
         "HorizontalPodAutoscaler",
+        "IPAddress",
+        "ServiceCIDR",
         "HTTPRoute",
         "Ingress",
         "IngressClass",
@@ -83,6 +86,7 @@ NO_VERDICT = frozenset(
 )
 """Kinds that the specification of network policies does not look at."""
 FOREIGN_GROUPS = ("projectcalico.org", "cilium.io", "antrea.io", "antrea.tanzu.vmware.com", "istio.io", "k8s.ovn.org")
+_MAY_DENY = re.compile(r"Polic|Firewall|Authori[sz]ation|Authentication")
 POLICY_GROUPS = ("networking.k8s.io", "policy.networking.k8s.io", "extensions", *FOREIGN_GROUPS)
 _CLUSTER_WIDE = {"Namespace", "Node", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "ClusterNetworkPolicy"}
 _ITEMLESS_KINDS = {f"{kind}List": kind for kind in READ}
@@ -121,10 +125,16 @@ def read_objects(sources: Iterable[Source], book: LossBook) -> tuple[Objects, li
         for raw in raws:
             try:
                 for place, kind, version in _unlisted(root(raw, source.name)):
-                    _sort_in(_item(place, kind, version), found, book)
+                    if kind:
+                        _sort_in(_item(place, kind, version), found, book)
+                    else:
+                        what, means = "this is no object: it has no kind", "nothing of it is carried over"
+                        Teller(book, source.name).tell(place, what, means, Effect.OMITTED)
             except Unclear as unclear:
                 problems.append(Problem(source.name, unclear.place.line, unclear.place.path, unclear.what))
     problems += _twice(found)
+    if not problems and not found.known:
+        problems = [Problem("", 0, "", "no object of a cluster that this version reads is in the input")]
     return found, problems
 
 
@@ -143,12 +153,10 @@ def _unlisted(place: Place) -> Iterable[tuple[Place, str, str]]:
 
 def _item(place: Place, kind: str, version: str) -> Item:
     fields = mapping(place)
-    if not kind:
-        raise Unclear(place, "an object without kind")
     metadata = mapping(fields["metadata"]) if "metadata" in fields else {}
     name = text(metadata.get("name"), "") or text(metadata.get("generateName"), "")
     namespace = "" if kind in _CLUSTER_WIDE else text(metadata.get("namespace"), "") or "default"
-    if not name and (kind in READ or kind not in NO_VERDICT):
+    if not name and kind in READ:
         raise Unclear(place, f"a {kind} without a name")
     return Item(kind, version, name, namespace, place, fields, metadata)
 
@@ -161,7 +169,7 @@ def _sort_in(item: Item, found: Objects, book: LossBook) -> None:
         found.known.setdefault(item.kind, []).append(item)
     elif item.kind in NO_VERDICT:
         return
-    elif ours or (item.kind in READ and item.kind.endswith("Policy")):
+    elif (ours and _MAY_DENY.search(item.kind)) or (item.kind in READ and item.kind.endswith("Policy")):
         reach = f"every workload of namespace {item.namespace}" if _is_bounded(item) else "every workload"
         tell.tell(item.place, f"{item.version} {item.kind} is not understood", f"{reach} is denied everything")
         found.closing.append(item)
