@@ -17,7 +17,7 @@ from buckler.agent.handover.bundle import Bundle, Seal, seal, sign_bundle
 from buckler.agent.handover.channel import Channel, ChannelFailed, Deadline, connect
 from buckler.agent.handover.connections import write_blocks
 from buckler.agent.handover.listener import Listener
-from buckler.agent.handover.section import Content
+from buckler.agent.handover.section import BadSection, Content
 from buckler.agent.handover.talk import VERSION, Give, Handed, Hello, Welcome
 from buckler.drivers.ebpf import layout
 from buckler.gate.domain import parse_domain
@@ -25,6 +25,7 @@ from buckler.model.bundle import Member
 from buckler.model.canonical import digest_of
 from buckler.model.connection import Rows
 from buckler.model.ids import HostId, Revision, VmId
+from buckler.ports.state import StateFailed
 from tests.contract.test_connections import row, rows, told
 from tests.handoverkit import Notes, Peer, peers
 from tests.poolkit import Pool
@@ -160,6 +161,34 @@ def test_what_is_carried_is_bounded():
         assert len(one.site.carried.keep(one.vm, 1, many)) == 24
         assert one.site.carried.keep(one.vm, 2, {"big": Content(1, bytes(2 << 20)), "a": Content(1, b"")}) == ("big",)
         assert set(one.site.carried.sections(one.vm)) == {"a"}
+
+
+class Broken(Notes):
+    """A room that fails on one side."""
+
+    def __init__(self, *, gives: bool) -> None:
+        super().__init__()
+        self._gives = gives
+
+    def give(self, vm: VmId) -> bytes:
+        if not self._gives:
+            raise StateFailed("the disk is full")
+        return b"something"
+
+    def take(self, vm: VmId, content: Content) -> None:
+        raise BadSection("a form that nobody reads")
+
+
+@pytest.mark.parametrize("gives", [True, False])
+def test_a_room_that_fails_keeps_no_other_back_and_the_record_says_so(gives: bool):
+    with peers(2, (Broken(gives=gives),), (Broken(gives=True),)) as (source, destination):
+        there, here = begin(source, destination, 80)
+        source.connections.write(there, held(443))
+        source.event("suspended", "migrated")
+        arrived, left = destination.arrive(), source.leave()
+        assert told(destination.connections.read(here)) == told(held(80, 443))
+        words = arrived.handover if gives else left.handover
+        assert words == "all but notes (" + ("refused: a form that nobody reads)" if gives else "the disk is full)")
 
 
 def test_an_aborted_move_leaves_nothing_at_the_destination():

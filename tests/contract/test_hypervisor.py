@@ -162,8 +162,14 @@ def test_a_restart_is_told_once_and_a_new_watch_works(bench, uuid):
     assert losses.empty()
 
 
+def test_a_domain_that_stays_is_not_leaving(bench, uuid):
+    assert not bench.hypervisor.is_leaving(uuid)
+
+
 def test_what_cannot_be_done_raises_one_exception(bench, uuid):
     nobody = str(uuids.uuid4())
+    with pytest.raises(HypervisorFailed):
+        bench.hypervisor.is_leaving(nobody)
     with pytest.raises(HypervisorFailed):
         bench.hypervisor.write_passport(nobody, "a.b.c")
     with pytest.raises(HypervisorFailed):

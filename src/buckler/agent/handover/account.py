@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,6 +11,12 @@ import msgspec
 from buckler.model.ids import HostId, VmId
 
 WHOLE = "whole"
+_IN_PART = "all but "
+
+
+def in_part(lacking: Mapping[str, str]) -> str:
+    """A handover that lacks these sections, each with why."""
+    return _IN_PART + "; ".join(f"{name} ({why[:200]})" for name, why in sorted(lacking.items()))
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -34,6 +40,11 @@ class Account(msgspec.Struct, frozen=True):
     bytes: int = 0
     seconds: float = 0.0
     handover: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        """The last word was given and taken, be some section lacking."""
+        return self.handover == WHOLE or self.handover.startswith(_IN_PART)
 
     def detail(self) -> dict[str, Any]:
         """For an event: what is known."""

@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from buckler.agent.doorman import Answer, Request
-from buckler.agent.handover.account import WHOLE, Account, Pending, Tell
+from buckler.agent.handover.account import Account, Pending, Tell
 from buckler.agent.handover.channel import Channel
 from buckler.agent.handover.departures import Departures
 from buckler.agent.handover.destination import Taker
@@ -58,9 +58,9 @@ class Going:
     def end(self, account: Account) -> None:
         with self._lock:
             self._under_way -= 1
-            if self._best is None or account.handover == WHOLE:
+            if self._best is None or account.is_complete:
                 self._best = account
-            best = self._best if account.handover == WHOLE or not self._under_way else None
+            best = self._best if account.is_complete or not self._under_way else None
         if best is not None:
             self._pending.finish(best)
 
@@ -244,6 +244,6 @@ class Desk:
     def _given(self, uuid: str, account: Account) -> None:
         with self._lock:
             going = self._going[uuid]
-            if account.handover == WHOLE:
+            if account.is_complete:
                 self._went[account.vm] = account.destination
         going.end(account)

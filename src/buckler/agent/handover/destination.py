@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 import structlog
 
-from buckler.agent.handover.account import WHOLE, Account
+from buckler.agent.handover.account import WHOLE, Account, in_part
 from buckler.agent.handover.bundle import MAX_BODY, Bundle, Expected, check_bodies, read_bundle
 from buckler.agent.handover.channel import Channel, ChannelFailed, Deadline, connect
 from buckler.agent.handover.section import BadSection, Content
@@ -60,6 +60,7 @@ class Taker:
         self._expected = Expected(stay.vm, member.id, site.host, secrets.token_urlsafe(24), least_epoch)
         self._account = Account(vm=stay.vm, origin=member.id, destination=site.host, epoch=stay.epoch)
         self._taken: dict[str, Content] = {}
+        self._refused: dict[str, str] = {}
         self._bytes = 0
         self._channel: Channel | None = None
         self._lock = threading.Lock()
@@ -107,7 +108,7 @@ class Taker:
         words = ""
         try:
             words = self._take_all()
-        except (ChannelFailed, Untrusted, BadSection) as error:
+        except (ChannelFailed, Untrusted) as error:
             words = str(error)
         except (ShieldFailed, StateFailed) as error:
             words = f"this host could not take it: {error}"
@@ -167,7 +168,7 @@ class Taker:
             bundle = self._take_one(channel)
             self.stands.set()
             if bundle.is_final:
-                return WHOLE
+                return WHOLE if not self._refused else in_part(self._refused)
             # A source that is loud gets a quarter of a core at most; before the guest runs here, nobody waits for it.
             time.sleep(min((time.monotonic() - began) * _IDLE_SHARE, 1.0))
 
@@ -268,11 +269,14 @@ class Taker:
     def _take_contents(self, contents: Mapping[str, Content]) -> None:
         known = {section.name: section for section in self._site.sections}
         for name, content in contents.items():
+            if name in self._refused:
+                continue
             if name in known and not self._is_dropped:
                 try:
                     known[name].take(self._vm, content)
                 except BadSection as error:
-                    raise BadSection(f"the section {name} was refused: {error}") from error
+                    self._refused[name] = f"refused: {error}"  # what it gave before stands
+                    continue
             self._taken[name] = content if name not in known else Content(content.version, b"")
 
     def _say_no(self, words: str) -> None:

@@ -9,11 +9,11 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from buckler.agent.handover.account import WHOLE, Account
+from buckler.agent.handover.account import WHOLE, Account, in_part
 from buckler.agent.handover.bundle import Bundle, seal, sign_bundle
 from buckler.agent.handover.channel import Channel, ChannelFailed, Deadline
 from buckler.agent.handover.departures import Departures, Phase
-from buckler.agent.handover.section import Content
+from buckler.agent.handover.section import Content, Section
 from buckler.agent.handover.site import Site
 from buckler.agent.handover.talk import (
     MAX_OBJECT,
@@ -76,6 +76,7 @@ class Giver:
         self._serial = 0
         self._bytes = 0
         self._told: dict[str, Content] = {}
+        self._missing: dict[str, str] = {}
         self._account = Account(origin=site.host, destination=member.id)
 
     def run(self) -> None:
@@ -194,7 +195,7 @@ class Giver:
                 continue
             self._hand(hello, contents, is_final=is_final)
             if is_final:
-                return WHOLE
+                return WHOLE if not self._missing else in_part(self._missing)
             if began - asked > _ASK_SECONDS:
                 asked = began
                 if self._departures.phase(hello.uuid) is Phase.RUNNING and (why := self._why_not_leaving(hello.uuid)):
@@ -213,12 +214,22 @@ class Giver:
                 raise  # once the VM has gone its taps may be too: what was told before is the newest then
         for section in self._site.sections:
             if section is not self._site.connections:
-                contents[section.name] = Content(section.version, section.give(vm))
+                contents.update(self._ask(section, vm))
         if not self._serial:
             contents = {**self._site.carried.sections(vm), **contents}
         new = {name: content for name, content in contents.items() if self._told.get(name) != content}
         self._told.update({name: content for name, content in new.items() if name != "connections"})
         return new
+
+    def _ask(self, section: Section, vm: VmId) -> dict[str, Content]:
+        """One room that cannot say its part keeps no other's back."""
+        try:
+            content = Content(section.version, section.give(vm))
+        except (ShieldFailed, HypervisorFailed, StateFailed) as error:
+            self._missing[section.name] = str(error)
+            return {}
+        self._missing.pop(section.name, None)
+        return {section.name: content}
 
     def _hand(self, hello: Hello, contents: dict[str, Content], *, is_final: bool) -> None:
         if self._serial and not contents and not is_final:
