@@ -12,13 +12,13 @@ from buckler.cli.session import EXIT_USAGE, Failed
 from buckler.offline.compare import compare
 from buckler.offline.exporting import export
 from buckler.offline.files import count_words, inventory_option, policies_option, read_checked, read_draft
-from buckler.offline.questions import question_commands
+from buckler.offline.questions import question_commands, warn_oddities
 from buckler.offline.shipping import library, tightens
-from buckler.policy.draft import Draft, vm_title
+from buckler.policy.draft import Draft, draft_pool, vm_title
 from buckler.policy.explain import UnknownEnd
 from buckler.policy.explain import explain as explain_path
 from buckler.policy.matrix import Connection, Place, Talk, list_talks
-from buckler.policy.problem import Problem, Severity
+from buckler.policy.problem import Problem, Severity, has_errors
 
 SHOWN_BLOCKS = 4
 """Of addresses with the same answer; all of them are in the other forms."""
@@ -43,13 +43,15 @@ policy.add_command(export)
 @click.option("--strict", is_flag=True, help="Warnings fail too.")
 @output_option("table", "json", "yaml")
 def check(inventory: tuple[str, ...], policies: tuple[str, ...], strict: bool, output: str) -> None:
-    """Check documents by themselves and against each other.
+    """Check documents by themselves and against each other; warn of selectors that match nothing and of past reviews.
 
     Exit codes: 0 nothing to object to, 1 problems (with --strict: or warnings), 2 wrong usage or unreadable files.
     """
     documents, problems = read_checked(_both(inventory, policies))
     if not documents and not problems:
         raise Failed("the files hold no documents", exit_code=EXIT_USAGE)
+    if not has_errors(problems):
+        problems += warn_oddities(draft_pool(documents))
     show(
         problems,
         output,

@@ -12,6 +12,8 @@ from buckler.cli.session import Failed, operator
 from buckler.model.operatorapi.answers import PolicyFinding, ReachPair
 from buckler.model.operatorapi.documents import DocumentItem
 from buckler.offline.files import inventory_option, policies_option, read_draft
+from buckler.policy.draft import Draft
+from buckler.policy.problem import Problem, Severity
 from buckler.policy.questions import Oddity, find_oddities
 from buckler.policy.reach import reach_pairs, words_of
 
@@ -110,10 +112,25 @@ def pairs_table(found: list[ReachPair]) -> Table:
     return Table(("FROM", "TO", "MAY SEND"), rows, empty="nobody")
 
 
+def warn_oddities(draft: Draft) -> tuple[Problem, ...]:
+    """Give what a check should warn of: what means nobody, and reviews that are past."""
+    wanted = {Oddity.UNMATCHED, Oddity.TENANT, Oddity.REVIEW}
+    found = find_oddities(draft.pool, draft.documents, draft.numbers, _today())
+    return tuple(
+        Problem(each.file, each.line, "", f"{each.subject}: {each.text}", severity=Severity.WARNING)
+        for each in found
+        if each.kind in wanted
+    )
+
+
+def _today() -> str:
+    return dt.datetime.now(dt.UTC).date().isoformat()
+
+
 def _findings(context: click.Context, files: tuple[str, ...]) -> tuple[PolicyFinding, ...]:
     if files:
         draft = read_draft(files)
-        return find_oddities(draft.pool, draft.documents, draft.numbers, dt.datetime.now(dt.UTC).date().isoformat())
+        return find_oddities(draft.pool, draft.documents, draft.numbers, _today())
     with operator(context) as client:
         return client.policy_findings()
 
