@@ -16,9 +16,14 @@ from buckler.lab.guest.image import image
 from tests.guestkernel import CHECKOUT, Run, boot
 
 FILES = tuple(
-    f"tests/component/test_{name}.py" for name in ("connections", "directions", "standing", "bypass", "claims")
+    f"tests/component/test_{name}.py"
+    for name in ("connections", "directions", "standing", "bypass", "claims", "offload", "resets", "short_way")
 )
-LEFT_OUT = {"[clsact]": "Linux 6.1 has no tcx: the same test with [tcx] falls back to clsact there"}
+LEFT_OUT = {
+    "[clsact]": "Linux 6.1 has no tcx: the same test with [tcx] falls back to clsact there",
+    "without_the_control": "there is no compiler in there",
+    "both_ways_say": "the same",
+}
 """Part of a test's name → why it is not run there."""
 SELECTED = (
     "-q",

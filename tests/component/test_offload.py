@@ -63,11 +63,13 @@ class Ground:
         )
         host.admit(self.receiver.ifindex, TWO, host.put_program(*both_ways(WEB)))
 
-    def send(self, frame: bytes, flags: int = 0, kind: int = 0, header: int = 0, size: int = 0, start: int = 0, offset: int = 0) -> None:  # fmt: skip
+    def send(self, frame: bytes, flags: int = 0, kind: int = 0, header: int = 0, size: int = 0, start: int = 0, offset: int = 0) -> bool:  # fmt: skip
+        """Return whether the kernel took it: it refuses many by itself."""
         try:
             os.write(self.sender.fd, struct.pack("<BBHHHH", flags, kind, header, size, start, offset) + frame)
         except OSError:
-            return  # the kernel itself refuses many: as good
+            return False
+        return True
 
     def receive(self) -> list[bytes]:
         """All that came out at VM 2, up to a frame that nothing was asked of."""
@@ -164,6 +166,7 @@ def test_whatever_header_comes_with_it_a_frame_arrives_as_it_was_judged(frame: b
     choose, seen = random.Random(len(frame)), 0
     with ground(tmp_path) as place:
         for _ in range(300 // SLOWNESS):
+            place.send(frame, NEEDS_SUM, GSO_UDP, 42, 1400, 34, 6)  # an honest one among them
             for _ in range(5):
                 place.send(frame, **random_header(choose))
             for arrived in place.receive():
@@ -183,8 +186,8 @@ def test_honest_offloads_work(tmp_path: Path) -> None:
         data = p.tcp(4000, 80, p.ACK, sequence=1001, acknowledgement=5001, data=b"d" * 4000)
         place.send(p.ip_frame(ONE.v4, TWO.v4, 6, data), NEEDS_SUM, GSO_TCP4, 54, 1400, 34, 16)
         assert [len(frame) - 54 for frame in place.receive()] == [0, 1400, 1400, 1200]
-        place.send(LONG, NEEDS_SUM, GSO_UDP_L4, 42, 1001, 34, 6)
-        assert [len(frame) - 42 for frame in place.receive()] == [1001, 1001, 1001, 997]
+        if place.send(LONG, NEEDS_SUM, GSO_UDP_L4, 42, 1001, 34, 6):  # Linux 6.2 and later take it from a VM
+            assert [len(frame) - 42 for frame in place.receive()] == [1001, 1001, 1001, 997]
         place.send(LONG, NEEDS_SUM, GSO_UDP, 42, 1480, 34, 6)
         assert [len(frame) - 34 for frame in place.receive()] == [1480, 1480, 1048]
         place.send(LONG, NEEDS_SUM, GSO_UDP, 42, 1001, 34, 6)
