@@ -72,6 +72,9 @@ class Closing:
         }
         self._old_uses = [_ALWAYS | set(each.exact.values()) for each in maps]
         self._new_uses = _ALWAYS | set(new.exact.values())
+        self._all_uses = set().union(*self._old_uses)
+        # A number that every state uses and no table names means what "anyone" does, before, between and after.
+        self._changed_uses = set().union(*(self._new_uses ^ uses for uses in self._old_uses))
         self._programs: dict[tuple[Digest | None, ...], tuple[Digest, Program]] = {}
         self._read: dict[Digest, ResolvedProgram] = {}
         self._closed: list[tuple[Before, ResolvedProgram]] = []
@@ -116,7 +119,8 @@ class Closing:
 
     def _close(self, before: Before, new: ResolvedProgram) -> ResolvedProgram:
         any_tables = {side: meet_all((old.any[side] for old in before if old), new.any[side]) for side in Direction}
-        numbers = (self._new_uses | set().union(*self._old_uses)) - {IDENTITY_INFRA}
+        named = {number for each in (*before, new) if each for number, _ in each.peers}
+        numbers = ((self._new_uses | self._all_uses) & named | self._changed_uses) - {IDENTITY_INFRA}
         peers: dict[Side, Table] = {}
         for side in Direction:
             for number in numbers:

@@ -81,6 +81,11 @@ def _intermediate(held: Sequence[Bundle], target: Bundle) -> tuple[Bundle, Bundl
         present = [old for old in olds if old is not None]
         if not present:
             continue
+        if all(old == segment for old in olds):  # a program is known by its digest, so that is all there is to it
+            programs |= {each.program: target.programs[each.program] for each in segment.endpoints}
+            closed.append(segment)
+            flipped.append(segment)
+            continue
         closing = Closing([(b, old) for b, old in zip(held, olds, strict=True) if old is not None], target, segment)
         endpoints = _closed_endpoints(present, segment, closing, programs) if olds[-1] is not None else ()
         closed.append(_closed_segment(present, segment, endpoints))
