@@ -81,3 +81,29 @@ def test_twice_is_once_and_other_peoples_folders_are_left_alone(manifests, tmp_p
     assert {each.name: each.read_text() for each in out.rglob("*") if each.is_file()} == first
     assert run("import", "kubernetes", manifests, "--out", manifests)[0] == 2
     assert run("import", "kubernetes", manifests, "--out", tmp_path / "x", "--review", "soon")[0] == 2
+
+
+OTHERS = {
+    "proxmox": {"100.fw": "[OPTIONS]\nenable: 1\n[RULES]\nIN SSH(ACCEPT)\n", "cluster.fw": "[OPTIONS]\nenable: 1\n"},
+    "nwfilter": {
+        "d.xml": "<domain><name>a</name><devices><interface><filterref filter='no-mac-spoofing'/></interface></devices></domain>"
+    },
+    "neutron": {"c.json": '{"ports": [{"id": "p", "security_groups": []}], "security_groups": []}'},
+    "nsx": {
+        "c.json": '{"security_policies": [{"id": "p", "is_default": true, "rules": [{"id": "r", "action": "ALLOW"}]}], "vms": [{"external_id": "a"}]}'
+    },
+}
+
+
+@pytest.mark.parametrize("system", sorted(OTHERS))
+def test_other_systems_are_carried_over_too(system, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, text in OTHERS[system].items():
+        (folder / name).write_text(text)
+    out = tmp_path / "out"
+    code, told = run("import", system, folder, "--out", out)
+    assert code == 0, told
+    code, told = run("policy", "check", "--inventory", out / "inventory.yaml", "-f", out / "policies")
+    assert code == 0, told
+    assert json.loads((out / "loss.json").read_text())["source"] == system

@@ -70,7 +70,7 @@ def items(place: Place | None) -> list[Place]:
 
 def text(place: Place | None, default: str | None = None) -> str:
     """Take a text."""
-    if place is None or place.raw.value is None:
+    if place is None or (place.raw.value is None and default is not None):
         if default is None:
             raise LookupError("a text that must be there was asked for without a default")
         return default

@@ -78,7 +78,7 @@ def _port(place: Place, taken: dict[str, Place]) -> CloudPort:
         raise Unclear(place, "a port without id")
     addresses, spare = [], False
     for each in items(taken.get("fixed_ips")):
-        addresses.append(_address(mapping(each)["ip_address"], each))
+        addresses.append(_address(mapping(each).get("ip_address", each), each))
     for each in items(taken.get("allowed_address_pairs")):
         word = text(mapping(each).get("ip_address"), "")
         try:
@@ -103,7 +103,7 @@ def _port(place: Place, taken: dict[str, Place]) -> CloudPort:
 def _address(place: Place, port: Place) -> str:
     try:
         return str(ipaddress.ip_address(text(place)))
-    except (ValueError, KeyError):
+    except ValueError:
         raise Unclear(port, "an address of the port cannot be read") from None
 
 
