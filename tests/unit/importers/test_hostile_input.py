@@ -124,7 +124,8 @@ def test_spoilt_input_never_crashes(importer: Callable[[Chooser], Import]):
         try:
             import_files(result)
         except ValueError as error:  # names or hardware that nobody can have: the command refuses, and says where
-            assert " line " in str(error)
+            if " line " not in str(error):
+                raise
         else:
             read += not result.unreadable
     assert read > 10
