@@ -128,4 +128,4 @@ def test_spoilt_input_never_crashes(importer: Callable[[Chooser], Import]):
                 raise
         else:
             read += not result.unreadable
-    assert read > 10
+    assert read > 5
