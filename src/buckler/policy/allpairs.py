@@ -13,7 +13,8 @@ from buckler.policy.meet import meet
 from buckler.policy.posting import Mask, bits_of
 from buckler.policy.reach import ALLOW_ALL
 from buckler.policy.resolve import Table
-from buckler.policy.rows import Rows, Side
+from buckler.policy.row import Side
+from buckler.policy.rows import Rows
 
 End = tuple[IdentityNumber, ShieldMode | None]
 """VMs of one label set and mode have equal answers; endpoints have no mode, as they have no shield."""

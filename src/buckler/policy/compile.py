@@ -18,7 +18,8 @@ from buckler.policy.language import Document
 from buckler.policy.pool import Numbers, Pool, Station, Visitor, singled_out, stations, visitors
 from buckler.policy.quarantine import QUARANTINE_POLICIES
 from buckler.policy.resolve import Table
-from buckler.policy.rows import Row, Rows
+from buckler.policy.row import Row
+from buckler.policy.rows import Rows
 from buckler.policy.rules import Rule, list_rules
 
 Side = tuple[IdentityNumber, Direction]

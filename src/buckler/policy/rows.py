@@ -13,11 +13,11 @@ from buckler.model.canonical import digest_of
 from buckler.model.ids import IDENTITY_ANY, IDENTITY_GROUP, Digest, IdentityNumber, RuleNumber
 from buckler.model.label import Labels, Operator, Selector
 from buckler.model.program import Direction
-from buckler.policy.fold import fold_table
 from buckler.policy.identity import rule_means_everyone, rule_means_group
 from buckler.policy.language import Document, Peer
 from buckler.policy.posting import Mask, Postings
 from buckler.policy.resolve import Table, resolve_rules
+from buckler.policy.row import Row, Sheet, Side, partition, unite
 from buckler.policy.rules import Rule, expand_document
 
 EVERYONE: Mask = -1
@@ -26,38 +26,6 @@ PostKey = tuple[tuple[int, int], str, Direction]
 """Place, document key, direction: posts in this order stand in the order of judging."""
 RowKey = tuple[int, tuple[PostKey, ...]]
 """The zone and every post of a label set."""
-
-
-class Sheet:
-    """One table, and its entries as text with ``@`` in place of the peer: equal tables are one sheet."""
-
-    __slots__ = ("entries", "table")
-
-    def __init__(self, table: Table) -> None:
-        self.table = table
-        self.entries = tuple(
-            ",".join(
-                f"[@,{side:d},{each.protocol},{each.port},{each.prefix},{each.verdict:d},{each.rule},{each.observed}]"
-                for each in sorted(fold_table(IDENTITY_ANY, side, table))
-            )
-            for side in Direction
-        )
-
-
-class Side(msgspec.Struct, frozen=True):
-    """One direction of a row: towards everyone, towards groups, and towards each set of classes that differs."""
-
-    everyone: Sheet
-    group: Sheet
-    classes: tuple[tuple[Mask, Sheet], ...]
-
-
-class Row(msgspec.Struct, frozen=True):
-    """Both directions, and the program that they make as canonical JSON. The masks hold until the next change."""
-
-    sides: tuple[Side, Side]
-    content: bytes
-    digest: Digest
 
 
 class _Rule(msgspec.Struct, frozen=True):
@@ -358,7 +326,7 @@ class Rows:
             if sheet is not base:
                 sheets[id(sheet)] = sheet
                 found.setdefault(id(sheet), []).append(part)
-        classes = tuple((_union(parts), sheets[name]) for name, parts in found.items())
+        classes = tuple((unite(parts), sheets[name]) for name, parts in found.items())
         return Side(base, self._sheet(rules, [place for place, rule in enumerate(rules) if rule.group]), classes)
 
     def _masks(self, post: _Post) -> tuple[Mask, ...]:
@@ -426,33 +394,6 @@ class _Numbered(Mapping[str, RuleNumber]):
 
 
 _NONE: set[bytes] = set()
-
-
-def partition(named: Iterable[tuple[int, Mask]]) -> list[tuple[Mask, tuple[int, ...]]]:
-    """Cut the classes that any mask names into parts that the same masks name; say for each part which."""
-    parts: list[tuple[Mask, tuple[int, ...]]] = []
-    for place, mask in named:
-        fresh: list[tuple[Mask, tuple[int, ...]]] = []
-        for part, chosen in parts:
-            hit = part & mask
-            if not hit:
-                fresh.append((part, chosen))
-                continue
-            mask ^= hit
-            fresh.append((hit, (*chosen, place)))
-            if hit != part:
-                fresh.append((part ^ hit, chosen))
-        if mask:
-            fresh.append((mask, (place,)))
-        parts = fresh
-    return parts
-
-
-def _union(parts: Iterable[Mask]) -> Mask:
-    whole = 0
-    for part in parts:
-        whole |= part
-    return whole
 
 
 def _hooks(selector: Selector) -> tuple[tuple[str, str | None], ...]:

@@ -1,0 +1,72 @@
+"""A row: the tables of all label sets that the same rules bind, by the classes towards which they hold. Resolves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from buckler.model.ids import IDENTITY_ANY, Digest
+from buckler.model.program import Direction
+from buckler.policy.fold import fold_table
+from buckler.policy.posting import Mask
+from buckler.policy.resolve import Table
+
+
+class Sheet:
+    """One table, and its entries as text with ``@`` in place of the peer: equal tables are one sheet."""
+
+    __slots__ = ("entries", "table")
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.entries = tuple(
+            ",".join(
+                f"[@,{side:d},{each.protocol},{each.port},{each.prefix},{each.verdict:d},{each.rule},{each.observed}]"
+                for each in sorted(fold_table(IDENTITY_ANY, side, table))
+            )
+            for side in Direction
+        )
+
+
+class Side(msgspec.Struct, frozen=True):
+    """One direction of a row: towards everyone, towards groups, and towards each set of classes that differs."""
+
+    everyone: Sheet
+    group: Sheet
+    classes: tuple[tuple[Mask, Sheet], ...]
+
+
+class Row(msgspec.Struct, frozen=True):
+    """Both directions, and the program that they make as canonical JSON. The masks hold until the next change."""
+
+    sides: tuple[Side, Side]
+    content: bytes
+    digest: Digest
+
+
+def partition(named: Iterable[tuple[int, Mask]]) -> list[tuple[Mask, tuple[int, ...]]]:
+    """Cut the classes that any mask names into parts that the same masks name; say for each part which."""
+    parts: list[tuple[Mask, tuple[int, ...]]] = []
+    for place, mask in named:
+        fresh: list[tuple[Mask, tuple[int, ...]]] = []
+        for part, chosen in parts:
+            hit = part & mask
+            if not hit:
+                fresh.append((part, chosen))
+                continue
+            mask ^= hit
+            fresh.append((hit, (*chosen, place)))
+            if hit != part:
+                fresh.append((part ^ hit, chosen))
+        if mask:
+            fresh.append((mask, (place,)))
+        parts = fresh
+    return parts
+
+
+def unite(parts: Iterable[Mask]) -> Mask:
+    whole = 0
+    for part in parts:
+        whole |= part
+    return whole
