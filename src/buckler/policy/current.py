@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Protocol
 
 import msgspec
 
 from buckler.model.bundle import Endpoint, Segment
 from buckler.model.canonical import canonical_bytes
-from buckler.model.ids import Digest, IdentityNumber, RuleNumber, VmId
+from buckler.model.ids import Digest, IdentityNumber, VmId
 from buckler.model.label import LABEL_ENDPOINT, Labels
 from buckler.model.pool import Host, Network, Outsider, Vm
 from buckler.policy.bundle import outside_table
 from buckler.policy.compose import NAMED_KINDS, compose_document, names_of
+from buckler.policy.delta import Delta, Numbering, State
 from buckler.policy.language import AddressGroupSpec, Document, FlowSpec, Kind, PolicySpec, ServiceSpec
 from buckler.policy.pieces import head_of, place_endpoint
 from buckler.policy.pool import Pool, Singled, Station, identity_key, singled_out, stations_of, visitor_of
@@ -26,34 +26,6 @@ from buckler.policy.quarantine import QUARANTINE_POLICIES
 from buckler.policy.rows import Rows
 from buckler.policy.rules import expand_document
 from buckler.policy.trie import Shelf, Trie
-
-
-class Numbering(Protocol):
-    """Pool-wide numbers, given once and never for anything else. Asking again gives the same."""
-
-    def identity(self, key: str) -> IdentityNumber:
-        """Number a label set (``identity_key``)."""
-
-    def cidr(self, prefix: str) -> IdentityNumber:
-        """Number a prefix that a policy names."""
-
-    def rule(self, key: str) -> RuleNumber:
-        """Number a rule."""
-
-
-class Delta(msgspec.Struct, frozen=True):
-    """What a change means: objects that are new, objects that nothing refers to any more, and the root of it all."""
-
-    root: Digest
-    fresh: dict[Digest, bytes]
-    gone: frozenset[Digest]
-
-
-class State(msgspec.Struct, frozen=True):
-    """The root object: the heads of all segments by zone, and the table of rules' names (``r:NUMBER``)."""
-
-    segments: tuple[Digest, ...]
-    rules: Digest
 
 
 class _Net:

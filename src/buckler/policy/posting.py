@@ -30,6 +30,18 @@ def bits_of(mask: Mask) -> Iterator[int]:
         mask ^= low
 
 
+def hooks_of(selector: Selector) -> tuple[tuple[str, str | None], ...]:
+    """Name labels of which whatever a selector matches has one; none: it may match anything."""
+    for item in selector.match_labels.items():
+        return (item,)
+    for expression in selector.match_expressions:
+        if expression.operator is Operator.IN:
+            return tuple((expression.key, value) for value in dict.fromkeys(expression.values))
+        if expression.operator is Operator.EXISTS:
+            return ((expression.key, None),)
+    return ()
+
+
 class Postings:
     """Label sets (by zone) and everything outside (HOST, WORLD, named prefixes), each with one bit."""
 

@@ -11,11 +11,11 @@ import msgspec
 
 from buckler.model.canonical import digest_of
 from buckler.model.ids import IDENTITY_ANY, IDENTITY_GROUP, Digest, IdentityNumber, RuleNumber
-from buckler.model.label import Labels, Operator, Selector
+from buckler.model.label import Labels, Selector
 from buckler.model.program import Direction
 from buckler.policy.identity import rule_means_everyone, rule_means_group
 from buckler.policy.language import Document, Peer
-from buckler.policy.posting import Mask, Postings
+from buckler.policy.posting import Mask, Postings, hooks_of
 from buckler.policy.resolve import Table, resolve_rules
 from buckler.policy.row import Row, Sheet, Side, partition, unite
 from buckler.policy.rules import Rule, expand_document
@@ -233,9 +233,9 @@ class Rows:
         name = msgspec.json.encode(selector, order="sorted")
         if name not in self._chosen:
             self._chosen[name] = _Chosen(selector, self.postings.select(selector))
-            for hook in _hooks(selector):
+            for hook in hooks_of(selector):
                 self._by_label.setdefault(hook, set()).add(name)
-            if not _hooks(selector):
+            if not hooks_of(selector):
                 self._unlabelled.add(name)
         return name
 
@@ -245,7 +245,7 @@ class Rows:
             return
         del self._chosen[name]
         self._unlabelled.discard(name)
-        for hook in _hooks(chosen.selector):
+        for hook in hooks_of(chosen.selector):
             self._by_label[hook].discard(name)
             if not self._by_label[hook]:
                 del self._by_label[hook]
@@ -394,15 +394,3 @@ class _Numbered(Mapping[str, RuleNumber]):
 
 
 _NONE: set[bytes] = set()
-
-
-def _hooks(selector: Selector) -> tuple[tuple[str, str | None], ...]:
-    """Name labels of which whatever a selector matches has one; none: it may match anything."""
-    for item in selector.match_labels.items():
-        return (item,)
-    for expression in selector.match_expressions:
-        if expression.operator is Operator.IN:
-            return tuple((expression.key, value) for value in dict.fromkeys(expression.values))
-        if expression.operator is Operator.EXISTS:
-            return ((expression.key, None),)
-    return ()

@@ -16,7 +16,8 @@ from buckler.model.label import Selector
 from buckler.model.pool import Interface, Network, Outsider, ShieldMode, Vm
 from buckler.model.program import Program
 from buckler.policy.bundle import build_bundle
-from buckler.policy.current import Current, Delta, State, fill
+from buckler.policy.current import Current, fill
+from buckler.policy.delta import Delta, State
 from buckler.policy.language import Document, Port
 from buckler.policy.pieces import BadPieces, Item, join_segment, split_segment
 from buckler.policy.pool import Numbers, Pool, outsider_from_document
