@@ -30,7 +30,7 @@ from buckler.agent.memory import Memory
 from buckler.agent.outbox import Outbox
 from buckler.agent.recorder import Recorder
 from buckler.agent.report import acknowledgement_of, observation_of
-from buckler.agent.residents import Residents
+from buckler.agent.residents import Residents, Snapshot
 from buckler.agent.residing import Residing
 from buckler.agent.sampling import Sampling
 from buckler.agent.sensing import Sensing
@@ -95,6 +95,7 @@ class Agent:
         self._worker = Worker(
             lambda: self._steward.tidy(), lambda: self._steward.sweep(), settings.pass_seconds, settings.sweep_seconds
         )
+        self._newest = Snapshot(0.0, ())
         self._watcher = Watcher(drivers.hypervisor, self._heard())
         self._chores = Chores(drivers.hypervisor, self._recorder, self._watcher.poke)
         self._residing = Residing(drivers.state, membership.host)
@@ -255,9 +256,13 @@ class Agent:
                 self._sampling.hurry(endpoint.vm)
             post(lambda steward: steward.take_event(event))
 
+        def take_snapshot(snapshot: Snapshot) -> None:
+            self._newest = snapshot  # in turn with events; one behind which a newer one waits already says nothing
+            post(lambda steward: steward.take_snapshot(snapshot) if self._newest is snapshot else None)
+
         return Heard(
             event=take,
-            snapshot=lambda snapshot: post(lambda steward: steward.take_snapshot(snapshot)),
+            snapshot=take_snapshot,
             lost=lambda: post(lambda steward: steward.lose_sight()),
             found=lambda snapshot: post(lambda steward: steward.take_sight(snapshot)),
         )
