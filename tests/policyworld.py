@@ -15,6 +15,7 @@ from buckler.model.ids import (
     VmNumber,
     Zone,
 )
+from buckler.model.label import CLOSED, REMEDIATION
 from buckler.model.pool import Host
 from buckler.policy.documents import read_documents
 from buckler.policy.identity import missing_numbers
@@ -41,7 +42,11 @@ class Store:
         self._zones: dict[str, int] = {}
 
     def pool(
-        self, documents: Iterable[Document], quarantined: Sequence[str] = (), hosts: tuple[Host, ...] = ()
+        self,
+        documents: Iterable[Document],
+        quarantined: Sequence[str] = (),
+        hosts: tuple[Host, ...] = (),
+        remediated: Sequence[str] = (),
     ) -> Pool:
         documents = tuple(documents)
         networks = tuple(
@@ -54,7 +59,7 @@ class Store:
                 each,
                 VmId(f"vm-{each.tenant}-{each.name}"),
                 VmNumber(self._vms.setdefault(each.key, len(self._vms) + 1)),
-                quarantined=each.name in quarantined,
+                quarantine=REMEDIATION if each.name in remediated else CLOSED if each.name in quarantined else "",
             )
             for each in documents
             if each.kind is Kind.VM

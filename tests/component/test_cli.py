@@ -264,7 +264,7 @@ def test_quarantine_denies_everything_and_is_told(shop: Pool) -> None:
     for ends in (("web1", "app", "8080"), ("app", "db", "5432")):
         told = shop("explain", *ends, *TENANT, "--expect", "deny")
         assert told.code == 0
-        assert "in the emergency tier (built in) decides" in told.out
+        assert "in the quarantine tier (built in) decides" in told.out
     assert shop("vm", "release", "app", "--reason", "checked", *TENANT).code == 0
     assert shop("explain", "web1", "app", "8080", *TENANT, "--expect", "allow").code == 0
     history = shop("vm", "history", "app", *TENANT, "-o", "wide").out

@@ -10,14 +10,20 @@ import click
 from buckler.cli.complete import complete_kind_or_name
 from buckler.cli.document import names_of
 from buckler.cli.host import host_lines
-from buckler.cli.output import as_yaml, fields, label_words, say, tenant_option
+from buckler.cli.output import as_yaml, fields, label_words, moment, say, tenant_option
+from buckler.cli.quarantine import stand_lines
 from buckler.cli.session import looking_for, operator
 from buckler.model.operatorapi.documents import DocumentItem
-from buckler.model.operatorapi.vms import InterfaceView, VmView
+from buckler.model.operatorapi.vms import Allowance, InterfaceView, VmView
 from buckler.model.pool import ShieldMode
 
 if TYPE_CHECKING:
     from buckler.client.operator import OperatorClient
+
+_ALLOWED = {
+    Allowance.NOTHING: "nothing in, nothing out",
+    Allowance.REMEDIATION: "only what policies of the quarantine tier open",
+}
 
 
 @click.command()
@@ -68,7 +74,7 @@ def vm_lines(view: VmView) -> list[str]:
         ("Passport", "in its domain's metadata" if view.has_passport else "none yet: closed until it is written"),
         ("Shield", shield_sentence(view)),
     ]
-    lines = fields(facts)
+    lines = [*fields(facts), *_quarantine_lines(view)]
     lines.append("Interfaces:" if view.interfaces else "Interfaces:  none registered")
     for interface in view.interfaces:
         lines += _interface_lines(interface)
@@ -81,12 +87,21 @@ def shield_sentence(view: VmView) -> str:
     """Say in one sentence how a VM is shielded."""
     closed = [interface.mac for interface in view.interfaces if not interface.admitted]
     if view.quarantined:
-        return "quarantined: nothing in, nothing out"
+        allow = view.quarantine.allow if view.quarantine else Allowance.NOTHING
+        return f"quarantined: {_ALLOWED[allow]}"
     if view.state in ("running", "paused") and closed:
         return f"closed at {', '.join(closed)}: not admitted"
     if view.mode is ShieldMode.OBSERVE:
         return "observes: what policy denies is recorded, and passes (listed by `buckler unprotected`)"
     return "enforces: what no policy allows is dropped"
+
+
+def _quarantine_lines(view: VmView) -> list[str]:
+    found = view.quarantine
+    if found is None:
+        return []
+    by = f"response {found.response}" if found.response else found.by
+    return [f"Quarantine:  {moment(found.at)} by {by}: {found.reason}", *stand_lines(view)]
 
 
 def _interface_lines(interface: InterfaceView) -> list[str]:

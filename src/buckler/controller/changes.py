@@ -17,7 +17,7 @@ from buckler.model.operatorapi.documents import ApplyResult, Change, DiffResult,
 from buckler.policy.claimcheck import Holding, check_holdings
 from buckler.policy.crosscheck import check_documents, check_hosts, merge_documents
 from buckler.policy.documents import read_documents
-from buckler.policy.language import Document, Kind, document_from_dict, document_to_dict, origin_to_dict
+from buckler.policy.language import Document, Kind, VmSpec, document_from_dict, document_to_dict, origin_to_dict
 from buckler.policy.problem import Problem, Severity
 from buckler.policy.source import Source
 from buckler.ports.records import StoredDocument
@@ -136,12 +136,23 @@ def plan_change(
 
 
 def refuse_escapes(unit: Unit, plan: Planned) -> None:
-    """Refuse to delete a VM in quarantine: registered anew, under whatever name, it would be free. Raises Refused."""
+    """Refuse to take a VM in quarantine its domain: registered anew, under whatever name, it would be free. Raises Refused."""
     records = {(vm.tenant, vm.name): vm.id for vm in unit.vms.all()}
     for edit in plan.edits:
         vm = records.get((edit.document.tenant, edit.document.name))
-        if edit.after is None and edit.document.kind is Kind.VM and vm and QUARANTINE in attributes_now(unit, vm):
+        if _lets_go(edit) and vm and QUARANTINE in attributes_now(unit, vm):
             raise Refused(409, f"VM {edit.document.name} is in quarantine", "release it first, with a reason")
+
+
+def _lets_go(edit: Edit) -> bool:
+    """Say whether a domain would be nobody's after an edit."""
+    if edit.document.kind is not Kind.VM or edit.before is None:
+        return False
+    return edit.after is None or _uuid(edit.before) != _uuid(edit.after)
+
+
+def _uuid(document: Document) -> str:
+    return document.spec.uuid if isinstance(document.spec, VmSpec) else ""
 
 
 def list_holdings(unit: Unit) -> tuple[Holding, ...]:

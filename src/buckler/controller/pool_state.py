@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import msgspec
 
 from buckler.controller.grants import grants_of
 from buckler.model.ids import VmId, VmNumber, Zone
+from buckler.model.label import CLOSED, REMEDIATION
 from buckler.model.pool import Host, Network, Vm
 from buckler.policy.claim import Grant, with_grants
 from buckler.policy.language import Document, Kind, VmSpec, document_from_dict, document_to_dict, origin_to_dict
@@ -17,6 +19,14 @@ from buckler.ports.store import Unit
 
 QUARANTINE = "quarantine"
 """The VM attribute that holds the reason of a quarantine in force."""
+QUARANTINE_ALLOW = "quarantine-allow"
+"""What a quarantine in force leaves open: nothing, or ``remediation``."""
+QUARANTINE_BY = "quarantine-by"
+"""Who ordered it."""
+QUARANTINE_REVISION = "quarantine-revision"
+"""The revision with which it began, or began to allow less."""
+QUARANTINE_RULE = "quarantine-rule"
+"""The Response that ordered it; none: a person did."""
 HOST = "host"
 """The name of the host that has the VM's domain."""
 STATE = "state"
@@ -117,6 +127,13 @@ def attributes_now(unit: Unit, vm: VmId) -> dict[str, str]:
     return {item.name: item.value for item in unit.vms.attributes(vm) if not item.valid_to}
 
 
+def quarantine_label(attributes: Mapping[str, str]) -> str:
+    """Say what the label of quarantine is of a VM with these attributes; empty: it has none."""
+    if QUARANTINE not in attributes:
+        return ""
+    return REMEDIATION if attributes.get(QUARANTINE_ALLOW) == REMEDIATION else CLOSED
+
+
 def merge_attributes(unit: Unit, vm: VmId, changes: dict[str, str], at: float) -> bool:
     """Make ``changes`` true of a VM, empty ones untrue; say whether anything changed."""
     now = attributes_now(unit, vm)
@@ -143,8 +160,8 @@ def _registered(unit: Unit, documents: tuple[Document, ...]) -> tuple[Registered
             continue
         record = records[document.tenant, document.name]
         attributes = attributes_now(unit, record.id)
-        quarantined = QUARANTINE in attributes
-        vm = vm_from_document(document, record.id, VmNumber(record.number), quarantined=quarantined)
+        quarantine = quarantine_label(attributes)
+        vm = vm_from_document(document, record.id, VmNumber(record.number), quarantine=quarantine)
         grants = grants_of(record.id, attributes)
         found.append(Registered(record, with_grants(vm, grants), attributes, declared=vm, grants=grants))
     return tuple(found)

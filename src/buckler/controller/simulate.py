@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from buckler.controller.numbering import lend_numbers, read_numbers
-from buckler.controller.pool_state import QUARANTINE, attributes_now
+from buckler.controller.pool_state import attributes_now, quarantine_label
 from buckler.model.ids import VmId, VmNumber, Zone
 from buckler.model.operatorapi.documents import ReachChange
 from buckler.model.pool import Network, Vm
@@ -36,8 +36,8 @@ def imagined_pool(unit: Unit, documents: tuple[Document, ...]) -> Pool:
         if document.kind is Kind.VM:
             record = records.get((document.tenant, document.name))
             vm = record.id if record else VmId(document.key)
-            quarantined = record is not None and QUARANTINE in attributes_now(unit, record.id)
-            vms.append(vm_from_document(document, vm, VmNumber(len(vms) + 1), quarantined=quarantined))
+            quarantine = quarantine_label(attributes_now(unit, record.id)) if record else ""
+            vms.append(vm_from_document(document, vm, VmNumber(len(vms) + 1), quarantine=quarantine))
     return Pool(
         networks=tuple(networks),
         vms=tuple(vms),

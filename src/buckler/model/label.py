@@ -16,6 +16,9 @@ LABEL_NAME = "buckler.io/name"
 LABEL_ID = "buckler.io/id"
 LABEL_ENDPOINT = "buckler.io/endpoint"
 LABEL_QUARANTINE = "buckler.io/quarantine"
+CLOSED = "true"
+REMEDIATION = "remediation"
+"""The values of the label of quarantine: nothing at all, or what the remediation tier opens."""
 
 
 class Operator(StrEnum):

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from buckler.model.label import Selector
+from buckler.model.label import LABEL_QUARANTINE, REMEDIATION, Selector
 from buckler.model.pool import ShieldMode
 from buckler.policy.claim import MAX_DETECTED
 from buckler.policy.field import Place, each
@@ -32,6 +32,7 @@ from buckler.policy.language import (
     VmSpec,
 )
 from buckler.policy.problem import Problem, has_errors
+from buckler.policy.quarantine import opens_quarantine_only
 from buckler.policy.source import Raw, Source, read_source
 from buckler.policy.things import read_address_group, read_endpoint, read_service
 from buckler.policy.words import LATER, read_peer, read_port, read_selector
@@ -109,6 +110,11 @@ def _document(place: Place) -> Document | None:
         return None
     name, tenant, labels = _metadata(fields["metadata"])
     spec = _SPECS[kind](fields["spec"])
+    if isinstance(spec, PolicySpec | FlowSpec) and not opens_quarantine_only(spec):
+        fields["spec"].note(
+            "the quarantine tier is for VMs in quarantine with remediation only",
+            f"one end must be {{vm: {{matchLabels: {{{LABEL_QUARANTINE}: {REMEDIATION}}}}}}}",
+        )
     if isinstance(spec, PolicySpec | FlowSpec) and spec.tier is not Tier.TENANT and tenant != DEFAULT_TENANT:
         fields["metadata"].note(
             f"a policy of the {spec.tier} tier belongs to the pool, not to a tenant", "leave metadata.tenant out"

@@ -31,8 +31,9 @@ class Kind(StrEnum):
 
 
 class Tier(StrEnum):
-    """In the order of judging."""
+    """In the order of judging. ``quarantine`` says what VMs in quarantine with remediation may still do, of no others."""
 
+    QUARANTINE = "quarantine"
     EMERGENCY = "emergency"
     PLATFORM = "platform"
     SECURITY = "security"

@@ -23,7 +23,7 @@ from buckler.model.label import (
     LABEL_TENANT,
     Selector,
 )
-from buckler.model.pool import Host, Interface, Network, Outsider, Vm
+from buckler.model.pool import Host, Interface, Network, Outsider, ShieldMode, Vm
 from buckler.policy.language import Document, EndpointSpec, FlowSpec, NetworkSpec, Peer, PolicySpec, ServiceSpec, VmSpec
 
 
@@ -83,12 +83,15 @@ def link_local_address(mac: str) -> str:
     return str(ipaddress.IPv6Address(raw))
 
 
-def vm_from_document(document: Document, vm: VmId, number: VmNumber, *, quarantined: bool = False) -> Vm:
-    """Make the pool's value of a VM document; id and number come from the store."""
+def vm_from_document(document: Document, vm: VmId, number: VmNumber, *, quarantine: str = "") -> Vm:
+    """Make the pool's value of a VM document; id and number come from the store, and what its quarantine allows.
+
+    A shield that observes would let pass what quarantine denies: in quarantine every VM's enforces.
+    """
     spec = document.spec
     if not isinstance(spec, VmSpec):
         raise TypeError(f"{document.key} is no VM")
-    labels = dict(document.labels) | ({LABEL_QUARANTINE: "true"} if quarantined else {})
+    labels = dict(document.labels) | ({LABEL_QUARANTINE: quarantine} if quarantine else {})
     return Vm(
         id=vm,
         number=number,
@@ -100,7 +103,7 @@ def vm_from_document(document: Document, vm: VmId, number: VmNumber, *, quaranti
             Interface(mac=card.mac, network=card.network, addresses=card.addresses, labels=dict(card.labels))
             for card in spec.interfaces
         ),
-        mode=spec.mode,
+        mode=ShieldMode.ENFORCE if quarantine else spec.mode,
     )
 
 

@@ -19,18 +19,21 @@ from buckler.controller.operators.selecting import parse_selector
 from buckler.controller.operators.views import load_scene, task_view, vm_view
 from buckler.controller.parts import Parts
 from buckler.controller.passports import claims_of, passport_of
-from buckler.controller.pool_state import HOST, QUARANTINE, load_state, merge_attributes
+from buckler.controller.pool_state import HOST, load_state
 from buckler.controller.problems import Refused
+from buckler.controller.quarantine import Order, begin_quarantine, end_quarantine, quarantine_view, wait_closed
 from buckler.controller.reading import ever_registered, history_of
 from buckler.controller.registry import Author
 from buckler.controller.series import make_series
 from buckler.controller.waiting import wait_enforced
-from buckler.model.event import Event, EventKind
+from buckler.model.event import EventKind
 from buckler.model.ids import HostId, Revision
 from buckler.model.operatorapi import PREFIX
+from buckler.model.operatorapi.body import HostWait
 from buckler.model.operatorapi.traffic import SampleItem, VmLoad
 from buckler.model.operatorapi.vms import (
     AdoptRequest,
+    Allowance,
     BoundPolicy,
     HistoryEntry,
     InterfaceView,
@@ -113,8 +116,6 @@ def vm_routes(parts: Parts) -> list[BaseRouteHandler]:
 
     @post(_ONE + "/quarantine", status_code=200)
     async def quarantine(request: AnyRequest, name: str, data: QuarantineRequest, tenant: str = "") -> VmView:
-        if not data.reason.strip():
-            raise Refused(400, "a quarantine needs a reason")
         return await _quarantined(parts, (name, tenant), data, actor_of(request), on=True)
 
     @post(_ONE + "/release", status_code=200)
@@ -147,31 +148,30 @@ def _load(unit: Unit, vm: Vm, hosts: Mapping[HostId, str], since: float, seconds
 async def _quarantined(
     parts: Parts, vm: tuple[str, str], request: QuarantineRequest, actor: str, *, on: bool
 ) -> VmView:
-    view, revision = await asyncio.to_thread(set_quarantine, parts, vm, request, actor, on=on)
-    if request.dry_run or not request.wait:
-        return view
-    waiting = await wait_enforced(parts, revision, min(request.wait, 600))
-    return msgspec.structs.replace(view, waiting=waiting)
+    revision = await asyncio.to_thread(set_quarantine, parts, vm, request, actor, on=on)
+    waiting: tuple[HostWait, ...] = ()
+    if request.wait and not request.dry_run:
+        wait = wait_closed if on else wait_enforced
+        waiting = await wait(parts, revision, min(request.wait, 600))
+    view = await asyncio.to_thread(_view, parts, *vm)
+    return msgspec.structs.replace(view, waiting=waiting, quarantined=on if request.dry_run else view.quarantined)
 
 
-def set_quarantine(
-    parts: Parts, vm: tuple[str, str], request: QuarantineRequest, actor: str, *, on: bool
-) -> tuple[VmView, Revision]:
-    """Put a VM into quarantine or take it out, with the reason in the ledger; return when. Twice is once."""
-    name, tenant = vm
-    with parts.store.read() if request.dry_run else parts.store.write() as unit:
-        found, revision = find_vm(load_state(unit), name, tenant), unit.revisions.current()
-        if on is not (QUARANTINE in found.attributes) and not request.dry_run:
-            now = parts.clock()
-            merge_attributes(unit, found.vm.id, {QUARANTINE: request.reason.strip() if on else ""}, now)
-            revision = unit.revisions.allocate("quarantine" if on else "release", actor, now)
-            kind = EventKind.VM_QUARANTINED if on else EventKind.VM_RELEASED
-            event = Event(kind, now, vm=found.vm.id, tenant=found.vm.tenant, actor=actor, cause=request.reason)
-            parts.record(unit, event)
+def set_quarantine(parts: Parts, vm: tuple[str, str], request: QuarantineRequest, actor: str, *, on: bool) -> Revision:
+    """Put a VM into quarantine or take it out; return the revision that says so."""
+    if not request.reason.strip():
+        raise Refused(400, "a quarantine needs a reason, and so does its end")
+    if not on and request.allow is not Allowance.NOTHING:
+        raise Refused(400, "a release allows nothing of its own", "the pool's policies decide again")
     if request.dry_run:
-        return msgspec.structs.replace(_view(parts, name, tenant), quarantined=on), revision
+        with parts.store.read() as unit:
+            find_vm(load_state(unit), *vm)
+            return unit.revisions.current()
+    with parts.store.write() as unit:
+        found, order = find_vm(load_state(unit), *vm), Order(actor, request.reason, request.allow)
+        revision = (begin_quarantine if on else end_quarantine)(parts, unit, found, order)
     parts.work.ring()
-    return _view(parts, found.vm.id, ""), revision
+    return revision
 
 
 def _planned(document: Document) -> VmView:
@@ -194,4 +194,6 @@ def _rogue(parts: Parts, request: AdoptRequest) -> Document:
 def _view(parts: Parts, name: str, tenant: str) -> VmView:
     with parts.store.read() as unit:
         scene = load_scene(unit)
-    return vm_view(scene, find_vm(scene.state, name, tenant))
+        found = find_vm(scene.state, name, tenant)
+        quarantine = quarantine_view(parts, unit, found)
+    return msgspec.structs.replace(vm_view(scene, found), quarantine=quarantine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -36,6 +37,34 @@ class PolicyName(Answer, frozen=True):
     tier: str
 
 
+class Allowance(StrEnum):
+    """What a quarantine leaves open: nothing, or what policies of the quarantine tier say."""
+
+    NOTHING = ""
+    REMEDIATION = "remediation"
+
+
+class HostStand(Answer, frozen=True):
+    """Whether a host's kernel has closed what a quarantine closes; ``reason`` says why not, as far as known."""
+
+    host: str
+    enforced: bool
+    wanted: int = 0
+    enforced_revision: int = 0
+    reason: str = ""
+
+
+class QuarantineView(Answer, frozen=True):
+    """A quarantine in force. ``response`` is the Response that decided it; empty: ``by`` did, a person."""
+
+    reason: str
+    by: str
+    at: float
+    allow: Allowance = Allowance.NOTHING
+    response: str = ""
+    hosts: tuple[HostStand, ...] = ()
+
+
 class VmView(Answer, frozen=True):
     """``host`` and ``state`` are empty and ``unknown`` while no host reports the domain.
 
@@ -50,6 +79,7 @@ class VmView(Answer, frozen=True):
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     mode: ShieldMode = ShieldMode.ENFORCE
     quarantined: bool = False
+    quarantine: QuarantineView | None = None
     host: str = ""
     state: str = "unknown"
     has_passport: bool = False
@@ -100,9 +130,10 @@ class HistoryEntry(Answer, frozen=True):
 
 
 class QuarantineRequest(Request, frozen=True):
-    """``wait``: as ApplyRequest's."""
+    """``wait``: as ApplyRequest's; a quarantine waits for its closing only. A release allows nothing of its own."""
 
     reason: str
+    allow: Allowance = Allowance.NOTHING
     dry_run: bool = False
     wait: float = 0
 
