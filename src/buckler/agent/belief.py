@@ -9,7 +9,7 @@ import msgspec
 
 from buckler.gate.decide import PoolView
 from buckler.model.agentapi import Issuers, ObjectEnvelope, ObjectKind, ObjectName, Task, decode_object
-from buckler.model.bundle import Manifest, Segment
+from buckler.model.bundle import Manifest, Segment, Stage
 from buckler.model.canonical import digest_of
 from buckler.model.ids import Digest, HostId, Revision
 from buckler.model.program import Program
@@ -80,6 +80,17 @@ def read_lent_manifest(statement: str, belief: Belief) -> Manifest:
     if belief.host not in {member.id for member in manifest.members}:
         raise Untrusted("a manifest in which this host is no member")
     return manifest
+
+
+def is_ahead(lent: Manifest | None, own: Manifest | None) -> bool:
+    """Whether lent policy is to stand before the own one. Revisions are the pool's, stages each host's.
+
+    A slower host can be told CLOSE at a later revision than this one FLIP; with that the acknowledged FLIP would be none,
+    and OPEN waits for it.
+    """
+    if lent is None or own is None:
+        return lent is not None
+    return lent.revision > own.revision and not (lent.stage is Stage.CLOSE and own.stage is Stage.FLIP)
 
 
 def read_task(statement: str, belief: Belief) -> Task:

@@ -13,6 +13,7 @@ from buckler.agent.belief import (
     Belief,
     believe,
     borrow,
+    is_ahead,
     issuer_keys,
     read_issuers,
     read_lent_manifest,
@@ -38,6 +39,7 @@ class Believer:
         self._root_key = membership.root_key
         self._told = told
         self._lock = threading.Lock()
+        self._own: Manifest | None = None
         self._lent: Manifest | None = None
         self._issuers_version, today = self._keys("issuers", membership.pool)
         self._belief = self._load(Belief(pool=membership.pool, host=membership.host, keys=today))
@@ -61,29 +63,35 @@ class Believer:
                 self._adopt(msgspec.structs.replace(self._belief, keys=keys))
 
     def take_manifest(self, statement: str, fetch: Fetch) -> None:
-        """A newer manifest for this host. Policy that was lent meanwhile goes when it is not newer. Raises Untrusted."""
+        """A newer manifest for this host. Lent policy goes that is not ahead, or of a key retired since. Raises Untrusted."""
         with self._lock:
             manifest = read_manifest(statement, self._belief)
             if manifest.revision <= self._belief.own_revision:
                 return
-            lent = self._lent if self._lent is not None and self._lent.revision > manifest.revision else None
+            lent = self._lent if self._is_vouched_for() and is_ahead(self._lent, manifest) else None
             envelopes = self._gather((manifest, lent), fetch)
             belief = believe(self._belief, manifest, envelopes)
             belief = belief if lent is None else borrow(belief, lent, envelopes)
             self._keep(OWN, statement)
             if lent is None:
                 self._state.put_document(LENT, "")
-            self._lent = lent
+            self._own, self._lent = manifest, lent
             self._state.keep_objects(_needed((manifest, lent)))
             self._adopt(belief)
 
     def borrow_manifest(self, statement: str, fetch: Fetch) -> bool:
-        """Another member's manifest, if its policy is newer; say whether it was. Raises Untrusted, StateFailed."""
+        """Another member's manifest, if its policy is newer; say whether it was. Raises Untrusted, StateFailed.
+
+        Nobody waits for the lender but who borrows: a member that hangs must not keep this host's own policy away.
+        """
+        lent = read_lent_manifest(statement, self._belief)
+        missing = _needed((lent,)) - self._held(_needed((lent,))).keys()
+        fetched = dict(fetch(missing)) if missing and self._is_newer(lent) else {}
         with self._lock:
             lent = read_lent_manifest(statement, self._belief)
-            if lent.revision <= self._belief.revision:
+            if not self._is_newer(lent):
                 return False
-            envelopes = self._gather((lent,), fetch)
+            envelopes = self._gather((lent,), lambda wanted: {each: fetched[each] for each in wanted & fetched.keys()})
             belief = borrow(self._belief, lent, envelopes)
             self._keep(LENT, statement)
             self._lent = lent
@@ -101,6 +109,17 @@ class Believer:
     def objects(self) -> dict[Digest, ObjectEnvelope]:
         """What is on disk, as it was signed. Raises StateFailed."""
         return self._state.objects()
+
+    def _is_newer(self, lent: Manifest) -> bool:
+        return lent.revision > self._belief.revision and is_ahead(lent, self._own)
+
+    def _is_vouched_for(self) -> bool:
+        """Whether today's issuers signed what was lent: who stole an older key must not outbid the pool for ever."""
+        try:
+            read_lent_manifest(self._state.document(LENT), self._belief)
+        except Untrusted:
+            return False
+        return True
 
     def _gather(self, manifests: tuple[Manifest | None, ...], fetch: Fetch) -> dict[Digest, ObjectEnvelope]:
         needed = _needed(manifests)
@@ -140,11 +159,13 @@ class Believer:
         try:
             if statement := self._state.document(OWN):
                 belief = self._of_its_time(belief, OWN, blank.keys)
-                belief = believe(belief, read_manifest(statement, belief), objects)
+                own = read_manifest(statement, belief)
+                belief, self._own = believe(belief, own, objects), own
             if statement := self._state.document(LENT):
                 belief = self._of_its_time(belief, LENT, blank.keys)
                 lent = read_lent_manifest(statement, belief)
-                belief, self._lent = borrow(belief, lent, objects), lent
+                if is_ahead(lent, self._own):  # a crash can leave what the own one has replaced
+                    belief, self._lent = borrow(belief, lent, objects), lent
         except Untrusted as error:
             _log.warning("a manifest on disk is not believed", error=str(error))
         return msgspec.structs.replace(belief, keys=blank.keys)
