@@ -286,8 +286,8 @@ class Agent:
     def _publish(self) -> None:
         outcome, now = self._steward.outcome, time.time()
         acknowledgement = acknowledgement_of(outcome, self._steward.belief, now)
-        residents, residences = self._steward.residents, self._residing.statements
-        observation = observation_of(outcome, residents, now, acknowledgement.revision, residences)
+        residents, residences, awaited = self._steward.residents, self._residing.statements, self._steward.awaited
+        observation = observation_of(outcome, residents, now, acknowledgement.revision, residences, awaited)
         problems = (*observation.problems, *self._witnessing.problems)
         self._outbox.put_state(acknowledgement, msgspec.structs.replace(observation, problems=problems))
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from buckler.agent.belief import Belief
 from buckler.agent.engine import Outcome
 from buckler.agent.residents import Residents
 from buckler.gate.decision import Decision, InterfacePlan
 from buckler.gate.domain import BadDomain, parse_domain
 from buckler.model.agentapi import Acknowledgement, Observation, ObservedDomain, ObservedInterface
-from buckler.model.domain import DomainFacts
+from buckler.model.domain import DomainFacts, DomainState
 from buckler.model.ids import Revision, VmId
 from buckler.ports.hypervisor import Domain
 
@@ -21,11 +23,26 @@ def acknowledgement_of(outcome: Outcome, belief: Belief, at: float) -> Acknowled
 
 
 def observation_of(
-    outcome: Outcome, residents: Residents, at: float, enforced: Revision, residences: Mapping[VmId, str]
+    outcome: Outcome,
+    residents: Residents,
+    at: float,
+    enforced: Revision,
+    residences: Mapping[VmId, str],
+    awaited: frozenset[str],
 ) -> Observation:
-    """Every domain, running or not, with what became of its interfaces."""
-    domains = tuple(_domain(domain, outcome, residences) for domain in residents.snapshot.domains)
+    """Every domain, running or not, with what became of its interfaces.
+
+    One that is ``awaited`` by migration counts as paused until its stay here has begun: told as running beside the
+    residence of an earlier stay, it would look like a copy.
+    """
+    domains = tuple(_domain(_settled(domain, awaited), outcome, residences) for domain in residents.snapshot.domains)
     return Observation(at, enforced, domains, outcome.problems)
+
+
+def _settled(domain: Domain, awaited: frozenset[str]) -> Domain:
+    if domain.uuid not in awaited or domain.state != DomainState.RUNNING.value:
+        return domain
+    return msgspec.structs.replace(domain, state=DomainState.PAUSED.value)
 
 
 def _domain(domain: Domain, outcome: Outcome, residences: Mapping[VmId, str]) -> ObservedDomain:

@@ -42,7 +42,7 @@ class Residing:
         A VM that carries a residence of this very host has been elsewhere since, where none was written yet.
         """
         was_elsewhere = carried is not None and carried.host == self._host and told <= carried.epoch
-        newest = max(self._known_epoch(vm), carried.epoch if carried else 0, told)
+        newest = max(self._known_epoch(vm), carried.epoch if carried else 0, told, 1)
         self._put(vm, newest + 1 + was_elsewhere, at)
         return self._stays[vm].epoch
 

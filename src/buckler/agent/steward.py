@@ -57,6 +57,12 @@ class Steward:
         self._belief = belief
         self._names = names_of(belief)
         self._outcome = _NOTHING_YET
+        self._awaited: set[str] = set()  # uuids that come by migration and have not arrived
+
+    @property
+    def awaited(self) -> frozenset[str]:
+        """Uuids of domains that are on their way here: whatever libvirt says, they do not live here yet."""
+        return frozenset(self._awaited)
 
     @property
     def belief(self) -> Belief:
@@ -103,6 +109,9 @@ class Steward:
         """Libvirt answers for the first time, or again."""
         self._parts.residents.take(snapshot)
         self._parts.memory.tell_gap(self._parts.residents)
+        for uuid in self._awaited & self._parts.residents.running():  # its event was missed
+            self._arrive(uuid, time.time())
+        self._awaited.clear()
         self.take_snapshot(snapshot)
 
     def lose_sight(self) -> None:
@@ -114,6 +123,8 @@ class Steward:
         kind = self._parts.chronicle.tell_lifecycle(event, self._names)
         if event.what == "device-added":
             self._parts.chores.expect_card(event)
+        if event.what == "started" and event.detail != "migrated":
+            self._awaited.discard(event.uuid)  # the migration that was announced never began
         if kind in MOVES:
             self._close_move(kind, event)
 
@@ -131,6 +142,8 @@ class Steward:
             return Answer(allowed=False, reason=str(error))
         self._parts.on_step(f"hook {operation.value}")
         decision = decide(operation, facts, self._belief.view())
+        if operation is Operation.MIGRATE and decision.allowed:
+            self._awaited.add(facts.uuid)
         if operation is Operation.START and decision.allowed:
             decision = self._receive(facts, decision)
         move = self._told(self._parts.desk.account(facts.uuid)) if operation is Operation.MIGRATE else {}
@@ -150,12 +163,19 @@ class Steward:
         if kind is EventKind.MIGRATION_LEFT:
             desk.left(uuid, vm, tell)
         elif kind is EventKind.MIGRATION_ABORTED:
+            self._awaited.discard(uuid)
             desk.aborted(uuid, tell)
         else:
-            account = desk.account(uuid)
-            carried = self._carried(uuid, vm)
-            told = 0 if account is None else account.epoch
-            desk.arrived(uuid, vm, self._parts.residing.arrive(vm, carried, event.at, told) if vm else 0, tell)
+            desk.arrived(uuid, vm, self._arrive(uuid, event.at), tell)
+
+    def _arrive(self, uuid: str, at: float) -> int:
+        """It lives here from now on: a stay of its own begins. Returns its epoch; 0 for a domain of no VM."""
+        self._awaited.discard(uuid)
+        endpoint, account = self._names.by_uuid.get(uuid), self._parts.desk.account(uuid)
+        if endpoint is None:
+            return 0
+        told = 0 if account is None else account.epoch
+        return self._parts.residing.arrive(endpoint.vm, self._carried(uuid, endpoint.vm), at, told)
 
     def _told(self, account: Account | None) -> dict[str, Any]:
         """Hosts by the names that the pool gives them."""
@@ -169,7 +189,7 @@ class Steward:
     def _receive(self, facts: DomainFacts, decision: Decision) -> Decision:
         """The taps exist, QEMU does not: shield and admit them before it may."""
         self._parts.residents.arrive(facts, time.monotonic())
-        if decision.standing is Standing.REGISTERED:
+        if decision.standing is Standing.REGISTERED and facts.uuid not in self._awaited:
             self._parts.residing.begin(decision.vm, self._carried(facts.uuid, decision.vm), time.time())
         self.tidy()
         shut = [
@@ -201,6 +221,7 @@ class Steward:
             facts = parse_domain(request.xml)
         except BadDomain:
             return
+        self._awaited.discard(facts.uuid)
         self._parts.residents.leave(facts.uuid)
         self.tidy()
 

@@ -384,6 +384,44 @@ def test_a_migration_that_fails_after_arriving_is_told_as_aborted(world: World):
     assert world.shield.taps() == {}
 
 
+def test_a_vm_that_comes_back_is_not_told_as_running_beside_its_earlier_stay(world: World):
+    world.start(1)
+    world.settle()
+    world.hypervisor.stop(Pool.uuid(1))
+    world.hook("stopped", domain(1, None))
+    xml = domain(1, world.pool.passport(1), card(Pool.mac(1), "vnet1"))
+    assert world.hook("migrate", xml).allowed
+    assert world.hook("start", xml).allowed
+    (before,) = world.state.residences().values()
+    world.hypervisor.start(xml, "migrated")  # libvirt calls it running; that it was resumed is not told yet
+    world.settle()
+    told = {one.uuid: one.state for one in world.agent._outbox.observation().domains}
+    assert told[Pool.uuid(1)] == "paused"
+    assert list(world.state.residences().values()) == [before]
+    world.hypervisor.tell(Pool.uuid(1), "resumed", "migrated")
+    wait_until(lambda: world.state.residences()[before.vm].epoch > before.epoch, 5)
+    world.settle()
+    told = {one.uuid: one.state for one in world.agent._outbox.observation().domains}
+    assert told[Pool.uuid(1)] == "running"
+
+
+def test_a_migration_that_never_arrives_leaves_the_earlier_stay_as_it_was(world: World):
+    world.start(1)
+    world.settle()
+    world.hypervisor.stop(Pool.uuid(1))
+    world.hook("stopped", domain(1, None))
+    (before,) = world.state.residences().values()
+    xml = domain(1, world.pool.passport(1), card(Pool.mac(1), "vnet1"))
+    assert world.hook("migrate", xml).allowed
+    assert world.hook("start", xml).allowed
+    world.hook("stopped", xml)
+    assert list(world.state.residences().values()) == [before]
+    assert world.start(1).allowed  # a plain start after it is one again
+    world.settle()
+    told = {one.uuid: one.state for one in world.agent._outbox.observation().domains}
+    assert told[Pool.uuid(1)] == "running"
+
+
 def test_a_draining_host_takes_nobody_and_keeps_who_is_here(world: World):
     world.start(1)
     belief = world.agent.steward.belief
