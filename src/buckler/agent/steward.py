@@ -143,7 +143,7 @@ class Steward:
         self._parts.on_step(f"hook {operation.value}")
         decision = decide(operation, facts, self._belief.view())
         if operation is Operation.MIGRATE and decision.allowed:
-            self._awaited.add(facts.uuid)
+            decision = self._await(facts, decision)
         if operation is Operation.START and decision.allowed:
             decision = self._receive(facts, decision)
         move = self._told(self._parts.desk.account(facts.uuid)) if operation is Operation.MIGRATE else {}
@@ -186,6 +186,14 @@ class Steward:
         detail = account.detail()
         return detail | {side: names.get(detail[side], detail[side]) for side in ("from", "to") if side in detail}
 
+    def _await(self, facts: DomainFacts, decision: Decision) -> Decision:
+        """It is on its way here, unless the host that it claims to come from says that the VM stays there."""
+        account = self._parts.desk.account(facts.uuid)
+        if account is not None and account.stays:
+            return refuse_copy(decision, self._told(account).get("from", account.origin))
+        self._awaited.add(facts.uuid)
+        return decision
+
     def _receive(self, facts: DomainFacts, decision: Decision) -> Decision:
         """The taps exist, QEMU does not: shield and admit them before it may."""
         self._parts.residents.arrive(facts, time.monotonic())
@@ -224,6 +232,12 @@ class Steward:
         self._awaited.discard(facts.uuid)
         self._parts.residents.leave(facts.uuid)
         self.tidy()
+
+
+def refuse_copy(decision: Decision, host: str) -> Decision:
+    """Turn an allowance into a refusal because the VM runs on ``host`` and is not leaving it."""
+    reason = Reason(f"the VM runs on {host} and is not leaving it", "a copy needs an identity of its own")
+    return msgspec.structs.replace(decision, allowed=False, standing=Standing.TWIN, reasons=(reason,))
 
 
 def refuse_unshielded(decision: Decision, devices: tuple[str, ...], problems: tuple[str, ...]) -> Decision:

@@ -2,7 +2,7 @@
 
 A VM's place is where the controller first saw it run; it stays there while that host says so (see observed). Another host
 that says the same at the same time has a twin, unless its own signed residence has a higher epoch than the place's: then
-the VM has come by migration, and the place has not said yet that it left.
+the VM has come by migration, and the place has not said yet that it left. It has to, and soon.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from buckler.model.domain import DomainState
 from buckler.model.ids import VmId
 from buckler.model.pool import Host, HostState
 from buckler.trust.statement import Kind, Untrusted, key_from_text, key_id, verify
+
+_FAREWELL_SECONDS = 30.0  # a source says within a second that a VM has left; clocks may differ by the rest
 
 
 def twins_at(state: State, seen: Seen, host: Host) -> tuple[str, ...]:
@@ -38,7 +40,7 @@ def is_twin(newcomer: Sight, place: Sight, vm: VmId) -> bool:
     if here is None:
         return True
     if here.epoch > (0 if there is None else there.epoch):
-        return False
+        return place.at > here.since + _FAREWELL_SECONDS
     # A report that is older than the other's start may be overtaken: the VM was stopped there and started here.
     return place.at > here.since
 

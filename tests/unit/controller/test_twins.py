@@ -44,7 +44,11 @@ def test_a_copy_started_elsewhere_is_a_twin(newcomer: Sight):
 
 
 def test_a_vm_that_came_by_migration_is_none_though_its_source_has_not_said_that_it_left():
-    assert not is_twin(sight("b", 4, 200.0, 201.0), PLACE, VM)
+    assert not is_twin(sight("b", 4, 200.0, 201.0), sight("a", 3, 100.0, 229.0), VM)
+
+
+def test_a_vm_that_its_source_never_lets_go_did_not_come_from_there():
+    assert is_twin(sight("b", 4, 200.0, 250.0), sight("a", 3, 100.0, 231.0), VM)
 
 
 def test_a_vm_stopped_there_and_started_here_is_none_though_the_report_of_its_stop_is_on_its_way():
