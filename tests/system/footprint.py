@@ -15,6 +15,7 @@ PINS = "/sys/fs/bpf/buckler"
 MAPS_OF_TAPS = ("tap_index", "own_addresses", "residents", "policies", "established", "half_open", "fragments")
 STANDING = {"lo", BRIDGE, TUNNEL, UPLINK, OUTSIDE_PORT}
 STATE = "var/lib/buckler/agent/state.db"
+GOING_ON = {"remembered", "document/witness", "document/untold-flows"}
 
 
 def guests_of(cast, host):
@@ -82,7 +83,7 @@ def _memory(cast, host):
         residences = dict(database.execute("SELECT vm, residence FROM residences"))
         objects = sorted(row[0] for row in database.execute("SELECT digest FROM objects"))
         database.close()
-    steady = {name: _digest(value) for name, value in kept.items() if name != "remembered"}
+    steady = {name: _digest(value) for name, value in kept.items() if name not in GOING_ON}
     return {"kept": steady, "residences": {vm: _digest(value) for vm, value in residences.items()}, "objects": objects}
 
 
