@@ -6,7 +6,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler.agent.belief import Belief
-from buckler.model.bundle import Residence
+from buckler.model.bundle import MOST_EPOCH, Residence
 from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import HostId, VmId
 from buckler.ports.state import State
@@ -85,5 +85,5 @@ def find_residence(statement: str, belief: Belief) -> Residence | None:
         except (Untrusted, ValueError):
             continue
         if stay.host == member.id:
-            return stay
+            return stay if 0 <= stay.epoch <= MOST_EPOCH else None
     return None

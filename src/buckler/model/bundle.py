@@ -137,6 +137,10 @@ class Passport(msgspec.Struct, frozen=True):
     lineage: tuple[VmId, ...] = ()
 
 
+MOST_EPOCH = 1 << 62
+"""No VM moves so often: a member that says so would have others count for ever with numbers of its length."""
+
+
 class Residence(msgspec.Struct, frozen=True):
     """A VM's stay on a host, signed by that host. ``epoch`` rises with every arrival by migration, and only by that.
 

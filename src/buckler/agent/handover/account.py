@@ -11,6 +11,7 @@ import msgspec
 from buckler.model.ids import HostId, VmId
 
 WHOLE = "whole"
+STAYS = "the VM stays"
 _IN_PART = "all but "
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler.agent.handover.section import Content
-from buckler.model.bundle import Member
+from buckler.model.bundle import MOST_EPOCH, Member
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.ids import Digest, HostId, Revision, VmId
 from buckler.trust.statement import Kind, Untrusted, key_from_text, key_id, sign, verify
@@ -16,7 +17,7 @@ from buckler.trust.statement import Kind, Untrusted, key_from_text, key_id, sign
 MAX_SECTIONS = 32
 MAX_BODY = 32 * 1024 * 1024
 MAX_BODIES = 64 * 1024 * 1024
-MAX_NAME = 64
+_NAME = re.compile(r"[!-~]{1,64}")
 
 
 class Seal(msgspec.Struct, frozen=True):
@@ -100,8 +101,9 @@ def _circumstances(bundle: Bundle, expected: Expected) -> Iterable[tuple[str, bo
         ("meant for another host", bundle.destination == expected.destination),
         ("of another time (nonce)", bundle.nonce == expected.nonce),
         ("of an earlier stay (epoch)", bundle.epoch >= expected.least_epoch),
+        ("of a stay that cannot be (epoch)", bundle.epoch <= MOST_EPOCH),
         ("a repetition (serial)", bundle.serial == expected.serial + 1),
         ("of too many sections", len(sizes) <= MAX_SECTIONS),
         ("too long", all(0 <= size <= MAX_BODY for size in sizes) and sum(sizes) <= MAX_BODIES),
-        ("of odd section names", all(0 < len(name) <= MAX_NAME and name.isascii() for name in bundle.sections)),
+        ("of odd section names", all(_NAME.fullmatch(name) for name in bundle.sections)),
     )

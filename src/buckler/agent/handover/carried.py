@@ -32,11 +32,9 @@ class Carried:
     def keep(self, vm: VmId, epoch: int, sections: Mapping[str, Content]) -> tuple[str, ...]:
         """What came with the VM replaces what an earlier stay left. Returns the names that found no room."""
         kept: dict[str, Content] = {}
-        room = MAX_BYTES
         for name, content in sorted(sections.items()):
-            if len(kept) < MAX_CARRIED and len(content.body) <= room:
+            if has_room(kept, content):
                 kept[name] = content
-                room -= len(content.body)
         with self._lock:
             if kept or self._read(vm).sections:
                 self._state.put_document(_name(vm), msgspec.json.encode(_Kept(epoch, kept)).decode())
@@ -57,6 +55,12 @@ class Carried:
     def _read(self, vm: VmId) -> _Kept:
         text = self._state.document(_name(vm))
         return msgspec.json.decode(text, type=_Kept) if text else _Kept(0, {})
+
+
+def has_room(kept: Mapping[str, Content], content: Content) -> bool:
+    """Whether one more section can be carried beside these."""
+    size = sum(len(each.body) for each in kept.values())
+    return len(kept) < MAX_CARRIED and size + len(content.body) <= MAX_BYTES
 
 
 def _name(vm: VmId) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from buckler.agent.handover.screen import Range, screen
+from buckler.agent.handover.screen import MAX_HALF_OPEN, Range, screen
 from buckler.agent.handover.section import BadSection, Content
 from buckler.model.connection import (
     AGE,
@@ -108,12 +108,15 @@ class ConnectionsSection:
         written = self._connections.write(tap.ifindex, screened.rows)
         if written.full:
             self._refuse(vm, {"room": written.full})
+        self._count(vm, tap, _lines(screened.rows.rows), written.full)
+
+    def _count(self, vm: VmId, tap: Tap, lines: list[bytes], full: int) -> None:
+        """Each connection once, and no more than can be: a source may name ever new ones, for which there is no room."""
         seen = self._put.setdefault(vm, set())
-        for line in _lines(screened.rows.rows):
-            if line[HELD] == Held.ENDED:
-                seen.discard(tap.mac.encode() + _key(line))
-            else:
-                seen.add(tap.mac.encode() + _key(line))
+        keys = [tap.mac.encode() + _key(line) for line in lines if line[HELD] != Held.ENDED]
+        seen.difference_update(tap.mac.encode() + _key(line) for line in lines if line[HELD] == Held.ENDED)
+        most = sum(each.connections + MAX_HALF_OPEN for each in self._taps(vm))
+        seen.update(keys[: max(min(len(keys) - full, most - len(seen)), 0)])
 
     def _refuse(self, vm: VmId, refused: Mapping[str, int]) -> None:
         total = self._refused.setdefault(vm, {})

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import msgspec
 import structlog
 
 from buckler.agent.doorman import Answer, Request
-from buckler.agent.handover.account import Account, Pending, Tell
+from buckler.agent.handover.account import STAYS, Account, Pending, Tell
 from buckler.agent.handover.channel import Channel
 from buckler.agent.handover.departures import Departures
 from buckler.agent.handover.destination import Taker
@@ -157,6 +158,8 @@ class Desk:
     def note(self, event: DomainEvent) -> None:
         """An event of libvirt's, before anybody else acts on it."""
         self._departures.note(event)
+        if event.what == "resumed":
+            self._forget_going(event.uuid)
 
     def arrived(self, uuid: str, vm: VmId, epoch: int, tell: Tell) -> None:
         """It runs here now, in the stay ``epoch``; ``tell`` is called once the handover is over, in seconds at most."""
@@ -189,7 +192,7 @@ class Desk:
             tell(account)
 
         with self._lock:
-            going = self._going.get(uuid)
+            going = self._going.pop(uuid, None)
         if going is None:
             complete(Account(vm=vm, origin=self._site.host, handover="no destination asked for it"))
         else:
@@ -232,18 +235,27 @@ class Desk:
         return () if manifest is None else tuple(one for one in manifest.members if one.id != self._site.host)
 
     def _attend(self, member: Member, channel: Channel) -> None:
-        Giver(self._site, self._departures, member, channel, Notice(self._begun, self._given, self._went.get)).run()
+        Giver(self._site, self._departures, member, channel, Notice(self._begun, self._went.get)).run()
 
-    def _begun(self, uuid: str) -> None:
+    def _begun(self, uuid: str) -> Callable[[Account], None]:
         with self._lock:
             going = self._going.get(uuid)
             if going is None or not going.is_under_way:
                 going = self._going[uuid] = Going()
             going.begin()
+        return partial(self._given, uuid, going)
 
-    def _given(self, uuid: str, account: Account) -> None:
+    def _given(self, uuid: str, going: Going, account: Account) -> None:
         with self._lock:
-            going = self._going[uuid]
             if account.is_complete:
                 self._went[account.vm] = account.destination
         going.end(account)
+        if account.handover == STAYS:
+            self._forget_going(uuid)
+
+    def _forget_going(self, uuid: str) -> None:
+        """It goes on here: what was given is no word of a later move."""
+        with self._lock:
+            going = self._going.get(uuid)
+            if going is not None and not going.is_under_way:
+                del self._going[uuid]

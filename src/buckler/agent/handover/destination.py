@@ -11,7 +11,8 @@ import msgspec
 import structlog
 
 from buckler.agent.handover.account import WHOLE, Account, in_part
-from buckler.agent.handover.bundle import MAX_BODY, Bundle, Expected, check_bodies, read_bundle
+from buckler.agent.handover.bundle import MAX_BODY, MAX_SECTIONS, Bundle, Expected, check_bodies, read_bundle
+from buckler.agent.handover.carried import has_room
 from buckler.agent.handover.channel import Channel, ChannelFailed, Deadline, connect
 from buckler.agent.handover.section import BadSection, Content
 from buckler.agent.handover.site import Site
@@ -144,9 +145,7 @@ class Taker:
                 else:
                     section.keep(self._vm)
             if not self._is_dropped:
-                names = {section.name for section in self._site.sections}
-                strange = {name: content for name, content in self._taken.items() if name not in names}
-                self._site.carried.keep(self._vm, self._own_epoch, strange)
+                self._site.carried.keep(self._vm, self._own_epoch, self._strange())
         except (StateFailed, ShieldFailed) as error:
             _log.warning("what was handed over was not kept", error=str(error))
         self._taken = {}
@@ -247,6 +246,8 @@ class Taker:
         if source != self._member:
             raise Untrusted("the source is no member any more")
         bundle = read_bundle(message.statement, source, self._expected)
+        if len({*self._account.sections, *bundle.sections}) > MAX_SECTIONS:
+            raise Untrusted("the handover is of too many sections")
         deadline = _Patience(self.patience, _BUNDLE_SECONDS)
         bodies = {name: channel.receive_bytes(MAX_BODY, deadline) for name in sorted(bundle.sections)}
         contents = check_bodies(bundle, bodies)
@@ -271,13 +272,28 @@ class Taker:
         for name, content in contents.items():
             if name in self._refused:
                 continue
-            if name in known and not self._is_dropped:
+            if name not in known:
+                self._hold(name, content)
+                continue
+            if not self._is_dropped:
                 try:
                     known[name].take(self._vm, content)
                 except BadSection as error:
                     self._refused[name] = f"refused: {error}"  # what it gave before stands
                     continue
-            self._taken[name] = content if name not in known else Content(content.version, b"")
+            self._taken[name] = Content(content.version, b"")
+
+    def _hold(self, name: str, content: Content) -> None:
+        """A section that no room here knows: no more of them than can be carried on."""
+        others = {each: held for each, held in self._strange().items() if each != name}
+        if has_room(others, content):
+            self._taken[name] = content
+        else:
+            self._refused[name] = "no room to carry it on"
+
+    def _strange(self) -> dict[str, Content]:
+        names = {section.name for section in self._site.sections}
+        return {name: content for name, content in self._taken.items() if name not in names}
 
     def _say_no(self, words: str) -> None:
         if self._channel is None:

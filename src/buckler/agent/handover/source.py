@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from buckler.agent.handover.account import WHOLE, Account, in_part
+from buckler.agent.handover.account import STAYS, WHOLE, Account, in_part
 from buckler.agent.handover.bundle import Bundle, seal, sign_bundle
 from buckler.agent.handover.channel import Channel, ChannelFailed, Deadline
 from buckler.agent.handover.departures import Departures, Phase
@@ -50,10 +50,9 @@ _MAX_POLICY_BYTES = 1 << 30
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """``begun`` and ``ended`` are called once each for a VM that is given; ``went`` knows where one was given earlier."""
+    """``begun`` is called once for a VM that is given, and what it returns at the end; ``went`` knows where one was given earlier."""
 
-    begun: Callable[[str], None]
-    ended: Callable[[str, Account], None]
+    begun: Callable[[str], Callable[[Account], None]]
     went: Callable[[VmId], HostId | None]
 
 
@@ -92,13 +91,13 @@ class Giver:
         with self._departures.follow(hello.uuid):
             words = self._why_not_leaving(hello.uuid)
             if not words:
-                self._notice.begun(hello.uuid)
+                ended = self._notice.begun(hello.uuid)
                 words = self._give_all(hello)
                 seconds = round(time.monotonic() - began, 3)
                 account = msgspec.structs.replace(
                     self._account, serial=self._serial, bytes=self._bytes, seconds=seconds, handover=words
                 )
-                self._notice.ended(hello.uuid, account)
+                ended(account)
         if words != WHOLE:
             self._refuse(words)
 
@@ -182,7 +181,7 @@ class Giver:
             phase = self._departures.phase(hello.uuid)
             began = time.monotonic()
             if phase is Phase.STAYED:
-                return "the VM stays"
+                return STAYS
             if self._site.member(self._member.id) != self._member:
                 return "the destination is no member any more"
             is_final = phase is not Phase.RUNNING
