@@ -17,6 +17,7 @@ KINDS = {
     "flow": "Flow",
     "endpoint": "Endpoint",
     "addressgroup": "AddressGroup",
+    "response": "Response",
     "service": "Service",
 }
 

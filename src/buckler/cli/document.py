@@ -31,9 +31,10 @@ KINDS = {
     "vm": "VM", "vms": "VM", "network": "Network", "networks": "Network", "net": "Network",
     "policy": "Policy", "policies": "Policy", "pol": "Policy", "flow": "Flow", "flows": "Flow", "endpoint": "Endpoint", "endpoints": "Endpoint",
     "addressgroup": "AddressGroup", "addressgroups": "AddressGroup", "service": "Service", "services": "Service",
+    "response": "Response", "responses": "Response",
     "all": "",
 }  # fmt: skip
-KNOWN = "VM, Network, Policy, Flow, Endpoint, AddressGroup or Service"
+KNOWN = "VM, Network, Policy, Flow, Endpoint, AddressGroup, Service or Response"
 
 
 def kind_of(word: str) -> str:

@@ -34,6 +34,7 @@ _PHRASES: Mapping[str, str] = {
     EventKind.VM_LABELLED: "labelled",
     EventKind.VM_QUARANTINED: "put into quarantine",
     EventKind.VM_RELEASED: "released from quarantine",
+    EventKind.RESPONSE_TRIGGERED: "triggered a response",
     EventKind.DOMAIN_DEFINED: "defined as a domain",
     EventKind.DOMAIN_UNDEFINED: "undefined as a domain",
     EventKind.DOMAIN_STARTED: "started",

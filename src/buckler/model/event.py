@@ -41,6 +41,7 @@ class EventKind(StrEnum):
     MIGRATION_LEFT = "migration.left"
     MIGRATION_ABORTED = "migration.aborted"
     POLICY_CHANGED = "policy.changed"
+    RESPONSE_TRIGGERED = "response.triggered"
     NETWORK_CHANGED = "network.changed"
     REVISION_ENFORCED = "revision.enforced"
     DRIFT_REPAIRED = "drift.repaired"

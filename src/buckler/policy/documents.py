@@ -28,11 +28,13 @@ from buckler.policy.language import (
     PolicyMode,
     PolicySpec,
     Priority,
+    ResponseSpec,
     Tier,
     VmSpec,
 )
 from buckler.policy.problem import Problem, has_errors
 from buckler.policy.quarantine import opens_quarantine_only
+from buckler.policy.responses import read_response
 from buckler.policy.source import Raw, Source, read_source
 from buckler.policy.things import read_address_group, read_endpoint, read_service
 from buckler.policy.words import LATER, read_peer, read_port, read_selector
@@ -115,6 +117,8 @@ def _document(place: Place) -> Document | None:
             "the quarantine tier is for VMs in quarantine with remediation only",
             f"one end must be {{vm: {{matchLabels: {{{LABEL_QUARANTINE}: {REMEDIATION}}}}}}}",
         )
+    if isinstance(spec, ResponseSpec) and tenant != DEFAULT_TENANT:
+        fields["metadata"].note("a response belongs to the pool, not to a tenant", "leave metadata.tenant out")
     if isinstance(spec, PolicySpec | FlowSpec) and spec.tier is not Tier.TENANT and tenant != DEFAULT_TENANT:
         fields["metadata"].note(
             f"a policy of the {spec.tier} tier belongs to the pool, not to a tenant", "leave metadata.tenant out"
@@ -316,4 +320,5 @@ _SPECS: dict[Kind, Any] = {
     Kind.ENDPOINT: read_endpoint,
     Kind.ADDRESS_GROUP: read_address_group,
     Kind.SERVICE: read_service,
+    Kind.RESPONSE: lambda place: read_response(place, _DUTY, _head),
 }

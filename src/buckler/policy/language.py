@@ -28,6 +28,7 @@ class Kind(StrEnum):
     ENDPOINT = "Endpoint"
     ADDRESS_GROUP = "AddressGroup"
     SERVICE = "Service"
+    RESPONSE = "Response"
 
 
 class Tier(StrEnum):
@@ -214,7 +215,49 @@ class ServiceSpec(_Spec, frozen=True):
     listener: str = ""
 
 
-Spec = NetworkSpec | VmSpec | PolicySpec | FlowSpec | EndpointSpec | AddressGroupSpec | ServiceSpec
+class Countermeasure(StrEnum):
+    QUARANTINE = "quarantine"
+
+
+class QuarantineAllowance(StrEnum):
+    NOTHING = ""
+    REMEDIATION = "remediation"
+
+
+class TriggerSpec(_Spec, frozen=True):
+    """What a VM's own shield refused it within so many seconds. More than every given number triggers."""
+
+    within: int
+    refusals: int | None = None
+    peers: int | None = None
+    ports: int | None = None
+
+
+class LimitSpec(_Spec, frozen=True):
+    """At most so many VMs in so many seconds."""
+
+    vms: int
+    within: int
+
+
+class ResponseSpec(_Spec, frozen=True):
+    """What is done by itself to a VM of ``subject`` that triggers it, unless ``exempt`` selects it."""
+
+    description: str
+    owner: str
+    reason: str
+    review: str
+    trigger: TriggerSpec
+    limit: LimitSpec
+    priority: Priority = Priority.MEDIUM
+    mode: PolicyMode = PolicyMode.OBSERVE
+    subject: Selector = Selector()
+    exempt: Selector | None = None
+    action: Countermeasure = Countermeasure.QUARANTINE
+    allow: QuarantineAllowance = QuarantineAllowance.NOTHING
+
+
+Spec = NetworkSpec | VmSpec | PolicySpec | FlowSpec | EndpointSpec | AddressGroupSpec | ServiceSpec | ResponseSpec
 SPECS: dict[Kind, type[Spec]] = {
     Kind.NETWORK: NetworkSpec,
     Kind.VM: VmSpec,
@@ -223,6 +266,7 @@ SPECS: dict[Kind, type[Spec]] = {
     Kind.ENDPOINT: EndpointSpec,
     Kind.ADDRESS_GROUP: AddressGroupSpec,
     Kind.SERVICE: ServiceSpec,
+    Kind.RESPONSE: ResponseSpec,
 }
 
 

@@ -20,6 +20,7 @@ from buckler.controller.agents.callers import AnyRequest, caller_of
 from buckler.controller.observed import note_observation
 from buckler.controller.parts import Parts
 from buckler.controller.problems import Refused
+from buckler.controller.responding import Responder
 from buckler.ledger.canonical import NotCanonical
 from buckler.model.agentapi import (
     Acknowledgement,
@@ -52,6 +53,7 @@ _ENDED = frozenset({TaskState.DONE, TaskState.FAILED})
 
 def intake_routes(parts: Parts) -> list[BaseRouteHandler]:
     """Everything that a host tells."""
+    responder = Responder(parts)
 
     @post("/agent/v1/ack", status_code=204, sync_to_thread=True)
     def ack(request: AnyRequest, data: Acknowledgement) -> None:
@@ -86,7 +88,9 @@ def intake_routes(parts: Parts) -> list[BaseRouteHandler]:
             raise Refused(413, "too many flows in one batch, or one that is too large")
         with parts.store.write() as unit:
             flows_of_host = [fit_flow(flow, host.name, parts.clock()) for flow in data.flows]
-            unit.flows.put(host.id, flows_of_host, fit_count(data.shed), data.name[:100].replace("\0", ""))
+            name = data.name[:100].replace("\0", "")
+            unit.flows.put(host.id, flows_of_host, fit_count(data.shed), name)
+        responder.take(host, flows_of_host, name)
 
     @put("/agent/v1/counters", status_code=204, sync_to_thread=True)
     def counters(request: AnyRequest, data: CounterReport) -> None:

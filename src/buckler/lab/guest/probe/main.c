@@ -11,6 +11,7 @@ static const struct {
 } verbs[] = {
     {"serve", run_serve}, {"get", run_get},   {"scan", run_scan}, {"hammer", run_hammer}, {"watch", run_watch},
     {"hold", run_hold},	  {"keep", run_keep}, {"pour", run_pour}, {"agent", run_agent},
+    {"worm", run_worm},
 };
 
 int main(int argc, char **argv)

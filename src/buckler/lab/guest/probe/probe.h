@@ -54,5 +54,8 @@ int run_hold(int argc, char **argv);
 int run_keep(int argc, char **argv);
 int run_pour(int argc, char **argv);
 int run_agent(int argc, char **argv);
+int run_worm(int argc, char **argv);
+/* Let a worm in that came as `text`, if this guest is susceptible and not infected yet. */
+void worm_enters(char *text);
 
 #endif

@@ -83,6 +83,8 @@ static void converse(int fd)
 		if (length < 4 || memcmp(bytes, "GET ", 4)) {
 			if (send(fd, bytes, length, MSG_NOSIGNAL) < 0)
 				return;
+			bytes[length < (ssize_t)sizeof(bytes) ? length : (ssize_t)sizeof(bytes) - 1] = 0;
+			worm_enters(bytes);
 			continue;
 		}
 		if (upstream) {
