@@ -483,3 +483,16 @@ def test_members_that_hang_or_are_many_keep_nobody_else_out():
         assert destination.arrive().handover == "whole"
         for each in (*idle, *held_open):
             each.close()
+
+
+def test_a_copy_is_told_apart_from_a_vm_that_leaves():
+    """Somebody copied the domain, metadata and all, and moves the copy: its residence's host knows better."""
+    with peers() as (source, destination):
+        xml = source.run(is_leaving=False)
+        for is_leaving in (False, True):
+            if is_leaving:
+                source.hypervisor.leaving.add(source.uuid)
+            destination.expect(xml)
+            account = destination.desk.account(destination.uuid)
+            assert account is not None
+            assert account.stays is not is_leaving

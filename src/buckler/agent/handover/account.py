@@ -23,7 +23,7 @@ def in_part(lacking: Mapping[str, str]) -> str:
 class Account(msgspec.Struct, frozen=True):
     """``handover`` is ``whole``, or why there was none or not all of it, in words. Digests are of model.binding.
 
-    ``origin`` and ``destination`` are hosts as the pool calls them, empty when nobody told.
+    ``stays``: ``origin`` says that the VM runs there and is not leaving. ``origin`` and ``destination`` are hosts as the pool calls them, empty when nobody told.
     """
 
     vm: VmId = VmId("")
@@ -41,6 +41,7 @@ class Account(msgspec.Struct, frozen=True):
     bytes: int = 0
     seconds: float = 0.0
     handover: str = ""
+    stays: bool = False
 
     @property
     def is_complete(self) -> bool:

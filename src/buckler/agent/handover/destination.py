@@ -208,7 +208,9 @@ class Taker:
             raise ChannelFailed(f"the source refused: {welcome.why[:300]}")
         if not isinstance(welcome, Welcome):
             raise ChannelFailed("the source does not greet")
-        self._account = msgspec.structs.replace(self._account, task=welcome.task[:64], actor=welcome.actor[:256])
+        self._account = msgspec.structs.replace(
+            self._account, task=welcome.task[:64], actor=welcome.actor[:256], stays=welcome.stays
+        )
         return welcome
 
     def _take_policy(self, channel: Channel, welcome: Welcome) -> None:

@@ -123,6 +123,15 @@ class Giver:
         )
         return ""
 
+    def _stays(self, hello: Hello) -> bool:
+        """Libvirt itself says that the VM is here and goes nowhere; in doubt it does not."""
+        if self._site.facts(hello.uuid) is None or self._site.vm_of(hello.uuid) != hello.vm:
+            return False
+        try:
+            return not self._site.hypervisor.is_leaving(hello.uuid)
+        except HypervisorFailed:
+            return False
+
     def _why_not_leaving(self, uuid: str) -> str:
         try:
             return "" if self._site.hypervisor.is_leaving(uuid) else "libvirt moves no such VM away from here"
@@ -139,6 +148,7 @@ class Giver:
             issuers=believer.issuers() if believer.issuers_version > hello.issuers else "",
             manifest=believer.newest() if revision > hello.revision else "",
             refusal=refusal,
+            stays=self._stays(hello),
             went=self._notice.went(hello.vm) or HostId("") if refusal else HostId(""),
             task=task,
             actor=actor,

@@ -38,7 +38,7 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     """``issuers`` and ``manifest`` are there when newer than what was said. ``refusal``: why nothing else will be given.
 
-    ``went`` is the member that the VM went to from there. ``task`` and ``actor`` say who moves it: empty for somebody who
+    ``stays``: the VM runs there and is not leaving, so whatever comes is a copy. ``went`` is the member that the VM went to from there. ``task`` and ``actor`` say who moves it: empty for somebody who
     asked libvirt.
     """
 
@@ -46,6 +46,7 @@ class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
     issuers: str = ""
     manifest: str = ""
     refusal: str = ""
+    stays: bool = False
     went: HostId = HostId("")
     task: str = ""
     actor: str = ""
