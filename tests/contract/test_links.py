@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import struct
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from buckler.drivers.inmemory.links import InMemoryLinks
+from buckler.drivers.netlink.dump import attributes
 from buckler.drivers.netlink.links import NetlinkLinks
 from buckler.ports.links import Link, Links, LinksFailed
 from tests.component.ground import add_bridge, own_network, run
@@ -73,3 +76,29 @@ def test_a_watch_tells_of_coming_and_going_until_it_is_stopped(world: World) -> 
     told.clear()
     world.add()
     assert not told.wait(0.2)
+
+
+def test_a_list_is_whole_while_interfaces_come_and_go() -> None:
+    """The kernel marks a list that changed while it was written: one such must neither fail nor be believed."""
+    churn = "".join(f"link add x{number % 9} type bridge\nlink del x{number % 9}\n" for number in range(50))
+    with own_network():
+        add_bridge()
+        run("for i in $(seq 60); do echo link add kept$i type bridge; done | ip -b -")
+        kept, links = {f"kept{number}" for number in range(1, 61)}, NetlinkLinks()
+        with subprocess.Popen(["ip", "-b", "-"], stdin=subprocess.PIPE, text=True) as changing:
+            assert changing.stdin is not None
+            changing.stdin.write(churn)
+            changing.stdin.close()
+            looked = 0
+            while changing.poll() is None:
+                assert kept <= {link.name for link in links.links().values()}
+                looked += 1
+    assert looked > 10
+
+
+def test_what_is_cut_short_is_refused() -> None:
+    whole = struct.pack("=HH4s", 8, 3, b"lo\0\0")
+    assert attributes(whole) == {3: b"lo\0\0"}
+    for cut in (whole[:6], struct.pack("=HH", 3, 3), struct.pack("=HH", 99, 3)):
+        with pytest.raises(OSError, match="cut short"):
+            attributes(cut)

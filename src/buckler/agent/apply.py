@@ -1,4 +1,7 @@
-"""Observe the kernel and take the planned steps in it. Decides nothing but one thing: what failed is not opened."""
+"""Observe the kernel and take the planned steps in it. Decides nothing but one thing: what failed is not opened.
+
+A step of one port that fails keeps that port closed; any other that fails keeps everything closed that was not open.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,13 @@ class Kernel(msgspec.Struct, frozen=True):
     links: Links
 
 
+class Applied(msgspec.Struct, frozen=True):
+    """What failed. ``owes_rejudge``: that this failed is the one thing which reading the kernel back does not show."""
+
+    problems: tuple[str, ...] = ()
+    owes_rejudge: bool = False
+
+
 def observe(kernel: Kernel, links: Mapping[int, Link]) -> Observed:
     """Read everything back. Raises ShieldFailed, GuardFailed."""
     taps = kernel.shield.taps()
@@ -51,9 +61,11 @@ def apply(
     desired: Desired,
     programs: Mapping[Digest, Program],
     on_step: OnStep,
-) -> tuple[str, ...]:
+) -> Applied:
     """Take all steps; a step that fails is told and does not keep the others back, but opens nothing."""
     problems: list[str] = []
+    failed: set[int] = set()
+    is_sound, owes_rejudge = True, False
     taps = [step.tap for step in planned if isinstance(step, steps.PutTap)]
     for step in planned:
         if isinstance(step, steps.PutTap) and len(taps) > 1:
@@ -62,11 +74,27 @@ def apply(
         name = step_name(step)
         on_step(f"before {name}")
         try:
-            _take(step, kernel, desired, programs, is_sound=not problems)
+            _take(step, kernel, desired, programs, failed if is_sound else None)
         except (ShieldFailed, GuardFailed, LinksFailed) as error:
+            port = port_of(step)
             problems.append(f"{name}: {error}")
+            failed |= set() if port is None else {port}
+            is_sound = is_sound and port is not None
+            owes_rejudge = owes_rejudge or isinstance(step, steps.Rejudge)
         on_step(f"after {name}")
-    return tuple(problems)
+    return Applied(tuple(problems), owes_rejudge)
+
+
+def port_of(step: steps.Step) -> int | None:
+    """The one interface that a step bears on; None when it bears on others as well."""
+    match step:
+        case steps.SetLearning(ifindex, _) | steps.DeleteTap(ifindex) | steps.DeleteBridgePort(ifindex):
+            return ifindex
+        case steps.PutTap(tap):
+            return tap.ifindex
+        case steps.PutBridgePort(port):
+            return port.ifindex
+    return None
 
 
 def _prepare(kernel: Kernel, taps: list[Tap]) -> None:
@@ -82,14 +110,19 @@ def step_name(step: steps.Step) -> str:
 
 
 def _take(
-    step: steps.Step, kernel: Kernel, desired: Desired, programs: Mapping[Digest, Program], *, is_sound: bool
+    step: steps.Step,
+    kernel: Kernel,
+    desired: Desired,
+    programs: Mapping[Digest, Program],
+    failed: set[int] | None,
 ) -> None:
+    """``failed`` are the ports that must not open now; None for all."""
     shield = kernel.shield
     match step:
         case steps.CloseGuard(state):
             kernel.guard.apply(state)
         case steps.OpenGuard(state):
-            kernel.guard.apply(_proven(state, kernel, desired, is_sound=is_sound))
+            kernel.guard.apply(_proven(state, kernel, desired, failed))
         case steps.SetLearning(ifindex, learning):
             kernel.links.set_learning(ifindex, learning=learning)
         case steps.PutProgram(digest):
@@ -129,14 +162,15 @@ def _program(digest: Digest, programs: Mapping[Digest, Program]) -> Program:
         raise ShieldFailed(f"the manifest does not hold the program {digest}") from error
 
 
-def _proven(state: GuardState, kernel: Kernel, desired: Desired, *, is_sound: bool) -> GuardState:
-    """Leave out every port whose shield does not read back as desired; after any failure open nothing new."""
+def _proven(state: GuardState, kernel: Kernel, desired: Desired, failed: set[int] | None) -> GuardState:
+    """Leave out every port whose shield does not read back as desired; after a failure open nothing new that it bears on."""
     taps, ports = kernel.shield.taps(), kernel.ports.bridge_ports()
     proven = {index for index, tap in taps.items() if _is_desired(tap, desired)}
     proven |= {index for index, port in ports.items() if desired.bridge_ports.get(index) == port}
-    if not is_sound:
+    if failed is None or failed:
         standing = kernel.guard.observe()
-        proven &= set() if standing is None else {index for index, _ in standing.ports}
+        was_open = set() if standing is None else {index for index, _ in standing.ports}
+        proven -= (proven if failed is None else failed) - was_open
     return msgspec.structs.replace(state, ports=frozenset(pair for pair in state.ports if pair[0] in proven))
 
 

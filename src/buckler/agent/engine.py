@@ -11,7 +11,7 @@ from buckler.agent.adopt import keep_unknown
 from buckler.agent.apply import Kernel, OnStep, apply, observe, step_name
 from buckler.agent.belief import Belief
 from buckler.agent.desired import Desired, Observed, Roles
-from buckler.agent.plan import Step, normal, plan
+from buckler.agent.plan import Rejudge, Step, normal, plan
 from buckler.agent.residents import Residents
 from buckler.agent.resolve import resolve
 from buckler.model.ids import Revision
@@ -39,7 +39,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Engine:
-    """Keeps only what it last brought about, to tell drift from change."""
+    """Keeps only what it last brought about, to tell drift from change, and what a look at the kernel does not show."""
 
     def __init__(self, kernel: Kernel, roles: Roles, residents: Residents, on_step: OnStep) -> None:
         self._kernel = kernel
@@ -47,6 +47,7 @@ class Engine:
         self._residents = residents
         self._on_step = on_step
         self._settled: Desired | None = None
+        self._owes_rejudge = False
 
     def reconcile(self, belief: Belief) -> Outcome:
         """Bring the kernel to what the belief means now. Never raises for a bad world: it is told as a problem."""
@@ -68,17 +69,20 @@ class Engine:
             _log.warning("the sweep failed", error=str(error))
 
     def _reconcile(self, belief: Belief) -> Outcome:
+        """Look and act until nothing differs. What fails once (a tap may vanish while it is being changed) is looked at anew."""
         problems: tuple[str, ...] = ()
         drift: tuple[str, ...] = ()
+        failed: tuple[Step, ...] = ()
+        desired, observed, planned = self._look(belief)
         for _ in range(_ROUNDS):
-            desired, observed, planned = self._look(belief)
-            if not planned:
+            if not planned or planned == failed:
                 break
             drift += self._unasked(planned, observed, desired)
-            problems = apply(planned, self._kernel, desired, belief.programs, self._on_step)
-            if problems:
-                desired, observed, planned = self._look(belief)
-                break
+            applied = apply(planned, self._kernel, desired, belief.programs, self._on_step)
+            problems, failed = applied.problems, planned if applied.problems else ()
+            self._owes_rejudge = applied.owes_rejudge
+            desired, observed, planned = self._look(belief)
+            problems = problems if planned else ()
         problems += tuple(f"still differs: {step_name(step)}" for step in planned)
         self._settled = None if problems else desired
         is_proven = not problems and self._residents.is_complete
@@ -101,7 +105,10 @@ class Engine:
         observed = observe(self._kernel, links)
         if not self._residents.is_complete:
             desired = keep_unknown(desired, observed)
-        return desired, observed, plan(observed, desired)
+        planned = plan(observed, desired)
+        if self._owes_rejudge and Rejudge() not in planned:
+            planned = (*planned, Rejudge())
+        return desired, observed, planned
 
 
 def describe(planned: tuple[Step, ...], observed: Observed, desired: Desired) -> tuple[str, ...]:

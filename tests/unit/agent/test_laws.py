@@ -80,7 +80,7 @@ class Machine(MemoryKernel):
         """Reconcile once; return how many steps it took."""
         desired = self.desired(host)
         planned = plan(observe(self.kernel(), self.links.links()), desired)
-        assert apply(planned, self.kernel(), desired, PROGRAMS, self._check) == ()
+        assert apply(planned, self.kernel(), desired, PROGRAMS, self._check).problems == ()
         return len(planned)
 
     def _check(self, _step: str) -> None:
