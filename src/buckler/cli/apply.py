@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from buckler.cli.output import as_yaml, dry_run_option, output_option, say, show, wait_option, words
+from buckler.cli.output import as_yaml, comment_option, dry_run_option, output_option, say, show, wait_option, words
 from buckler.cli.session import EXIT_UNFINISHED, EXIT_USAGE, Failed, issue_lines, operator
 from buckler.cli.source import files_option, read_sources
 from buckler.model.operatorapi.body import HostWait, Issue
@@ -20,9 +20,12 @@ EMPTY = "what -f names holds no document"
 @files_option(required=True)
 @dry_run_option
 @wait_option("How long to wait until every reachable host enforces it in its kernel; 0: only until it is committed.")
+@comment_option
 @output_option("table", "json", "yaml", "name")
 @click.pass_context
-def apply(context: click.Context, filenames: tuple[str, ...], dry_run: bool, wait: float, output: str) -> None:
+def apply(
+    context: click.Context, filenames: tuple[str, ...], dry_run: bool, wait: float, comment: str, output: str
+) -> None:
     """Create or replace documents from files, all or nothing.
 
     Everything named by -f is one change: if one document has a problem, all problems are told and nothing is applied.
@@ -32,13 +35,14 @@ def apply(context: click.Context, filenames: tuple[str, ...], dry_run: bool, wai
     Examples:
       buckler apply -f examples/shop/
       buckler apply -f web.yaml --dry-run
+      buckler apply -f web.yaml -m "the shop takes cards"
       cat web.yaml | buckler apply -f -
 
     Exit codes: 0 applied and enforced, 1 refused, 4 applied, but some host does not enforce it yet.
     """
     sources = read_sources(filenames)
     with operator(context) as client:
-        result = client.apply(ApplyRequest(files=sources, dry_run=dry_run, wait=wait))
+        result = client.apply(ApplyRequest(files=sources, dry_run=dry_run, wait=wait, comment=comment))
     if not result.changes:
         raise Failed(f"nothing was applied: {EMPTY}")
     report(result, output, wait=wait)

@@ -12,6 +12,7 @@ from buckler.cli.output import (
     Table,
     as_json,
     as_yaml,
+    comment_option,
     dry_run_option,
     label_words,
     output_option,
@@ -148,6 +149,7 @@ def _summary(spec: dict[str, Any]) -> str:
 @click.option("--if-match", "etag", default="", metavar="ETAG", help="Only if nobody changed it since: one document.")
 @dry_run_option
 @wait_option()
+@comment_option
 @output_option("table", "json", "yaml", "name")
 @click.pass_context
 def delete(
@@ -158,6 +160,7 @@ def delete(
     etag: str,
     dry_run: bool,
     wait: float,
+    comment: str,
     output: str,
 ) -> None:
     """Delete documents, by kind and name or all those of files: all or nothing.
@@ -175,7 +178,7 @@ def delete(
     if etag:
         references = (Reference(references[0].kind, references[0].name, references[0].tenant, etag),)
     with operator(context) as client:
-        result = client.apply(ApplyRequest(delete=references, dry_run=dry_run, wait=wait))
+        result = client.apply(ApplyRequest(delete=references, dry_run=dry_run, wait=wait, comment=comment))
     report(result, output, wait=wait)
 
 

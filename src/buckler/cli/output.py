@@ -59,6 +59,13 @@ def dry_run_option(function: F) -> F:
     return click.option("--dry-run", is_flag=True, help="Check and tell what would happen; change nothing.")(function)
 
 
+def comment_option(function: F) -> F:
+    """Add ``-m``, as git's."""
+    return click.option(
+        "-m", "--comment", default="", metavar="COMMENT", help="Why: it stays with the revision and in the ledger."
+    )(function)
+
+
 def wait_option(text: str = "As apply.") -> Callable[[F], F]:
     """Add ``--wait``: how long a change may take to reach every reachable host's kernel."""
     return click.option(

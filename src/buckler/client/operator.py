@@ -27,6 +27,7 @@ from buckler.model.operatorapi.documents import (
 from buckler.model.operatorapi.hosts import HostChange, HostRequest, HostView, JoinToken, JoinTokenRequest
 from buckler.model.operatorapi.ledger import EntryProof, LedgerCheckpoint, LedgerKeys, LedgerPage
 from buckler.model.operatorapi.pool import PoolStatus, Rogue, Unprotected
+from buckler.model.operatorapi.revisions import RevisionPage, RevisionView
 from buckler.model.operatorapi.traffic import CounterItem, FlowItem, SampleItem, VmLoad
 from buckler.model.operatorapi.vms import (
     AdoptRequest,
@@ -105,6 +106,16 @@ class OperatorClient:
         """Set and remove labels of one document."""
         path = _path("documents", reference.kind, reference.tenant, reference.name, "labels")
         return self._send("PATCH", path, ApplyResult, body=request, etag=reference.etag, patience=request.wait)
+
+    # revisions of the documents
+
+    def revisions(self, below: int = 0, limit: int = 0) -> RevisionPage:
+        """List what changed documents, newest first."""
+        return self._send("GET", "/revisions", RevisionPage, query=_query(below=below, limit=limit))
+
+    def revision(self, revision: int) -> RevisionView:
+        """Show the documents of a revision."""
+        return self._send("GET", _path("revisions", str(revision)), RevisionView)
 
     # VMs
 

@@ -21,9 +21,12 @@ from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.event import Event, EventKind
 from buckler.model.ids import Revision, VmId, VmNumber
 from buckler.model.operatorapi.documents import Action
-from buckler.policy.language import Document, Kind, document_to_dict, origin_to_dict
+from buckler.policy.language import DEFAULT_TENANT, Document, Kind, document_to_dict, origin_to_dict
+from buckler.ports.publication import Tally
 from buckler.ports.records import NumberSpace, StoredDocument, VmRecord
 from buckler.ports.store import StoreFailed, Unit
+
+_NAMED = 5
 
 
 class Edit(msgspec.Struct, frozen=True):
@@ -48,11 +51,12 @@ class Edit(msgspec.Struct, frozen=True):
 
 
 class Author(msgspec.Struct, frozen=True):
-    """Who changes, and why. ``kind`` replaces the event of a VM's change (adoption, labelling)."""
+    """Who changes, and why. ``kind`` replaces the event of a VM's change (adoption, labelling); ``comment`` is theirs."""
 
     actor: str
     cause: str = ""
     kind: EventKind | None = None
+    comment: str = ""
 
 
 def plan_edits(present: dict[str, Document], applied: Sequence[Document], deleted: Sequence[str]) -> tuple[Edit, ...]:
@@ -76,16 +80,27 @@ def store_edits(parts: Parts, unit: Unit, edits: Sequence[Edit], author: Author)
     if not needed:
         return Revision(0)
     now = parts.clock()
-    revision = unit.revisions.allocate(author.cause or "apply", author.actor, now)
+    cause, tallies = author.cause or "apply", tally_edits(needed)
+    revision = unit.revisions.allocate(cause, author.actor, now, author.comment, tallies)
     for edit in needed:
         _store(parts, unit, edit, author, revision)
     return revision
 
 
+def tally_edits(edits: Sequence[Edit]) -> tuple[Tally, ...]:
+    """Sum up what a revision changes, as long lists are told: each kind and action once, with the first names."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for edit in edits:
+        document = edit.document
+        title = document.name if document.tenant == DEFAULT_TENANT else f"{document.tenant}/{document.name}"
+        names.setdefault((document.kind.value, edit.action.value), []).append(title)
+    return tuple(Tally(*which, len(titles), tuple(sorted(titles)[:_NAMED])) for which, titles in sorted(names.items()))
+
+
 def _store(parts: Parts, unit: Unit, edit: Edit, author: Author, revision: Revision) -> None:
     now, key = parts.clock(), key_of(edit.document)
     if edit.after is None:
-        unit.documents.delete(key, now)
+        unit.documents.delete(key, now, revision)
     else:
         after = edit.after
         unit.documents.put(StoredDocument(key, content_of(after), revision, after.file, after.line, now), now)
@@ -139,6 +154,8 @@ def _event(edit: Edit, author: Author, revision: Revision, at: float, vm: str) -
     if edit.after is not None:
         detail["digest"] = digest_of(canonical_bytes(document_to_dict(edit.after)))
         detail |= {"file": edit.after.file} if edit.after.file else {}
+    if author.comment:
+        detail["comment"] = author.comment
     if edit.before is not None and edit.after is not None and vm:
         detail |= _relabelled(edit.before.labels, edit.after.labels)
     kind = author.kind if author.kind and vm else _kind(edit)

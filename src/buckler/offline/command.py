@@ -8,6 +8,7 @@ import msgspec
 from buckler.cli.apply import diff_lines
 from buckler.cli.explain import explanation_lines, parse_port
 from buckler.cli.output import Table, output_option, show
+from buckler.cli.revision import revisions, show_revision
 from buckler.cli.session import EXIT_USAGE, Failed
 from buckler.offline.compare import compare
 from buckler.offline.exporting import export
@@ -139,7 +140,7 @@ def reach(inventory: tuple[str, ...], policies: tuple[str, ...], output: str) ->
     show(talks, output, lambda: talks_table(talks), tuple)
 
 
-for each in (*question_commands(), library, tightens):
+for each in (*question_commands(), library, tightens, revisions, show_revision):
     policy.add_command(each)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -11,14 +11,43 @@ from buckler.model.agentapi import Acknowledgement, ObjectEnvelope
 from buckler.model.ids import Digest, HostId, Revision
 
 
+class Tally(msgspec.Struct, frozen=True):
+    """How many documents of a kind a revision created, configured or deleted, and the first names of them."""
+
+    kind: str
+    action: str
+    count: int
+    names: tuple[str, ...]
+
+
+class RevisionRecord(msgspec.Struct, frozen=True):
+    """One revision as it was allocated. ``changes`` None: of before changes were recorded; empty: it changed no document."""
+
+    revision: Revision
+    cause: str
+    actor: str
+    at: float
+    comment: str = ""
+    changes: tuple[Tally, ...] | None = ()
+
+
 class Revisions(Protocol):
     """The pool's one counter of states, and how far publishing has come."""
 
     def current(self) -> Revision:
         """The newest allocated one; 0 before the first."""
 
-    def allocate(self, cause: str, actor: str, at: float) -> Revision:
-        """The next one. Only inside ``write``: the row lock makes them visible in order."""
+    def allocate(self, cause: str, actor: str, at: float, comment: str = "", changes: Sequence[Tally] = ()) -> Revision:
+        """The next one. Only inside ``write``: the row lock makes them visible in order. It is never changed again."""
+
+    def find(self, revision: Revision) -> RevisionRecord | None:
+        """One as it was allocated."""
+
+    def published(self, below: int, limit: int) -> tuple[RevisionRecord, ...]:
+        """The newest ``limit`` below (0: all) that changed documents, or of which that was not recorded, newest first."""
+
+    def recorded_from(self) -> Revision:
+        """The first one whose documents can be told; those of before were not kept by revision."""
 
     def rollout(self) -> str:
         """The rollout's state as its owner wrote it (JSON text); empty before the first."""

@@ -38,13 +38,16 @@ class Documents(Protocol):
         """The one in force now."""
 
     def put(self, document: StoredDocument, at: float) -> None:
-        """Replace the one in force, whose validity ends at ``at``."""
+        """Replace the one in force, whose validity ends at ``at`` and with the new one's generation."""
 
-    def delete(self, key: DocumentKey, at: float) -> None:
-        """End its validity. An absent one is no error."""
+    def delete(self, key: DocumentKey, at: float, revision: int) -> None:
+        """End its validity with ``revision``. An absent one is no error."""
 
     def at(self, when: float) -> tuple[StoredDocument, ...]:
         """All that were in force at ``when``."""
+
+    def of(self, revision: int) -> tuple[StoredDocument, ...]:
+        """All that were in force once ``revision`` was made. Meant from ``Revisions.recorded_from`` on."""
 
 
 class VmRecord(msgspec.Struct, frozen=True):

@@ -65,10 +65,12 @@ def test_a_document_is_replaced_and_its_past_is_kept(store: Database) -> None:
         assert unit.documents.at(20.0) == (newer,)
         assert unit.documents.at(5.0) == ()
     with store.write() as unit:
-        unit.documents.delete(DOCUMENT.key, 30.0)
+        unit.documents.delete(DOCUMENT.key, 30.0, 3)
     with store.read() as unit:
         assert unit.documents.get(DOCUMENT.key) is None
         assert unit.documents.at(25.0) == (newer,)
+        told = [unit.documents.of(revision) for revision in range(5)]
+    assert told == [(), (DOCUMENT,), (newer,), (), ()]
 
 
 def test_what_raises_leaves_nothing(store: Database) -> None:

@@ -16,6 +16,7 @@ from buckler.controller.parts import Parts
 from buckler.controller.pool_state import load_documents
 from buckler.controller.problems import Refused
 from buckler.controller.registry import Author
+from buckler.controller.revisions import check_comment
 from buckler.controller.waiting import wait_enforced
 from buckler.model.event import EventKind
 from buckler.model.operatorapi import PREFIX
@@ -39,7 +40,8 @@ def document_routes(parts: Parts) -> list[BaseRouteHandler]:
     @post(PREFIX + "/apply", status_code=200)
     async def apply(request: AnyRequest, data: ApplyRequest) -> ApplyResult:
         wanted = Wanted(files=data.files, delete=data.delete, dry_run=data.dry_run)
-        result = await apply_documents(parts, wanted, Author(actor_of(request), "apply"))
+        author = Author(actor_of(request), "apply", comment=check_comment(data.comment))
+        result = await apply_documents(parts, wanted, author)
         waiting = await wait_enforced(parts, result.revision, min(data.wait, 600)) if data.wait else ()
         return msgspec.structs.replace(result, waiting=waiting)
 

@@ -24,6 +24,7 @@ class LedgerRows:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._edge: Edge | None = None
+        self._began: Edge | None = None
         self._is_unsealed = False
 
     def edge(self) -> Edge:
@@ -36,7 +37,11 @@ class LedgerRows:
             if len(found) != len(wanted):
                 raise StoreFailed("the ledger's tree has holes: run ledger verify")
             self._edge = Edge(size, tuple(found[node] for node in wanted))
+        self._began = self._began or self._edge
         return self._edge
+
+    def began(self) -> Edge:
+        return self._began or self.edge()
 
     def append(self, entry: Entry, leaf: Leaf) -> None:
         edge = self.edge()

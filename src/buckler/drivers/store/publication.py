@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from buckler.drivers.store.rows import add_row, put_row, text_of, value_of
 from buckler.drivers.store.tables import ACKS, MANIFESTS, OBJECTS, POOL, REVISIONS
 from buckler.model.agentapi import Acknowledgement, ObjectEnvelope
 from buckler.model.ids import Digest, HostId, Revision
-from buckler.ports.publication import PublishedManifest
+from buckler.ports.publication import PublishedManifest, RevisionRecord, Tally
 
 _CHUNK = 500
+_NONE = text_of(())
+"""How a revision says that it changed no document."""
+_DECLARING = ("apply", "delete", "label", "adopted")
+"""Why revisions changed documents before their changes were recorded."""
 
 
 class RevisionRows:
@@ -25,17 +30,39 @@ class RevisionRows:
     def current(self) -> Revision:
         return Revision(value_of(self._connection, POOL, "revision", id=1))
 
-    def allocate(self, cause: str, actor: str, at: float) -> Revision:
+    def allocate(self, cause: str, actor: str, at: float, comment: str = "", changes: Sequence[Tally] = ()) -> Revision:
         revision = Revision(self.current() + 1)
         self._connection.execute(update(POOL).where(POOL.c.id == 1).values(revision=revision))
-        self._connection.execute(insert(REVISIONS).values(revision=revision, cause=cause, actor=actor, at=at))
+        row = RevisionRecord(revision, cause, actor, at, comment)
+        values = {**msgspec.structs.asdict(row), "changes": text_of(changes)}
+        self._connection.execute(insert(REVISIONS).values(**values))
         return revision
+
+    def find(self, revision: Revision) -> RevisionRecord | None:
+        row = self._connection.execute(select(REVISIONS).where(REVISIONS.c.revision == revision)).one_or_none()
+        return _record(row) if row is not None else None
+
+    def published(self, below: int, limit: int) -> tuple[RevisionRecord, ...]:
+        declared = (REVISIONS.c.changes != "") | REVISIONS.c.cause.in_(_DECLARING)
+        query = select(REVISIONS).where(REVISIONS.c.changes != _NONE, declared)
+        query = query.where(REVISIONS.c.revision < below) if below else query
+        rows = self._connection.execute(query.order_by(REVISIONS.c.revision.desc()).limit(limit))
+        return tuple(_record(row) for row in rows)
+
+    def recorded_from(self) -> Revision:
+        last = select(func.max(REVISIONS.c.revision)).where(REVISIONS.c.changes == "")
+        return Revision(self._connection.execute(last).scalar() or 0)
 
     def rollout(self) -> str:
         return str(value_of(self._connection, POOL, "rollout", id=1))
 
     def set_rollout(self, state: str) -> None:
         self._connection.execute(update(POOL).where(POOL.c.id == 1).values(rollout=state))
+
+
+def _record(row: Row[Any]) -> RevisionRecord:
+    changes = msgspec.json.decode(row.changes, type=tuple[Tally, ...]) if row.changes else None
+    return RevisionRecord(Revision(row.revision), row.cause, row.actor, row.at, row.comment, changes)
 
 
 class ManifestRows:

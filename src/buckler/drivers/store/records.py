@@ -29,7 +29,7 @@ class DocumentRows:
         return _document(row) if row is not None else None
 
     def put(self, document: StoredDocument, at: float) -> None:
-        self.delete(document.key, at)
+        self.delete(document.key, at, document.generation)
         row = {
             "kind": document.key.kind,
             "tenant": document.key.tenant,
@@ -40,18 +40,24 @@ class DocumentRows:
             "line": document.line,
             "valid_from": at,
             "valid_to": 0,
+            "ended": 0,
         }
         self._connection.execute(insert(DOCUMENTS).values(**row))
 
-    def delete(self, key: DocumentKey, at: float) -> None:
+    def delete(self, key: DocumentKey, at: float, revision: int) -> None:
         query = update(DOCUMENTS).where(*_is(key), DOCUMENTS.c.valid_to == 0)
-        self._connection.execute(query.values(valid_to=at))
+        self._connection.execute(query.values(valid_to=at, ended=revision))
 
     def at(self, when: float) -> tuple[StoredDocument, ...]:
         ended = (DOCUMENTS.c.valid_to == 0) | (DOCUMENTS.c.valid_to > when)
         return _documents(
             self._connection.execute(select(DOCUMENTS).where(DOCUMENTS.c.valid_from <= when, ended)).all()
         )
+
+    def of(self, revision: int) -> tuple[StoredDocument, ...]:
+        lasting = (DOCUMENTS.c.ended == 0) | (DOCUMENTS.c.ended > revision)
+        query = select(DOCUMENTS).where(DOCUMENTS.c.generation <= revision, lasting)
+        return _documents(self._connection.execute(query).all())
 
 
 class VmRows:

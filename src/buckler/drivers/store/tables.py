@@ -34,7 +34,10 @@ REVISIONS = Table(
     Column("cause", Text, nullable=False),
     Column("actor", Text, nullable=False),
     Column("at", Float(53), nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("changes", Text, nullable=False),
 )
+"""``changes`` is JSON; empty where nobody recorded them."""
 
 DOCUMENTS = Table(
     "documents",
@@ -48,6 +51,7 @@ DOCUMENTS = Table(
     Column("line", Integer, nullable=False),
     Column("valid_from", Float(53), nullable=False),
     Column("valid_to", Float(53), nullable=False),
+    Column("ended", BigInteger, nullable=False),
     Index(
         "documents_in_force",
         "kind",

@@ -30,12 +30,14 @@ class ApplyRequest(Request, frozen=True):
     """Documents to create or replace and documents to delete, in one transaction: all or nothing.
 
     ``wait`` is how many seconds to wait for every reachable host to enforce the result; 0 answers once committed.
+    ``comment`` stays with the revision for ever.
     """
 
     files: tuple[SourceFile, ...] = ()
     delete: tuple[Reference, ...] = ()
     dry_run: bool = False
     wait: float = 0
+    comment: str = ""
 
 
 class Action(StrEnum):
@@ -65,7 +67,7 @@ class ApplyResult(Answer, frozen=True):
 
 
 class DocumentDiff(Answer, frozen=True):
-    """``before`` and ``after`` are whole documents; None where there is none."""
+    """``before`` and ``after`` are whole documents; None where there is none. ``fields`` says in words what differs."""
 
     kind: str
     tenant: str
@@ -73,6 +75,7 @@ class DocumentDiff(Answer, frozen=True):
     action: Action
     before: dict[str, Any] | None = None
     after: dict[str, Any] | None = None
+    fields: tuple[str, ...] = ()
 
 
 class ReachChange(Answer, frozen=True):
@@ -84,10 +87,22 @@ class ReachChange(Answer, frozen=True):
     after: tuple[str, ...] = ()
 
 
+class ReachCount(Answer, frozen=True):
+    """How many pairs differ; a pair may both gain and lose. Not ``complete``: at least so many, the rest was not compared."""
+
+    changed: int = 0
+    gaining: int = 0
+    losing: int = 0
+    complete: bool = True
+
+
 class DiffResult(Answer, frozen=True):
+    """``reach`` lists the first pairs, ``count`` counts all."""
+
     documents: tuple[DocumentDiff, ...]
     reach: tuple[ReachChange, ...] = ()
     warnings: tuple[Issue, ...] = ()
+    count: ReachCount = ReachCount()
 
 
 class DocumentItem(Answer, frozen=True):
