@@ -11,14 +11,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler.controller.sealing import SealedStore
 from buckler.drivers.store.database import open_database
-from buckler.ledger.checkpoint import origin_of, sign_checkpoint
+from buckler.ledger.checkpoint import origin_of, read_checkpoint, sign_checkpoint
 from buckler.ledger.entry import SALT_SIZE, entry_of, leaf_of
 from buckler.ledger.export import Header, Line, header_text, line_text
 from buckler.ledger.trust import Trust, trust_root
 from buckler.model.agentapi import Issuers
 from buckler.model.event import Event, EventKind
-from buckler.ports.store import Store, Unit
-from buckler.trust.statement import Kind, key_text, sign
+from buckler.ports.store import Unit
+from buckler.trust.statement import Kind, key_id, key_text, sign
 
 ROOT = Ed25519PrivateKey.from_private_bytes(b"r" * 32)
 ISSUER = Ed25519PrivateKey.from_private_bytes(b"i" * 32)
@@ -39,7 +39,11 @@ class Book:
     """One ledger in a store of its own; every ``add`` is one transaction with a checkpoint."""
 
     def __init__(self, key: Ed25519PrivateKey = ISSUER, url: str = "sqlite://") -> None:
-        self.store: Store = SealedStore(open_database(url), lambda each: sign_checkpoint(each, ORIGIN, key))
+        self.store = SealedStore(
+            open_database(url),
+            lambda each: sign_checkpoint(each, ORIGIN, key),
+            lambda _unit, note: read_checkpoint(note, ORIGIN, {key_id(key.public_key()): key.public_key()}),
+        )
         self.chance = random.Random(7)
 
     def add(self, *events: Event) -> str:

@@ -47,7 +47,7 @@ def open_parts(settings: Settings) -> Parts:
     keys = open_keys(state / "keys", settings, dt.datetime.now(dt.UTC))
     store = sealed(open_database(settings.database_url(), flow_ring=settings.flow_ring), settings, keys)
     parts = Parts(settings=settings, keys=keys, store=store, clock=time.time)
-    with store.write() as unit:
+    with store.begin() as unit:
         is_new = name_issuing_key(parts, unit)
         tell_start(parts, unit, VERSION)
         if is_new:

@@ -13,10 +13,12 @@ from buckler.controller.sealing import SealedStore
 from buckler.controller.settings import Settings
 from buckler.controller.throttle import Throttle
 from buckler.controller.uuid7 import make_uuid7
-from buckler.ledger.checkpoint import Checkpoint, origin_of, sign_checkpoint
+from buckler.ledger.checkpoint import Checkpoint, origin_of, read_checkpoint, sign_checkpoint
 from buckler.ledger.entry import SALT_SIZE, entry_of, leaf_of
+from buckler.ledger.trust import trust_root
 from buckler.model.event import Event
 from buckler.ports.store import Store, Unit
+from buckler.trust.statement import key_text
 
 
 def ledger_origin(settings: Settings, keys: Keyring) -> str:
@@ -24,14 +26,18 @@ def ledger_origin(settings: Settings, keys: Keyring) -> str:
     return origin_of(settings.pool, keys.root.public_key())
 
 
-def sealed(store: Store, settings: Settings, keys: Keyring) -> Store:
+def sealed(store: Store, settings: Settings, keys: Keyring) -> SealedStore:
     """Have every transaction that adds to the ledger end with a checkpoint by the issuing key."""
-    origin = ledger_origin(settings, keys)
+    origin, root = ledger_origin(settings, keys), key_text(keys.root.public_key())
 
     def sign(checkpoint: Checkpoint) -> str:
         return sign_checkpoint(checkpoint, origin, keys.issuing)
 
-    return SealedStore(store, sign)
+    def read(unit: Unit, note: str) -> Checkpoint:
+        statements = [record.statement for record in unit.keys.issuers()]
+        return read_checkpoint(note, origin, trust_root(root, settings.pool, statements).ever)
+
+    return SealedStore(store, sign, read)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,9 @@ class LedgerBook(Protocol):
     def edge(self) -> Edge:
         """The tree as it is now; ``size`` entries."""
 
+    def began(self) -> Edge:
+        """The tree as this transaction found it."""
+
     def append(self, entry: Entry, leaf: Leaf) -> None:
         """Add the entry that follows. Raises StoreFailed when it does not."""
 
