@@ -6,10 +6,15 @@ import ipaddress
 
 from buckler.policy.documents import read_documents
 from buckler.policy.draft import draft_pool
-from buckler.policy.importers.outcome import Import
+from buckler.policy.importers.outcome import Effect, Import, Loss
 from buckler.policy.importers.written import LOSSES, import_files
 from buckler.policy.matrix import Connection, list_talks
 from buckler.policy.source import Source
+
+
+def unlike(result: Import) -> list[Loss]:
+    """List the losses, without those on link-local addresses, which no question about declared addresses meets."""
+    return [each for each in result.losses if each.effect is not Effect.NOTE and "link-local" not in each.what]
 
 
 class Imported:

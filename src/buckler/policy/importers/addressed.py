@@ -26,6 +26,7 @@ class Holder(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...] = ()
     card: str = ""
     """The interface's label value, where the VM has several."""
+    network: str = ""
 
 
 class Blocks(msgspec.Struct, frozen=True):

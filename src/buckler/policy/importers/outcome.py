@@ -12,10 +12,12 @@ from buckler.policy.problem import Problem
 
 
 class Effect(StrEnum):
-    """What a difference does to verdicts. No import ever loosens one."""
+    """What a difference does to verdicts."""
 
     TIGHTENED = "tightened"
     """Something that may be allowed at the source is denied here."""
+    LOOSENED = "loosened"
+    """Something that is denied at the source may be allowed here: nothing but the IPv6 link-local addresses of VMs."""
     OMITTED = "omitted"
     """Something that has no verdict of its own is left out, or a thing is not in the inventory."""
     NOTE = "note"

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 from buckler.model.label import LABEL_NAME, Expression, Operator, Selector
 from buckler.policy.field import Place
+from buckler.policy.importers.addressed import Blocks
 from buckler.policy.importers.kubernetes.objects import Item
 from buckler.policy.importers.kubernetes.selectors import namespace_key, read_selector
 from buckler.policy.importers.kubernetes.workloads import Workload
+from buckler.policy.importers.linklocal import holds_link_local
 from buckler.policy.importers.naming import document_name
 from buckler.policy.importers.outcome import Effect
 from buckler.policy.importers.unclear import Teller, Unclear, items, mapping, text
@@ -52,6 +54,9 @@ class Outside:
             tell.tell(
                 place, "addresses of workloads are not known", "they count as outside these prefixes", Effect.NOTE
             )
+        if inside and not holds_link_local(Blocks(cidrs)):
+            means = "workloads are named whole; the API knows no addresses of pods but those in their status"
+            tell.tell(place, "the prefixes hold no IPv6 link-local address", means, Effect.NOTE)
         return (*outside, *self._named(inside)), self._named(unsure)
 
     def nodes(self, place: Place) -> tuple[Peer, ...]:

@@ -11,7 +11,16 @@ import msgspec
 
 from buckler.model.label import Expression, Operator, Selector
 from buckler.policy.field import Place
-from buckler.policy.importers.addressed import CARD, Blocks, read_blocks, resolve_blocks, shared_addresses, vm_peers
+from buckler.policy.importers.addressed import (
+    CARD,
+    Blocks,
+    is_held,
+    read_blocks,
+    resolve_blocks,
+    shared_addresses,
+    vm_peers,
+)
+from buckler.policy.importers.linklocal import holds_link_local, is_of_ipv4_only, name_gaps
 from buckler.policy.importers.naming import (
     document_name,
     label_key,
@@ -238,6 +247,7 @@ class _Cloud:
         chosen = [each for each in self.ports if not rule.group or rule.group in each.groups]
         fitting = [each for each in chosen if whole or _is_of(each.families, families, rule.families[0])]
         self._tell_families(chosen, fitting, rule, group, tell)
+        self._tell_link_local(None, fitting, chosen, rule, group, tell)
         if rule.group and len(fitting) == len(chosen):
             return (Peer(vm=_member(rule.group)),)
         return (*outside, *vm_peers([each.holder() for each in fitting]))
@@ -250,6 +260,25 @@ class _Cloud:
         if left:
             what = f"a rule for IPv{family} only, towards {', '.join(left[:5])}, which have both"
             tell.tell(group.place, what, "it allows nothing towards them: rules here hold for a VM's every address")
+
+    def _tell_link_local(
+        self,
+        blocks: Blocks | None,
+        meant: Sequence[CloudPort],
+        chosen: Sequence[CloudPort],
+        rule: GroupRule,
+        group: Group,
+        tell: Teller,
+    ) -> None:
+        """``meant``: the ports that the rule names here, out of those it is about."""
+        if is_of_ipv4_only(_ports(rule)):
+            return
+        members = [each for each in self.ports if group.id in each.groups]
+        near = [each for each in chosen if any(one.network == each.network and one is not each for one in members)]
+        here = {each.vm: each in meant for each in near}
+        there = holds_link_local(blocks) if 6 in rule.families else False
+        for gap in name_gaps(Action.ALLOW, here, dict.fromkeys(here, there)):
+            tell.tell(group.place, f"{rule.direction}: {gap.what}", gap.means, gap.effect)
 
     def _of_addresses(self, rule: GroupRule, group: Group, tell: Teller) -> tuple[Peer, ...]:
         if rule.addresses not in self.addresses:
@@ -264,6 +293,8 @@ class _Cloud:
 
     def _of_blocks(self, blocks: Blocks, rule: GroupRule, group: Group, tell: Teller) -> tuple[Peer, ...]:
         resolved = resolve_blocks(blocks, [each.holder() for each in self.ports])
+        held = [each for each in self.ports if is_held(blocks, each.holder().addresses)]
+        self._tell_link_local(blocks, held, self.ports, rule, group, tell)
         if resolved.doubtful:
             what = f"whether {', '.join(blocks.within[:3])} covers all of {', '.join(resolved.doubtful[:5])} is not so or not known"
             tell.tell(group.place, what, f"{rule.direction} of these is not allowed by it")

@@ -44,7 +44,7 @@ class CloudPort(msgspec.Struct, frozen=True):
 
     def holder(self) -> Holder:
         """Give it as one that may have addresses."""
-        return Holder(self.vm, self.vm, () if self.spare else self.addresses, self.card)
+        return Holder(self.vm, self.vm, () if self.spare else self.addresses, self.card, self.network)
 
 
 def read_ports(fields: dict[str, Place], book: LossBook) -> list[CloudPort]:

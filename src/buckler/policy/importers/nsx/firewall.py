@@ -14,7 +14,8 @@ import msgspec
 
 from buckler.model.label import Expression, Operator, Selector
 from buckler.policy.field import Place
-from buckler.policy.importers.addressed import shared_addresses
+from buckler.policy.importers.addressed import Blocks, shared_addresses
+from buckler.policy.importers.linklocal import holds_link_local, is_of_ipv4_only, name_gaps
 from buckler.policy.importers.naming import document_name, network_document, policy_document, vm_document
 from buckler.policy.importers.nsx.groups import MAYBE, MEMBER, Groups, Machine, Membership, group_key, read_machines
 from buckler.policy.importers.nsx.objects import Item, Objects, read_objects
@@ -232,6 +233,7 @@ class _Reader:
         if word == "REJECT":
             tell.tell(rule.place, "REJECT answers", "here it is denied without an answer", Effect.NOTE)
         self._tell_doubts(read, rule, tell)
+        self._tell_link_local(read, rule, tell)
         if action is Action.PASS and self._doubts(read):
             return [(msgspec.structs.replace(read, action=Action.DENY), 1), (read, 0)]
         return [(read, 0)]
@@ -250,6 +252,28 @@ class _Reader:
         for path in self._doubts(read):
             means = "not allowed by the rule" if read.action is Action.ALLOW else "denied by it"
             tell.tell(rule.place, f"who is a member of {path} is not known of every VM", f"these VMs are {means}")
+
+    def _tell_link_local(self, read: RuleRead, rule: Item, tell: Teller) -> None:
+        """Groups of addresses and rules for IPv4 alone mean no link-local address there; here they mean whole VMs."""
+        if is_of_ipv4_only(read.ports) or len(self.groups.machines) < 2:
+            return
+        for word, side in (("source", read.sources), ("destination", read.destinations)):
+            if not side.blocks and len(side.families) == 2:
+                continue
+            here = {each.title: self._is_named(each.id, side, read.action) for each in self.groups.machines}
+            held = holds_link_local(Blocks(side.blocks)) if side.blocks else True
+            meant = held if held is None else len(side.families) == 2 and held is not side.excluded
+            for gap in name_gaps(read.action, here, dict.fromkeys(here, meant)):
+                tell.tell(rule.place, f"as a {word}: {gap.what}", gap.means, gap.effect)
+
+    def _is_named(self, number: str, side: Side, action: Action) -> bool:
+        if side.groups is None:
+            return True
+        votes = [self.groups.membership(path).votes[number] for path in side.groups]
+        unsure = action is Action.DENY
+        if side.excluded:
+            return all(each is False or (each is None and unsure) for each in votes)
+        return any(each or (each is None and unsure) for each in votes)
 
     def _rule(self, policy: Item, rule: Item, action: Action) -> RuleRead:
         direction = text(rule.fields.get("direction"), "IN_OUT")

@@ -74,7 +74,7 @@ class Groups:
     """All groups of an export, worked out on demand."""
 
     def __init__(self, objects: Objects, machines: Sequence[Machine]) -> None:
-        self._machines = machines
+        self.machines = tuple(machines)
         self._items: dict[str, Item] = {}
         for item in objects.all("Group"):
             self._items[text(item.fields.get("path"), "") or f"/infra/domains/default/groups/{item.id}"] = item
@@ -94,7 +94,7 @@ class Groups:
         """Make a group of addresses that a rule names itself; give its path."""
         blocks = read_blocks(words, lambda what: Unclear(place, what))
         path = f"addresses/{','.join(words)}"
-        votes = {each.id: is_held(blocks, each.addresses) for each in self._machines}
+        votes = {each.id: is_held(blocks, each.addresses) for each in self.machines}
         self._known[path] = Membership(votes, blocks.within)
         return path
 
@@ -107,7 +107,7 @@ class Groups:
             extended = items(item.fields.get("extended_expression"))
             if extended:
                 raise Unclear(extended[0], "groups of users are not carried over")
-            votes = {each.id: _vote(places, each, self, depth) for each in self._machines}
+            votes = {each.id: _vote(places, each, self, depth) for each in self.machines}
             return Membership(votes, self._blocks(places, depth))
         except Unclear as unclear:
             return Membership({}, (), unclear)

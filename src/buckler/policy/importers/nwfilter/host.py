@@ -20,6 +20,7 @@ from buckler.policy.importers.addressed import (
     resolve_blocks,
     shared_addresses,
 )
+from buckler.policy.importers.linklocal import find_gaps, is_of_ipv4_only
 from buckler.policy.importers.naming import document_name, made_mac, network_document, policy_document, vm_document
 from buckler.policy.importers.nwfilter.rules import FilterRule, Unclear, is_about_frames_only, layer_of, read_rule
 from buckler.policy.importers.nwfilter.standard import ALLOWS_IPV6, GATEWAY_ONLY, NO_GROUPS, NO_IPV6, STANDARD
@@ -121,13 +122,14 @@ def _cards(domain: Node) -> list[Card]:
         source = node.first("source")
         own = source.attributes if source is not None else {}
         reference = node.first("filterref")
+        network = document_name(own.get("network") or own.get("bridge") or "default")
         holder = Holder(
             f"{name} {index}" if len(nodes) > 1 else name,
             name,
             _addresses(reference),
             f"nic{index}" if len(nodes) > 1 else "",
+            network,
         )
-        network = document_name(own.get("network") or own.get("bridge") or "default")
         address = mac.attributes.get("address", "").lower() if mac is not None else ""
         found.append(Card(holder, network, address or made_mac(f"{name} {index}"), reference, node))
     return found
@@ -269,11 +271,22 @@ class _Interface:
             )
             return
         action = Action.DENY if denies else (Action.PASS if rule.frames else Action.ALLOW)
+        self._tell_link_local(rule, action)
         for side in _SIDES[rule.direction]:
             peers = self._peers(rule, side, denies)
             if peers is not None:
                 place = (chain, rule.priority)
                 (self.frames if rule.frames else self.connections).append(Spelt(place, side, action, peers, rule.ports))
+
+    def _tell_link_local(self, rule: FilterRule, action: Action) -> None:
+        if is_of_ipv4_only(rule.ports):
+            return
+        for side in _SIDES[rule.direction]:
+            near, far = (rule.dest, rule.source) if side == "in" else (rule.source, rule.dest)
+            if far is None and rule.family and not _is_icmp(rule):
+                far = Blocks(("0.0.0.0/0",) if rule.family == 4 else ("::/0",))
+            for gap in find_gaps(action, self.card.holder, near, far, self.others):
+                self._tell(rule.node, gap.what, gap.means, gap.effect)
 
     def _peers(self, rule: FilterRule, side: str, denies: bool) -> tuple[Peer, ...] | None:
         near, far = (rule.dest, rule.source) if side == "in" else (rule.source, rule.dest)
@@ -285,8 +298,7 @@ class _Interface:
                 self._tell(rule.node, "whether the rule is about the guest's addresses is not known", _doubt(denies))
                 if not denies:
                     return None
-        icmp = bool(rule.ports) and rule.ports[0].protocol.startswith("ICMP")
-        if far is None and (rule.family == 0 or icmp):
+        if far is None and (rule.family == 0 or _is_icmp(rule)):
             return () if denies else _ANYONE if rule.family == 0 else (Peer(any=True),)
         if far is None:
             far = Blocks(("0.0.0.0/0",) if rule.family == 4 else ("::/0",))
@@ -313,14 +325,19 @@ class _Interface:
             self._tell(
                 where,
                 what,
-                "it is denied with the outside; guests here have no IPv6 but their link-local address",
-                Effect.OMITTED,
+                "it is denied with the outside; between guests of one network it passes by link-local addresses",
+                Effect.LOOSENED,
             )
 
 
 def _follows_connections(node: Node) -> bool:
     """A filter of a standard name with rules of another kind is none of libvirt's."""
     return any(not layer_of(each) for each in node.all("rule") if each.children)
+
+
+def _is_icmp(rule: FilterRule) -> bool:
+    """ICMP shows its family by itself."""
+    return bool(rule.ports) and rule.ports[0].protocol.startswith("ICMP")
 
 
 def _priority(node: Node) -> int:

@@ -20,6 +20,7 @@ from buckler.policy.importers.addressed import (
     resolve_blocks,
     shared_addresses,
 )
+from buckler.policy.importers.linklocal import find_gaps, is_of_ipv4_only
 from buckler.policy.importers.naming import document_name, made_mac, network_document, policy_document, vm_document
 from buckler.policy.importers.outcome import Effect, Import, LossBook, unreadable
 from buckler.policy.importers.proxmox.files import FirewallFile, Line, Teller, read_file
@@ -185,7 +186,8 @@ def _vm(guest: Guest, shared: set[tuple[str, str]]) -> Document:
 def _holder(guest: Guest, card: Card) -> Holder:
     single = len(guest.cards) == 1
     title = guest.number if single else f"{guest.number} {card.name}"
-    return Holder(title, guest.number, card.addresses, "" if single else card.name)
+    network = _network_name(card.bridge, card.vlan)
+    return Holder(title, guest.number, card.addresses, "" if single else card.name, network)
 
 
 class _Chain:
@@ -242,6 +244,7 @@ class _Chain:
         except Unclear as unclear:
             self.tell.tell(self.cluster.sets["blacklist"][0], str(unclear), "everything towards guests is denied")
             return [Spelt(Action.DENY, (), (), "blacklist")]
+        self._tell_link_local(self.cluster.sets["blacklist"][0], Action.DENY, None, blocks)
         resolved = resolve_blocks(blocks, self.others)
         if resolved.doubtful:
             self._tell_doubt(self.cluster.sets["blacklist"][0], resolved.doubtful, Action.DENY)
@@ -309,6 +312,8 @@ class _Chain:
     def _spell(self, rule: FirewallRule) -> list[Spelt]:
         near, far = (rule.dest, rule.source) if rule.direction == "in" else (rule.source, rule.dest)
         allows = rule.action is Action.ALLOW
+        if not all(is_of_ipv4_only(each.ports or ()) for each in rule.matched):
+            self._tell_link_local(rule.line, rule.action, near, far)
         if near is not None:
             held = is_held(near, self.own.addresses)
             if held is False:
@@ -343,6 +348,10 @@ class _Chain:
         if resolved.doubtful:
             self._tell_doubt(rule.line, resolved.doubtful, rule.action)
         return resolved.for_action(rule.action) or None
+
+    def _tell_link_local(self, line: Line, action: Action, near: Blocks | None, far: Blocks | None) -> None:
+        for gap in find_gaps(action, self.own, near, far, self.others):
+            self.tell.tell(line, gap.what, gap.means, gap.effect)
 
     def _tell_doubt(self, line: Line, names: Sequence[str], action: Action) -> None:
         more = " …" if len(names) > 5 else ""
