@@ -154,7 +154,8 @@ def _unprotected(pool: Pool, documents: Sequence[Document]) -> Iterator[PolicyFi
 
 
 def _rule_finding(kind: Oddity, rule: Rule, text: str) -> PolicyFinding:
-    return PolicyFinding(kind.value, f"{rule.policy}/{rule.name}", text, rule.file, rule.line)
+    told = f"{rule.direction.name.lower()}: {text}"  # one name may stand in both directions
+    return PolicyFinding(kind.value, f"{rule.policy}/{rule.name}", told, rule.file, rule.line)
 
 
 def _finding(kind: Oddity, document: Document, text: str) -> PolicyFinding:

@@ -33,7 +33,7 @@ def test_a_rule_that_is_called_idle_never_decides(data):
     documents = world(choose)
     draft = draft_pool(documents)
     idle = {
-        each.subject for each in find_oddities(draft.pool, documents, draft.numbers, "2029-01-01")
+        (each.subject, each.text.partition(":")[0]) for each in find_oddities(draft.pool, documents, draft.numbers, "2029-01-01")
         if each.kind in {"shadowed", "unmatched"} and "/" in each.subject
     }  # fmt: skip
     found = stations(draft.pool, singled_out(documents))
@@ -50,7 +50,7 @@ def test_a_rule_that_is_called_idle_never_decides(data):
                 for side in Direction:
                     judged = judge_end(documents, station, side, end, protocol, port)
                     if judged.rule is not None:
-                        assert f"{judged.rule.policy}/{judged.rule.rule}" not in idle
+                        assert (f"{judged.rule.policy}/{judged.rule.rule}", side.name.lower()) not in idle
 
 
 def policies(tmp_path: Path, *specs: str) -> str:
@@ -88,6 +88,16 @@ def test_the_second_of_two_rules_for_the_same_is_shadowed(tmp_path: Path):
     path = policies(tmp_path, f"subject: {{}}, egress: [{rules}]")
     assert asked("shadowed", path) == ["p0/late"]
     assert asked("unmatched", path) == []
+
+
+def test_of_two_rules_of_one_name_only_the_direction_that_is_idle_is_told(tmp_path: Path):
+    closed = "egress: [{name: shut, action: deny}, {name: all, action: allow}], ingress: [{name: all, action: allow}]"
+    path = policies(tmp_path, f"subject: {{}}, {closed}")
+    files = ("--inventory", str(SHOP / "vms.yaml"), "--inventory", str(SHOP / "network.yaml"), "-f", path)
+    answer = run("shadowed", *files, "-o", "json")
+    assert [(each["subject"], each["text"].partition(":")[0]) for each in json.loads(answer.stdout)] == [
+        ("p0/all", "egress")
+    ]
 
 
 def test_a_rule_for_nobody_is_unmatched(tmp_path: Path):
