@@ -340,7 +340,7 @@ def test_an_altered_ledger_row_is_named(controller: ControllerProcess, agents: l
     with sqlite3.connect(controller.folder / "state/pool.sqlite") as database:
         database.execute("DELETE FROM ledger WHERE sequence = 4")
         row = database.execute("SELECT entry FROM ledger WHERE sequence = 6").fetchone()[0]
-        database.execute("UPDATE ledger SET entry = ? WHERE sequence = 6", (row.replace('"at":1', '"at":2'),))
+        database.execute("UPDATE ledger SET entry = ? WHERE sequence = 6", (row.replace('"kind":"', '"kind":"x'),))
     controller.start()
     result, _ = verified(controller)
     found = {(finding.fault, finding.sequence) for finding in result.findings}
