@@ -154,12 +154,12 @@ def attributes_of(document: Document) -> dict[str, str]:
 
 def _registered(unit: Unit, documents: tuple[Document, ...]) -> tuple[Registered, ...]:
     records = {(vm.tenant, vm.name): vm for vm in unit.vms.all()}
-    found = []
+    found, now = [], unit.vms.attributes_now()
     for document in documents:
         if document.kind is not Kind.VM:
             continue
         record = records[document.tenant, document.name]
-        attributes = attributes_now(unit, record.id)
+        attributes = now.get(record.id, {})
         quarantine = quarantine_label(attributes)
         vm = vm_from_document(document, record.id, VmNumber(record.number), quarantine=quarantine)
         grants = grants_of(record.id, attributes)

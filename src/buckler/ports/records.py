@@ -85,6 +85,9 @@ class Vms(Protocol):
     def attributes(self, vm: VmId) -> tuple[Attribute, ...]:
         """All that were ever true, oldest first."""
 
+    def attributes_now(self) -> dict[VmId, dict[str, str]]:
+        """What is true of each VM now; one of which nothing is true is left out."""
+
     def set_attributes(self, vm: VmId, values: Mapping[str, str], at: float) -> None:
         """Make exactly ``values`` true of the VM; end what differs at ``at``."""
 

@@ -199,6 +199,7 @@ def test_vm_attributes_keep_their_validity(store: Database) -> None:
         unit.vms.set_attributes(vm, {"uuid": "u", "host": "b"}, 2.0)
     with store.read() as unit:
         found = [(item.name, item.value, item.valid_from, item.valid_to) for item in unit.vms.attributes(vm)]
+        assert unit.vms.attributes_now() == {vm: {"uuid": "u", "host": "b"}}
     assert found == [("host", "a", 1.0, 2.0), ("uuid", "u", 1.0, 0), ("host", "b", 2.0, 0)]
 
 

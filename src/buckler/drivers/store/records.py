@@ -81,6 +81,12 @@ class VmRows:
         rows = self._connection.execute(query.order_by(VM_ATTRIBUTES.c.valid_from, VM_ATTRIBUTES.c.name))
         return tuple(Attribute(row.name, row.value, row.valid_from, row.valid_to) for row in rows)
 
+    def attributes_now(self) -> dict[VmId, dict[str, str]]:
+        found: dict[VmId, dict[str, str]] = {}
+        for row in self._connection.execute(select(VM_ATTRIBUTES).where(VM_ATTRIBUTES.c.valid_to == 0)):
+            found.setdefault(VmId(row.vm), {})[row.name] = row.value
+        return found
+
     def set_attributes(self, vm: VmId, values: Mapping[str, str], at: float) -> None:
         current = {item.name: item.value for item in self.attributes(vm) if not item.valid_to}
         for name, value in current.items():
