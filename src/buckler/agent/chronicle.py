@@ -14,6 +14,7 @@ from buckler.model.binding import policy_of
 from buckler.model.bundle import Manifest
 from buckler.model.domain import DomainFacts
 from buckler.model.event import EventKind
+from buckler.model.ids import Digest
 from buckler.ports.hypervisor import DomainEvent
 
 _LIFECYCLE = {
@@ -41,7 +42,8 @@ class Chronicle:
         self._open: dict[_Card, str] = {}
         self._closed: dict[_Card, str] = {}
         self._rogues: set[str] = set()
-        self._enforced = 0
+        self._enforced: tuple[int, Digest | None] = (0, None)
+        self._digested: tuple[Manifest | None, Digest | None] = (None, None)
 
     def tell_gate(
         self, operation: Operation, facts: DomainFacts, decision: Decision, names: Names, move: Mapping[str, Any] = {}
@@ -84,13 +86,20 @@ class Chronicle:
             )
         self._tell_cards(outcome, residents, names)
         self._tell_rogues(outcome, residents, names)
-        if outcome.enforced and outcome.enforced != self._enforced:
-            self._enforced = outcome.enforced
-            is_told = manifest is not None and manifest.revision == outcome.enforced
-            policy: dict[str, Any] = {"policy": policy_of(manifest)} if manifest is not None and is_told else {}
+        is_told = manifest is not None and manifest.revision == outcome.enforced
+        enforced = outcome.enforced, self._digest(manifest if is_told else None)
+        if outcome.enforced and enforced != self._enforced:
+            self._enforced = enforced
+            policy: dict[str, Any] = {} if enforced[1] is None else {"policy": enforced[1]}
             self._recorder.record(
                 EventKind.REVISION_ENFORCED, revision=outcome.enforced, seconds=outcome.seconds, **policy
             )
+
+    def _digest(self, manifest: Manifest | None) -> Digest | None:
+        """Of one revision hosts in different stages are told different things, and may lend them to each other."""
+        if manifest is not self._digested[0]:
+            self._digested = manifest, None if manifest is None else policy_of(manifest)
+        return self._digested[1]
 
     def _tell_cards(self, outcome: Outcome, residents: Residents, names: Names) -> None:
         admitted = {outcome.desired.devices.get(index, "") for index in outcome.admitted}

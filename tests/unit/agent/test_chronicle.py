@@ -5,11 +5,16 @@ from __future__ import annotations
 import pytest
 
 from buckler.agent.chronicle import MOVES, Chronicle
+from buckler.agent.desired import Desired
+from buckler.agent.engine import Outcome
 from buckler.agent.recorder import Recorder
+from buckler.agent.residents import Residents
 from buckler.drivers.inmemory.state import InMemoryState
 from buckler.drivers.libvirt.words import lifecycle_words
+from buckler.model.binding import policy_of
+from buckler.model.bundle import Manifest, Stage
 from buckler.model.event import Event, EventKind
-from buckler.model.ids import HostId
+from buckler.model.ids import Digest, HostId, Revision
 from buckler.ports.hypervisor import DomainEvent
 from tests.poolkit import Pool
 
@@ -69,3 +74,20 @@ def test_a_migration_is_one_arrival_here_and_one_leaving_there():
         EventKind.MIGRATION_ARRIVED
     ]
     assert [event.kind for event in told(("stopped", "migrated"))] == [EventKind.MIGRATION_LEFT]
+
+
+def manifest(revision: int, *segments: str) -> Manifest:
+    digests = tuple(Digest(each) for each in segments)
+    return Manifest("p", HostId("h1"), "hv1", Revision(revision), Stage.FLIP, 1.0, digests, (), (), ())
+
+
+def test_policy_that_was_lent_and_the_hosts_own_of_the_same_revision_are_two_entries():
+    """One revision is published to hosts in different stages: what binds is told by its digest."""
+    state = InMemoryState()
+    chronicle = Chronicle(Recorder(state, HostId("h1"), lambda: None))
+    lent, own, renamed = manifest(7, "closed"), manifest(7, "flipped"), manifest(8, "flipped")
+    for each in (lent, lent, own, own, manifest(7, "flipped"), renamed):
+        outcome = Outcome(Desired(), each.revision, frozenset())
+        chronicle.tell_outcome(outcome, Residents(), Nobody(), each)  # type: ignore[arg-type]
+    told_of = [(event.detail["revision"], event.detail["policy"]) for event in state.pending(10)]
+    assert told_of == [(7, policy_of(lent)), (7, policy_of(own)), (8, policy_of(renamed))]
