@@ -8,13 +8,12 @@ import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
+from buckler.drivers.netlink.links import NetlinkLinks
 from buckler.drivers.nftables import ruleset
 from buckler.drivers.nftables.notices import watch_tables
 from buckler.model.shield import GuardState
 from buckler.ports.guard import GuardFailed
+from buckler.ports.links import LinksFailed
 
 _SECONDS = 20
 
@@ -91,17 +90,10 @@ class NftablesGuard:
 
 def _list_foreign_ports(ours: frozenset[str]) -> frozenset[int]:
     try:
-        with IPRoute() as route:
-            links = list(route.get_links())
-    except (OSError, NetlinkError) as failure:
+        links = NetlinkLinks().links()
+    except LinksFailed as failure:
         raise GuardFailed(f"cannot list interfaces: {failure}") from failure
-    names = {link["index"]: link.get("ifname") for link in links}
-    foreign = set()
-    for link in links:
-        info = link.get("linkinfo")
-        if info and info.get("slave_kind") == "bridge" and names.get(link.get("master")) not in ours:
-            foreign.add(int(link["index"]))
-    return frozenset(foreign)
+    return frozenset(link.ifindex for link in links.values() if link.bridge and link.bridge not in ours)
 
 
 def _index_of(text: str) -> int:
