@@ -179,16 +179,19 @@ def fetch_header(client: OperatorClient) -> tuple[int, Header]:
 
 
 def fetch_lines(client: OperatorClient, size: int) -> Iterator[Line]:
-    """Yield the first ``size`` entries, page by page."""
+    """Yield the first ``size`` entries, page by page, until none comes: ``size`` is the controller's word too."""
     from buckler.ledger.entry import Leaf
-    from buckler.ledger.export import Line, bytes_of
+    from buckler.ledger.export import BadFile, Line, bytes_of
 
-    after = 0
-    while after < size:
+    for after in range(0, size, _PAGE):
         page = client.ledger_page(after=after, limit=min(_PAGE, size - after))
-        for each in page.entries:
-            yield Line(Leaf(each.entry, bytes_of(each.salt)), bytes_of(each.leaf))
-        after += _PAGE
+        if not page.entries:
+            return
+        try:
+            for each in page.entries:
+                yield Line(Leaf(each.entry, bytes_of(each.salt)), bytes_of(each.leaf))
+        except BadFile as error:
+            raise Failed(f"the controller gives what is no entry: {error}", exit_code=EXIT_UNVERIFIED) from error
 
 
 def verify_file(lines: TextIO, root_key: str, notes: tuple[str, ...]) -> tuple[Verification, Header]:

@@ -8,9 +8,12 @@ import pytest
 from click.testing import CliRunner
 
 from buckler.__main__ import main
+from buckler.cli.ledger import fetch_lines
+from buckler.cli.session import EXIT_UNVERIFIED, Failed
 from buckler.ledger.checkpoint import cosign
 from buckler.ledger.export import Header, Line, Proof, base64_of, proof_text
 from buckler.ledger.tree import folded, plan_inclusion
+from buckler.model.operatorapi.ledger import LedgerPage, SealedEntry
 from buckler.trust.statement import key_text
 from tests.ledgerkit import HOST, ROOT, STRANGER, Book, book, write_export
 
@@ -131,3 +134,23 @@ def test_one_entry_is_proven_offline_and_no_other_can_stand_for_it(file: Path) -
 def test_a_proof_stands_alone(file: Path) -> None:
     file.write_text(proof_text(proof(BOOK, 3)))
     assert verify("--proof", str(file), "--file", str(file))[0] == 2
+
+
+class Liar:
+    """A controller that says what it likes."""
+
+    def __init__(self, *pages: tuple[SealedEntry, ...]) -> None:
+        self.pages = iter(pages)
+
+    def ledger_page(self, *, after: int, limit: int) -> LedgerPage:
+        return LedgerPage(after + 1, 1 << 60, next(self.pages, ()))
+
+
+def test_a_controller_that_sends_no_entries_at_all_is_not_asked_for_ever():
+    assert list(fetch_lines(Liar(), 1 << 60)) == []  # type: ignore[arg-type]
+
+
+def test_a_controller_that_sends_what_is_no_entry_is_unverified_and_no_crash():
+    with pytest.raises(Failed) as failed:
+        list(fetch_lines(Liar((SealedEntry("{}", "!", "!"),)), 1))  # type: ignore[arg-type]
+    assert failed.value.exit_code == EXIT_UNVERIFIED
