@@ -13,6 +13,8 @@ from buckler.cli.source import files_option, read_sources
 from buckler.model.operatorapi.body import HostWait, Issue
 from buckler.model.operatorapi.documents import ApplyRequest, ApplyResult, Change, DiffResult, DocumentDiff
 
+SHOWN = 200
+"""Pairs that are listed for people; -o json lists more."""
 EMPTY = "what -f names holds no document"
 
 
@@ -127,10 +129,21 @@ def diff_lines(result: DiffResult) -> list[str]:
         before, after = _lines(document.before), _lines(document.after)
         name = change_name(document)
         lines += difflib.unified_diff(before, after, f"pool/{name}", f"files/{name}", lineterm="")
-    if result.reach:
-        lines += ["", "What may be sent:"]
-    for pair in result.reach:
+    return [*lines, *reach_lines(result)]
+
+
+def reach_lines(result: DiffResult, most: int = SHOWN) -> list[str]:
+    """Write who gains or loses what: the first pairs, and how many there are."""
+    lines = ["", "What may be sent:"] if result.reach else []
+    for pair in result.reach[:most]:
         lines.append(f"  {pair.origin} → {pair.to}: {words(pair.before, 'nothing')} ⇒ {words(pair.after, 'nothing')}")
+    count = result.count
+    more = count.changed - min(len(result.reach), most)
+    lines += [f"  … and {more} more pairs"] if more > 0 else []
+    if count.changed:
+        lines.append(f"  {count.changed} pairs differ: {count.gaining} gain, {count.losing} lose")
+    if not count.complete:
+        lines.append("  This is not all: there are too many different VMs to compare every pair.")
     return lines
 
 

@@ -27,7 +27,7 @@ from buckler.model.operatorapi.documents import (
 from buckler.model.operatorapi.hosts import HostChange, HostRequest, HostView, JoinToken, JoinTokenRequest
 from buckler.model.operatorapi.ledger import EntryProof, LedgerCheckpoint, LedgerKeys, LedgerPage
 from buckler.model.operatorapi.pool import PoolStatus, Rogue, Unprotected
-from buckler.model.operatorapi.revisions import RevisionPage, RevisionView
+from buckler.model.operatorapi.revisions import RevisionPage, RevisionView, RollbackRequest, RollbackResult
 from buckler.model.operatorapi.traffic import CounterItem, FlowItem, SampleItem, VmLoad
 from buckler.model.operatorapi.vms import (
     AdoptRequest,
@@ -116,6 +116,15 @@ class OperatorClient:
     def revision(self, revision: int) -> RevisionView:
         """Show the documents of a revision."""
         return self._send("GET", _path("revisions", str(revision)), RevisionView)
+
+    def compare(self, revision: int, to: int = 0) -> DiffResult:
+        """Compare a revision's documents with another's; 0: with those in force."""
+        return self._send("GET", _path("revisions", str(revision), "diff"), DiffResult, query=_query(to=to))
+
+    def roll_back(self, revision: int, request: RollbackRequest) -> RollbackResult:
+        """Put the documents of a revision back, as a new revision."""
+        path = _path("revisions", str(revision), "rollback")
+        return self._send("POST", path, RollbackResult, body=request, patience=request.wait)
 
     # VMs
 

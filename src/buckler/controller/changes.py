@@ -11,14 +11,16 @@ from buckler.controller.parts import Parts
 from buckler.controller.pool_state import QUARANTINE, attributes_now, load_documents
 from buckler.controller.problems import Refused
 from buckler.controller.registry import Author, Edit, plan_edits, store_edits
-from buckler.controller.simulate import reach_changes
+from buckler.controller.simulate import imagine
 from buckler.model.operatorapi.body import Issue
-from buckler.model.operatorapi.documents import ApplyResult, Change, DiffResult, DocumentDiff, Reference, SourceFile
+from buckler.model.operatorapi.documents import ApplyResult, Change, DiffResult, Reference, SourceFile
 from buckler.policy.claimcheck import Holding, check_holdings
 from buckler.policy.crosscheck import check_documents, check_hosts, merge_documents
+from buckler.policy.documentdiff import diff_document
 from buckler.policy.documents import read_documents
 from buckler.policy.language import Document, Kind, VmSpec, document_from_dict, document_to_dict, origin_to_dict
 from buckler.policy.problem import Problem, Severity
+from buckler.policy.reachdiff import diff_reach
 from buckler.policy.source import Source
 from buckler.ports.records import StoredDocument
 from buckler.ports.store import Unit
@@ -67,19 +69,26 @@ async def apply_documents(parts: Parts, wanted: Wanted, author: Author) -> Apply
 def store_change(parts: Parts, wanted: Wanted, author: Author) -> ApplyResult:
     """``apply_documents`` without the waking, for the thread that it runs in."""
     read = _read(wanted)
-    if wanted.dry_run:
-        with parts.store.read() as unit:
-            plan, revision = plan_change(load_documents(unit), read, wanted, list_holdings(unit)), 0
-            refuse_escapes(unit, plan)
-            refuse_hosts_addresses(unit, plan)
-    else:
-        with parts.store.write() as unit:
-            plan = plan_change(load_documents(unit), read, wanted, list_holdings(unit))
-            refuse_escapes(unit, plan)
-            refuse_hosts_addresses(unit, plan)
-            revision = store_edits(parts, unit, plan.edits, author)
+    with parts.store.read() if wanted.dry_run else parts.store.write() as unit:
+        plan = check_change(unit, wanted, read)
+        return commit_change(parts, unit, plan, author, dry_run=wanted.dry_run)
+
+
+def check_change(
+    unit: Unit, wanted: Wanted, read: tuple[tuple[Document, ...], tuple[Problem, ...]] | None = None
+) -> Planned:
+    """Check a change in every way, within the transaction that is to make it. Raises Refused."""
+    plan = plan_change(load_documents(unit), read or _read(wanted), wanted, list_holdings(unit))
+    refuse_escapes(unit, plan)
+    refuse_hosts_addresses(unit, plan)
+    return plan
+
+
+def commit_change(parts: Parts, unit: Unit, plan: Planned, author: Author, *, dry_run: bool) -> ApplyResult:
+    """Store a checked change as a revision, or only say what it would be."""
+    revision = 0 if dry_run else store_edits(parts, unit, plan.edits, author)
     changes = tuple(_change(edit) for edit in plan.edits)
-    return ApplyResult(revision=revision, changes=changes, warnings=plan.warnings, dry_run=wanted.dry_run)
+    return ApplyResult(revision=revision, changes=changes, warnings=plan.warnings, dry_run=dry_run)
 
 
 def diff_documents(parts: Parts, wanted: Wanted) -> DiffResult:
@@ -88,19 +97,14 @@ def diff_documents(parts: Parts, wanted: Wanted) -> DiffResult:
     with parts.store.read() as unit:
         plan = plan_change(load_documents(unit), read, wanted, list_holdings(unit))
         refuse_hosts_addresses(unit, plan)
-        reach = reach_changes(unit, plan.before, plan.after)
-    documents = tuple(
-        DocumentDiff(
-            kind=edit.document.kind.value,
-            tenant=edit.document.tenant,
-            name=edit.document.name,
-            action=edit.action,
-            before=document_to_dict(edit.before) if edit.before else None,
-            after=document_to_dict(edit.after) if edit.after else None,
-        )
-        for edit in plan.edits
-    )
-    return DiffResult(documents=documents, reach=reach, warnings=plan.warnings)
+        return diff_plan(unit, plan)
+
+
+def diff_plan(unit: Unit, plan: Planned) -> DiffResult:
+    """Say what a checked change does."""
+    delta = diff_reach(imagine(unit, plan.before), imagine(unit, plan.after))
+    documents = tuple(diff_document(edit.before, edit.after) for edit in plan.edits)
+    return DiffResult(documents=documents, reach=delta.pairs, warnings=plan.warnings, count=delta.count)
 
 
 def plan_change(

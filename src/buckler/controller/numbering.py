@@ -44,20 +44,5 @@ def allocate_numbers(unit: Unit, pool: Pool, documents: tuple[Document, ...]) ->
     return read_numbers(unit)
 
 
-def lend_numbers(numbers: Numbers, pool: Pool, documents: tuple[Document, ...]) -> Numbers:
-    """Number what has no number yet without allocating: for answers about changes that are not made."""
-    missing = missing_numbers(pool, documents, numbers)
-    return Numbers(
-        identities=_typed(_lent(numbers.identities, missing.identities, FIRST_VM_IDENTITY), IdentityNumber),
-        cidrs=_typed(_lent(numbers.cidrs, missing.cidrs, FIRST_CIDR_IDENTITY), IdentityNumber),
-        rules=_typed(_lent(numbers.rules, missing.rules, 1), RuleNumber),
-    )
-
-
-def _lent(table: Mapping[str, int], names: tuple[str, ...], first: int) -> dict[str, int]:
-    start = max(table.values(), default=first - 1) + 1
-    return {**table, **{name: start + place for place, name in enumerate(names)}}
-
-
 def _typed(table: Mapping[str, int], kind: Callable[[int], T]) -> dict[str, T]:
     return {name: kind(number) for name, number in table.items()}

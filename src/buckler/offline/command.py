@@ -6,9 +6,11 @@ import click
 import msgspec
 
 from buckler.cli.apply import diff_lines
+from buckler.cli.difference import diff_pool
 from buckler.cli.explain import explanation_lines, parse_port
 from buckler.cli.output import Table, output_option, show
 from buckler.cli.revision import revisions, show_revision
+from buckler.cli.rollback import rollback
 from buckler.cli.session import EXIT_USAGE, Failed
 from buckler.offline.compare import compare
 from buckler.offline.exporting import export
@@ -64,22 +66,44 @@ def check(inventory: tuple[str, ...], policies: tuple[str, ...], strict: bool, o
 
 
 @policy.command()
+@click.argument("revisions", nargs=-1, type=click.IntRange(1), metavar="[REVISION [REVISION]]")
 @inventory_option
 @policies_option
 @click.option(
     "--against",
     "against",
     multiple=True,
-    required=True,
     metavar="FILE|DIR",
-    help="The policies as they were; may be given again.",
+    help="The policies as they were; may be given again. No controller is asked.",
 )
 @output_option("table", "json", "yaml")
-def diff(inventory: tuple[str, ...], policies: tuple[str, ...], against: tuple[str, ...], output: str) -> None:
-    """Show what changes from the policies of --against to those of -f: documents, and who may send what to whom.
+@click.pass_context
+def diff(
+    context: click.Context,
+    revisions: tuple[int, ...],
+    inventory: tuple[str, ...],
+    policies: tuple[str, ...],
+    against: tuple[str, ...],
+    output: str,
+) -> None:
+    """Show what changes: documents, and who may send what to whom.
+
+    \b
+    With --against, of files alone: from the policies of --against to those of -f.
+    Without, of the pool:
+      policy diff 12 15      from revision 12 to 15
+      policy diff 12         from revision 12 to the pool as it is
+      policy diff -f DRAFT   from the pool as it is to the pool with the files
+      policy diff            from what hosts enforce to the pool as it is
 
     Exit codes: 0 nothing changes, 1 something does, 2 the documents have problems.
     """
+    if not against:
+        if len(revisions) > 2 or (revisions and (inventory or policies)):
+            raise click.UsageError("name up to two revisions, or files")
+        diff_pool(context, revisions, (*inventory, *policies), output)
+    elif revisions:
+        raise click.UsageError("--against compares files: no revisions")
     before = read_draft(_both(inventory, against), EXIT_USAGE)
     after = read_draft(_both(inventory, policies), EXIT_USAGE)
     result = compare(before, after)
@@ -140,7 +164,7 @@ def reach(inventory: tuple[str, ...], policies: tuple[str, ...], output: str) ->
     show(talks, output, lambda: talks_table(talks), tuple)
 
 
-for each in (*question_commands(), library, tightens, revisions, show_revision):
+for each in (*question_commands(), library, tightens, revisions, show_revision, rollback):
     policy.add_command(each)
 
 

@@ -12,7 +12,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import Parameter
 from litestar.response import Stream
 
-from buckler.controller.numbering import lend_numbers, read_numbers
+from buckler.controller.numbering import read_numbers
 from buckler.controller.operators.views import list_rogues, task_view
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import load_state
@@ -24,6 +24,7 @@ from buckler.model.operatorapi.pool import Rogue
 from buckler.model.operatorapi.traffic import CounterItem, FlowItem
 from buckler.model.operatorapi.vms import TaskView
 from buckler.policy.explain import UnknownEnd, explain
+from buckler.policy.lend import lend_numbers
 from buckler.policy.questions import find_oddities
 from buckler.policy.reach import WORLD, reach_pairs, vm_names
 from buckler.ports.journal import CounterTotal, FlowQuery, StoredFlow
