@@ -13,9 +13,10 @@ from buckler.model.bundle import Endpoint
 from buckler.model.program import Direction
 from buckler.model.shield import Tap
 from buckler.policy.bundle import Bundle, build_bundle, build_members
+from buckler.policy.judgement import End
 from buckler.policy.language import Document
 from buckler.policy.pool import Pool, Station, singled_out, stations
-from buckler.policy.reference import End, find_end, judge_end
+from buckler.policy.reference import find_end, judge_end
 from tests.component.ground import Host, open_tap
 from tests.packets import echo, icmp, icmpv6, ip_frame, tcp, udp
 from tests.policyworld import Store, host

@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-import msgspec
-
-from buckler.model.bundle import Endpoint, Segment
 from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import Digest, IdentityNumber, VmId
 from buckler.model.label import LABEL_ENDPOINT, Labels
@@ -25,25 +22,8 @@ from buckler.policy.pool import Pool, Singled, Station, identity_key, singled_ou
 from buckler.policy.quarantine import QUARANTINE_POLICIES
 from buckler.policy.rows import Rows
 from buckler.policy.rules import expand_document
+from buckler.policy.standing import NO_PROGRAM, Net, Stand, all_together, endpoint_of, facts_of
 from buckler.policy.trie import Shelf, Trie
-
-
-class _Net:
-    """A network with its table. ``users`` counts the interfaces of each identity."""
-
-    def __init__(self, network: Network, shelf: Shelf) -> None:
-        self.network = network
-        self.table = Trie(shelf)
-        self.vms: set[VmId] = set()
-        self.head = Digest("")
-
-
-class _Stand(msgspec.Struct, frozen=True):
-    """Where one interface of a VM stands."""
-
-    network: str
-    mac: str
-    identity: IdentityNumber
 
 
 class Current:
@@ -55,8 +35,8 @@ class Current:
         self.shelf = Shelf()
         self._vms: dict[VmId, Vm] = {}
         self._by_name: dict[str, set[VmId]] = {}
-        self._nets: dict[str, _Net] = {}
-        self._stands: dict[VmId, tuple[_Stand, ...]] = {}
+        self._nets: dict[str, Net] = {}
+        self._stands: dict[VmId, tuple[Stand, ...]] = {}
         self._users: Counter[IdentityNumber] = Counter()
         self._programs: dict[IdentityNumber, Digest] = {}
         self._net_of: dict[IdentityNumber, str] = {}
@@ -104,7 +84,7 @@ class Current:
             self.drop_network(network.name)
             net = None
         if net is None:
-            self._nets[network.name] = _Net(network, self.shelf)
+            self._nets[network.name] = Net(network, self.shelf)
         else:
             net.network = network
             self._let_go(net)
@@ -241,7 +221,7 @@ class Current:
         for vm in vms:
             self._stand(vm)
 
-    def _stand(self, vm: VmId, without: _Net | None = None) -> None:
+    def _stand(self, vm: VmId, without: Net | None = None) -> None:
         """Put a VM's interfaces where they belong now, new ones before old ones go: what stays is not touched."""
         old, value = self._stands.pop(vm, ()), self._vms.get(vm)
         networks: dict[str, Network] = {}
@@ -300,14 +280,16 @@ class Current:
         if program is not None:
             self.shelf.release(program)
 
-    def _enter(self, station: Station) -> _Stand:
+    def _enter(self, station: Station) -> Stand:
         net = self._nets[station.network.name]
         number = self._use(station.labels, station.network)
         net.vms.add(station.vm.id)
-        net.table.put(f"e:{station.interface.mac}", canonical_bytes(place_endpoint(_endpoint(station, number), _NONE)))
-        return _Stand(station.network.name, station.interface.mac, number)
+        net.table.put(
+            f"e:{station.interface.mac}", canonical_bytes(place_endpoint(endpoint_of(station, number), NO_PROGRAM))
+        )
+        return Stand(station.network.name, station.interface.mac, number)
 
-    def _leave(self, stand: _Stand, vm: VmId, *, is_kept: bool, stays: bool) -> None:
+    def _leave(self, stand: Stand, vm: VmId, *, is_kept: bool, stays: bool) -> None:
         net = self._nets.get(stand.network)
         self._unuse(stand.identity)
         if net is not None and not is_kept:
@@ -329,7 +311,7 @@ class Current:
         self._named[key] = named
         if named == Singled():
             del self._named[key]
-        before, after = self._singled, _together(self._named.values())
+        before, after = self._singled, all_together(self._named.values())
         self._singled = after
         for key, each in self._outsiders.items():
             if before.everyone != after.everyone or each.name in before.names ^ after.names:
@@ -357,22 +339,21 @@ class Current:
         self._outside = now
         self._outside_changed = False
 
-    def _write_head(self, net: _Net, outside: Digest) -> None:
-        head = canonical_bytes(head_of(_facts(net.network), net.table.write(), outside))
+    def _write_head(self, net: Net, outside: Digest) -> None:
+        head = canonical_bytes(head_of(facts_of(net.network), net.table.write(), outside))
         if net.head and self.shelf.objects.get(net.head) == head:
             return
         before, net.head = net.head, self.shelf.hold(head)
         if before:
             self.shelf.release(before)
 
-    def _let_go(self, net: _Net) -> None:
+    def _let_go(self, net: Net) -> None:
         if net.head:
             self.shelf.release(net.head)
             net.head = Digest("")
         self._outside_changed = True
 
 
-_NONE = Digest("")
 POLICY_SPECS = (PolicySpec, FlowSpec, AddressGroupSpec, ServiceSpec)
 """What ``put_documents`` takes; VMs, networks and endpoints come as the pool's values."""
 
@@ -389,35 +370,3 @@ def fill(pool: Pool, documents: Iterable[Document], numbering: Numbering) -> Cur
     for vm in pool.vms:
         current.put_vm(vm)
     return current
-
-
-def _facts(network: Network) -> Segment:
-    return Segment(
-        network=network.name,
-        zone=network.zone,
-        tenant=network.tenant,
-        bridge=network.bridge,
-        vlan=network.vlan,
-        cidrs=network.cidrs,
-        dhcp_servers=network.dhcp_servers,
-        routers=network.routers,
-        gateway=network.gateway,
-        endpoints=(),
-        identities={},
-    )
-
-
-def _endpoint(station: Station, number: IdentityNumber) -> Endpoint:
-    vm = station.vm
-    return Endpoint(
-        vm.id, vm.number, vm.name, vm.tenant, vm.uuid, station.interface.mac, station.addresses, number, _NONE, vm.mode
-    )
-
-
-def _together(named: Iterable[Singled]) -> Singled:
-    every = tuple(named)
-    return Singled(
-        frozenset().union(*(each.names for each in every)),
-        frozenset().union(*(each.ids for each in every)),
-        any(each.everyone for each in every),
-    )

@@ -9,11 +9,12 @@ import msgspec
 from buckler.model.operatorapi.answers import ExplainedPath, Explanation, Side, Step
 from buckler.model.pool import Network, ShieldMode
 from buckler.model.program import Direction
+from buckler.policy.judgement import End, EndJudgement, Outcome, PeerKind
 from buckler.policy.language import PROTOCOLS, Document
 from buckler.policy.pool import Pool, Station, Visitor, singled_out, stations_of, visitor_of
 from buckler.policy.prefix import address_of, network_of
 from buckler.policy.reach import WORLD
-from buckler.policy.reference import End, EndJudgement, Outcome, PeerKind, find_end, judge_end
+from buckler.policy.reference import find_end, judge_end
 
 GROUP = "group"
 

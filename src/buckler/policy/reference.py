@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from enum import StrEnum
 
 import msgspec
 
 from buckler.model.label import LABEL_TENANT, Selector
-from buckler.model.pool import ShieldMode
 from buckler.model.program import Direction
+from buckler.policy.judgement import Considered, End, EndJudgement, Judgement, Outcome, PeerKind
 from buckler.policy.language import (
     DEFAULT_TENANT,
     PROTOCOLS,
@@ -30,84 +29,8 @@ from buckler.policy.language import (
     Tier,
 )
 from buckler.policy.packet import Packet
-from buckler.policy.pool import Pool, Station, Visitor, singled_out, stations, visitors
+from buckler.policy.pool import Pool, Station, singled_out, stations, visitors
 from buckler.policy.quarantine import QUARANTINE_POLICIES
-
-
-class PeerKind(StrEnum):
-    """What the other end of a packet is. ``infra`` can never be reached, whatever policies say."""
-
-    VM = "vm"
-    ENDPOINT = "endpoint"
-    HOST = "host"
-    WORLD = "world"
-    GROUP = "group"
-    INFRA = "infra"
-
-
-class End(msgspec.Struct, frozen=True):
-    """Whose address it is. ``station`` is set for a VM, ``visitor`` for an endpoint, which has no shield."""
-
-    kind: PeerKind
-    address: str
-    station: Station | None = None
-    visitor: Visitor | None = None
-
-
-class Outcome(StrEnum):
-    """What became of one rule that was considered."""
-
-    DECIDES = "decides"
-    NO_MATCH = "does not match"
-    OBSERVED = "observed only"
-    WEAKER = "a stricter rule of the same order decides"
-    PASSED = "leaves it to the next tier"
-    REPLACED = "decides unless a lower tier matches; one did"
-    NOT_REACHED = "not reached"
-
-
-class Considered(msgspec.Struct, frozen=True):
-    """One rule at one end, in the order of judging."""
-
-    document: str
-    policy: str
-    rule: str
-    tier: Tier
-    action: Action
-    matches: bool
-    outcome: Outcome
-    file: str
-    line: int
-
-
-class EndJudgement(msgspec.Struct, frozen=True):
-    """One shield's verdict. ``rule`` is None when nothing matched (default deny) or when no policy may decide."""
-
-    station: Station
-    peer: End
-    direction: Direction
-    allowed: bool
-    rule: Considered | None
-    observed: Considered | None
-    considered: tuple[Considered, ...]
-
-    @property
-    def mode(self) -> ShieldMode:
-        return self.station.vm.mode
-
-
-class Judgement(msgspec.Struct, frozen=True):
-    """``allowed``: every shield on the way allows. Without any shield on the way it is not ours to allow."""
-
-    allowed: bool
-    egress: EndJudgement | None
-    ingress: EndJudgement | None
-
-    @property
-    def passes(self) -> bool:
-        """Say whether the packet gets through, shields in ``observe`` mode letting pass what they deny."""
-        ends = [end for end in (self.egress, self.ingress) if end is not None]
-        return bool(ends) and all(_lets_pass(end) for end in ends)
 
 
 def judge(pool: Pool, documents: Iterable[Document], packet: Packet) -> Judgement:
@@ -399,10 +322,6 @@ def _is_broadcast(pool: Pool, network: str, address: str) -> bool:
 def _host_addresses(pool: Pool) -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
     """Those of revoked hosts too: what is no member any more is still no guest's peer."""
     return {ipaddress.ip_address(each) for host in pool.hosts for each in (*host.addresses, host.fabric) if each}
-
-
-def _lets_pass(end: EndJudgement) -> bool:
-    return end.allowed or (end.mode is ShieldMode.OBSERVE and end.peer.kind is not PeerKind.INFRA)
 
 
 def _told(rule: Considered, outcome: Outcome) -> Considered:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from buckler.model.program import Direction
 from buckler.offline.command import policy
 from buckler.policy.draft import draft_pool
+from buckler.policy.judgement import End, PeerKind
 from buckler.policy.pool import singled_out, stations
 from buckler.policy.questions import find_oddities
-from buckler.policy.reference import End, PeerKind, find_end, judge_end
+from buckler.policy.reference import find_end, judge_end
 from tests.policyworld import SHOP
 from tests.randompolicy import ENDPOINTS, OUTSIDE, PORT_NUMBERS, Drawn, number_for, world
 

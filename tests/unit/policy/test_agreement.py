@@ -12,11 +12,12 @@ from buckler.policy.bundle import Bundle, build_bundle
 from buckler.policy.closing import address_map
 from buckler.policy.compile import Resolved, resolve_pool
 from buckler.policy.explain import explain
+from buckler.policy.judgement import End, EndJudgement, PeerKind
 from buckler.policy.language import PROTOCOL_ANY
 from buckler.policy.pool import Station, identity_key, singled_out, stations
 from buckler.policy.prefix import host_prefix
 from buckler.policy.reach import reach_pairs
-from buckler.policy.reference import End, EndJudgement, PeerKind, find_end, judge_end
+from buckler.policy.reference import find_end, judge_end
 from buckler.policy.resolve import find_interval
 from tests.policyworld import Store
 from tests.randompolicy import ENDPOINTS, OUTSIDE, PORT_NUMBERS, PROTOCOLS, Seeded, number_for, world

@@ -9,9 +9,10 @@ from buckler.model.ids import IDENTITY_HOST, IDENTITY_INFRA, HostId
 from buckler.model.pool import Host, HostState
 from buckler.policy.bundle import Bundle, build_bundle, build_members
 from buckler.policy.closing import address_map
+from buckler.policy.judgement import PeerKind
 from buckler.policy.language import Kind
 from buckler.policy.prefix import host_prefix
-from buckler.policy.reference import PeerKind, find_end
+from buckler.policy.reference import find_end
 from buckler.policy.rollout import plan_rollout
 from tests.policyworld import Store, shop_documents
 

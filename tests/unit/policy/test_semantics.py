@@ -16,13 +16,14 @@ from buckler.policy.bundle import Bundle, build_bundle
 from buckler.policy.closing import address_map
 from buckler.policy.compile import compile_program, fill_rows, resolve_pool
 from buckler.policy.explain import explain
+from buckler.policy.judgement import End, EndJudgement, PeerKind
 from buckler.policy.language import Action, Document, EgressRule, Kind, PolicySpec
 from buckler.policy.lookup import look_up, read_program
 from buckler.policy.packet import Packet
 from buckler.policy.pool import Pool, singled_out, stations
 from buckler.policy.prefix import host_prefix
 from buckler.policy.reach import reach_pairs
-from buckler.policy.reference import End, EndJudgement, PeerKind, judge, judge_end
+from buckler.policy.reference import judge, judge_end
 from buckler.policy.resolve import LAST_PORT, PROTOCOL_ORDER
 from tests.policyworld import Store, host
 from tests.randompolicy import HOSTS, Drawn, Seeded, network, number_for, packet, pick, vm, world

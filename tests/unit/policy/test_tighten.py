@@ -11,9 +11,10 @@ from buckler.model.ids import VmId, VmNumber, Zone
 from buckler.model.label import LABEL_ENDPOINT, LABEL_NETWORK, LABEL_TENANT, Selector
 from buckler.model.pool import Interface, Network, Outsider, Vm
 from buckler.model.program import Direction
+from buckler.policy.judgement import End, PeerKind
 from buckler.policy.language import Action, Document, EgressRule, FlowSpec, Kind, Peer, PolicySpec, Port
 from buckler.policy.pool import Station, Visitor
-from buckler.policy.reference import End, PeerKind, judge_end
+from buckler.policy.reference import judge_end
 from buckler.policy.tighten import Loosening, Undecided, find_loosening
 from tests.randompolicy import (
     OUTSIDE,
