@@ -120,7 +120,7 @@ def kernel_of(centre: DataCentre, host: str) -> Kernel:
     maps = [each for each in json.loads(run("bpftool", "-j", "map", "show")) if each["id"] in own]
     if not maps:
         raise LabFailed(f"{host} holds no maps")
-    tables = [each for each in maps if each.get("name", "") in ("established", "half_open", "fragments")]
+    tables = [each for each in maps if each.get("name", "") in ("established", "waiting", "fragments")]
     return Kernel(_kib(maps), _kib(tables))
 
 
@@ -140,8 +140,20 @@ def _map_ids(centre: DataCentre, host: str) -> set[int]:
         found.add(int(each["id"]))
         if each["type"].endswith("_of_maps"):
             entries = json.loads(centre.run_on(host, "bpftool", "-j", "map", "dump", "pinned", pin))
-            found |= {entry["inner_map_id"] for entry in entries if "inner_map_id" in entry}
+            found |= {_inner_id(entry["value"]) for entry in entries if isinstance(entry.get("value"), list)}
+    if not found & _connection_tables():
+        raise LabFailed(f"no table of connections was found on {host}: what would be counted is not all")
     return found
+
+
+def _inner_id(value: list[str]) -> int:
+    """The bytes of an entry in a map of maps, as bpftool writes them: the inner map's number."""
+    return int.from_bytes((int(each, 16) for each in value), sys.byteorder)
+
+
+def _connection_tables() -> set[int]:
+    maps = json.loads(run("bpftool", "-j", "map", "show"))
+    return {each["id"] for each in maps if each.get("name") == "established" and each["type"] == "hash"}
 
 
 def fill_tap(centre: DataCentre, host: str) -> Kernel:

@@ -19,7 +19,9 @@
 
 #define MAX_TAPS 4096
 #define MAX_PORTS 4096
-#define CONNECTIONS_HALF_OPEN 4096
+#define CONNECTIONS_HALF_OPEN 4096 /* = HALF_OPEN_SETS * HALF_OPEN_WAYS */
+#define HALF_OPEN_SETS 512
+#define HALF_OPEN_WAYS 8
 #define FRAGMENTS_PER_TAP 1024
 #define MAX_CLAIM_MESSAGE 1024 /* of a DHCP message; what stands behind them is not told */
 #define CLAIMS_PER_SECOND 5    /* and tap */
@@ -205,8 +207,8 @@ enum connection_state { STATE_NEW = 0, STATE_REPLIED = 1, STATE_ESTABLISHED = 2,
 #define CONNECTION_OBSERVED 1 /* policy refuses it; observe mode lets it live */
 
 /*
- * New connections live in the tap's LRU (half_open) until their originator speaks again after a reply; only then do they
- * take a place in its table (established), which never evicts: full = refused. `stamp` = the pool's generation << 32 |
+ * New connections live among the tap's half-open ones (waiting) until their originator speaks again after a reply; only then do
+ * they take a place in its table (established), which never evicts: full = refused. `stamp` = the pool's generation << 32 |
  * the endpoint's; any other stamp makes the next packet be judged again, peer resolved anew, in the connection's own
  * direction and `port`. 0 never fits: an imported connection is judged first. Times are CLOCK_BOOTTIME ns.
  */
@@ -214,8 +216,6 @@ struct connection {
 	__u64 expires;
 	__u64 created;
 	__u64 stamp;
-	__u64 packets[2];
-	__u64 bytes[2];
 	struct tcp_side tcp[2];
 	__u32 rule;
 	__u32 observed;
@@ -225,7 +225,36 @@ struct connection {
 	__u8 direction;
 	__u8 state;
 	__u8 flags;
-	__u8 reserved[3];
+	__u8 spared; /* among the half-open: once passed over, see half_open_set */
+	__u8 reserved[2];
+};
+
+/*
+ * Map waiting, a tap's ARRAY of HALF_OPEN_SETS: where the keyed hash of a key says, in any of the places. `tags`: the hash, 0 for a
+ * free place, TAG_TAKEN while one writes it. A full set gives away its places in turn (`hand`); one that was answered is
+ * spared once. Only the kernel side writes it: an imported half-open connection stands in the table (established).
+ */
+struct half_open {
+	struct connection_key key;
+	struct connection connection;
+};
+
+struct half_open_set {
+	__u32 tags[HALF_OPEN_WAYS];
+	__u32 hand;
+	__u32 reserved[7];
+	struct half_open at[HALF_OPEN_WAYS];
+};
+
+#define TAG_TAKEN 2 /* every tag of a hash is odd */
+
+/*
+ * Map secrets, one element, drawn once per host: the hash is multilinear, strongly universal, so nobody who does not know it can aim
+ * at a set. One factor for each word of a key, then the summand.
+ */
+#define KEY_WORDS 10
+struct secret {
+	__u64 words[KEY_WORDS + 1];
 };
 
 /* Map fragments: what later fragments need from the first. `end` is the highest byte seen: below it is an overlap. */

@@ -79,14 +79,18 @@ class Boot:
     reports: tuple[str, ...]
 
 
-def boot(image: GuestImage, runs: Iterable[Run], scratch: Path, seconds: float) -> Boot:
+def prepare(image: GuestImage) -> tuple[Path, ...]:
+    """Build what all machines start from."""
+    return layer("system", system(image)), layer("checkout", checkout())
+
+
+def boot(image: GuestImage, layers: tuple[Path, ...], runs: Iterable[Run], scratch: Path, seconds: float) -> Boot:
     """Start the machine, do the runs (at most three: it has four serial lines), wait until it has powered off."""
     lines = [
         RUN.format(before=run.before, arguments=shlex.join(run.arguments), line=line)
         for line, run in enumerate(runs, start=1)
     ]
     script = "".join((INIT, *lines, "poweroff -f\n"))
-    layers = (layer("system", system(image)), layer("checkout", checkout()))
     initramfs, console = scratch / "initramfs", scratch / "console"
     with initramfs.open("wb") as file:
         for part in layers:

@@ -16,7 +16,7 @@ from buckler.drivers.ebpf import layout, libbpf
 from buckler.drivers.ebpf.kernel import MAPS, Kernel
 from buckler.drivers.ebpf.table import Table
 
-_OUTER = ("established", "half_open", "fragments")
+_OUTER = ("established", "waiting", "fragments")
 _FILLED = 10_000
 
 

@@ -7,6 +7,7 @@
 #include "peer.h"
 #include "policy.h"
 #include "tcp.h"
+#include "waiting.h"
 
 #define SECOND 1000000000ULL
 
@@ -16,6 +17,7 @@ struct told {
 	struct verdict verdict;
 	struct fragment_key fragment_key;
 	struct fragment fragment;
+	struct half_open_set half_open_set;
 	struct event event;
 	struct claim claim;
 };
@@ -23,6 +25,7 @@ struct told {
 /* The key in hand and a connection being made: too big for the 512 bytes of stack that all stages share. */
 struct draft {
 	struct connection_key key;
+	__u32 hash; /* of the key, for the half-open ones */
 	struct connection connection;
 	struct told told;
 };
@@ -109,17 +112,6 @@ INLINE void take_decision(struct frame *f, const struct connection *c)
 	f->rule_direction = c->direction;
 }
 
-INLINE void count_on(struct connection *c, __u32 direction, __u32 length)
-{
-	if (direction) {
-		__sync_fetch_and_add(&c->packets[1], 1);
-		__sync_fetch_and_add(&c->bytes[1], length);
-	} else {
-		__sync_fetch_and_add(&c->packets[0], 1);
-		__sync_fetch_and_add(&c->bytes[0], length);
-	}
-}
-
 /* Whose the other end is and what policy says of it. Returns 0, or what refuses: INFRA, POLICY. */
 INLINE int decide(struct __sk_buff *skb, struct frame *f, __u32 direction)
 {
@@ -156,13 +148,15 @@ STAGE open_connection(struct __sk_buff *skb, __u32 direction)
 	if (late)
 		refused = REASON_NO_CONNECTION;
 	slot = f->index >> 1;
-	table = bpf_map_lookup_elem(&half_open, &slot);
+	table = bpf_map_lookup_elem(&waiting, &slot);
 	if (!table || is_full(f->index, f->now))
 		return f->mode == MODE_OBSERVE ? REASON_OBSERVED : REASON_CONNECTIONS_FULL;
 	c = &draft->connection;
 	__builtin_memset(c, 0, sizeof(*c));
-	if (!f->missed)
+	if (!f->missed) {
 		set_key(&draft->key, f, direction);
+		draft->hash = hash_key(&draft->key);
+	}
 	c->flags = refused ? CONNECTION_OBSERVED : 0;
 	c->stamp = f->stamp; /* read before the policy: a change in between makes it old at once */
 	c->created = f->now;
@@ -175,26 +169,35 @@ STAGE open_connection(struct __sk_buff *skb, __u32 direction)
 	c->direction = direction;
 	if (f->protocol == PROTO_TCP)
 		track_tcp(skb, f, c, direction);
-	c->packets[direction & 1] = 1;
-	c->bytes[direction & 1] = f->length;
-	if (bpf_map_update_elem(table, &draft->key, c, BPF_ANY))
+	if (put_waiting(table, &draft->key, draft->hash, c))
 		return f->mode == MODE_OBSERVE ? REASON_OBSERVED : REASON_CONNECTIONS_FULL;
 	return refused ? REASON_OBSERVED : REASON_NEW;
 }
 
 /* The originator spoke again after a reply: take a place among the established. */
-INLINE int promote(struct frame *f, struct draft *draft, struct connection *c, void *table, void *waiting)
+INLINE int promote(struct frame *f, struct draft *draft, struct connection *c, void *table, void *half_open)
 {
 	__builtin_memcpy(&draft->connection, c, sizeof(*c));
+	if (!is_still_there(half_open, &draft->key, draft->hash, c))
+		return f->mode == MODE_OBSERVE ? REASON_OBSERVED : REASON_NO_CONNECTION;
 	draft->connection.state = STATE_ESTABLISHED;
 	draft->connection.expires = f->now + get_timeout(f->protocol, STATE_ESTABLISHED);
 	if (bpf_map_update_elem(table, &draft->key, &draft->connection, BPF_ANY)) {
 		note_full(f->index, f->now);
-		bpf_map_delete_elem(waiting, &draft->key);
+		delete_waiting(half_open, &draft->key, draft->hash);
 		return REASON_CONNECTIONS_FULL;
 	}
-	bpf_map_delete_elem(waiting, &draft->key);
+	delete_waiting(half_open, &draft->key, draft->hash);
 	return REASON_ESTABLISHED;
+}
+
+/* Take away what was found. */
+INLINE void forget(struct draft *draft, void *table, void *half_open, int kept)
+{
+	if (kept)
+		bpf_map_delete_elem(table, &draft->key);
+	else
+		delete_waiting(half_open, &draft->key, draft->hash);
 }
 
 /* A SYN after the end, or an originator that starts over with another sequence number before it was answered. */
@@ -251,8 +254,8 @@ STAGE judge_flow(struct __sk_buff *skb, __u32 direction)
 	struct draft *draft = get_draft();
 	struct connection *c;
 	__u32 slot;
-	void *table, *waiting;
-	int refused, half = 0, against, turned = 0, observed = 0;
+	void *table, *half_open;
+	int refused, kept = 1, half, against, turned = 0, observed = 0;
 	__u8 before;
 	if (!f || !draft)
 		return REASON_MALFORMED;
@@ -260,19 +263,21 @@ STAGE judge_flow(struct __sk_buff *skb, __u32 direction)
 		return open_connection(skb, direction);
 	slot = f->index >> 1;
 	table = bpf_map_lookup_elem(&established, &slot);
-	waiting = bpf_map_lookup_elem(&half_open, &slot);
-	if (!table || !waiting)
+	half_open = bpf_map_lookup_elem(&waiting, &slot);
+	if (!table || !half_open)
 		return REASON_UNCONFIGURED;
 	set_key(&draft->key, f, direction);
 	c = bpf_map_lookup_elem(table, &draft->key);
 	if (!c) {
-		c = bpf_map_lookup_elem(waiting, &draft->key);
-		half = 1;
+		draft->hash = hash_key(&draft->key);
+		c = find_waiting(half_open, &draft->key, draft->hash);
+		kept = 0;
 	}
 	if (!c)
 		return open_connection(skb, direction);
+	half = !kept || c->state <= STATE_REPLIED; /* an imported one is kept from the first */
 	if (c->expires < f->now || is_reopening(f, c, direction)) {
-		bpf_map_delete_elem(half ? waiting : table, &draft->key);
+		forget(draft, table, half_open, kept);
 		return open_connection(skb, direction);
 	}
 	if (c->stamp != f->stamp) {
@@ -280,7 +285,7 @@ STAGE judge_flow(struct __sk_buff *skb, __u32 direction)
 		if (!refused)
 			refused = rejudge(f, c);
 		if (refused) {
-			bpf_map_delete_elem(half ? waiting : table, &draft->key);
+			forget(draft, table, half_open, kept);
 			return refused;
 		}
 	}
@@ -304,7 +309,6 @@ STAGE judge_flow(struct __sk_buff *skb, __u32 direction)
 		if (refused)
 			return refused;
 	}
-	count_on(c, direction, f->length);
 	if (turned) {
 		c->direction = direction;
 		c->port = f->policy_port;
@@ -316,9 +320,12 @@ STAGE judge_flow(struct __sk_buff *skb, __u32 direction)
 		return REASON_NEW;
 	}
 	if (half && c->state == STATE_NEW && against && is_answer(f))
-		c->state = STATE_REPLIED;
-	else if (half && c->state == STATE_REPLIED && !against && !(f->tcp_flags & TCP_SYN))
-		return promote(f, draft, c, table, waiting);
+		c->spared = c->state = STATE_REPLIED;
+	else if (half && c->state == STATE_REPLIED && !against && !(f->tcp_flags & TCP_SYN)) {
+		if (!kept)
+			return promote(f, draft, c, table, half_open);
+		c->state = STATE_ESTABLISHED;
+	}
 	if (before != STATE_CLOSED)
 		keep_alive(f, c);
 	return observed ? REASON_OBSERVED : REASON_ESTABLISHED;

@@ -39,14 +39,14 @@ STAGE judge_icmp_error(struct __sk_buff *skb, __u32 direction)
 	struct draft *draft = get_draft();
 	struct connection *c;
 	__u32 slot;
-	void *table, *waiting;
+	void *table, *half_open;
 	int refused;
 	if (!f || !quoted || !draft)
 		return REASON_MALFORMED;
 	slot = f->index >> 1;
 	table = bpf_map_lookup_elem(&established, &slot);
-	waiting = bpf_map_lookup_elem(&half_open, &slot);
-	if (!table || !waiting)
+	half_open = bpf_map_lookup_elem(&waiting, &slot);
+	if (!table || !half_open)
 		return REASON_UNCONFIGURED;
 	if (f->fragment)
 		return REASON_ICMP_ERROR;
@@ -63,7 +63,7 @@ STAGE judge_icmp_error(struct __sk_buff *skb, __u32 direction)
 	set_key(&draft->key, quoted, !direction);
 	c = bpf_map_lookup_elem(table, &draft->key);
 	if (!c)
-		c = bpf_map_lookup_elem(waiting, &draft->key);
+		c = find_waiting(half_open, &draft->key, hash_key(&draft->key));
 	if (!c || c->expires < f->now)
 		return REASON_ICMP_ERROR;
 	refused = resolve_peer(skb, direction == DIR_EGRESS);

@@ -25,7 +25,6 @@ INLINE int follow_known(struct __sk_buff *skb, struct frame *f, struct connectio
 		if (refused)
 			return refused;
 	}
-	count_on(c, direction, f->length);
 	keep_alive(f, c);
 	return REASON_ESTABLISHED;
 }
@@ -37,15 +36,16 @@ INLINE int judge_known(struct __sk_buff *skb, struct frame *f, __u32 direction)
 	struct connection *c;
 	__u32 slot = f->index >> 1;
 	void *table = bpf_map_lookup_elem(&established, &slot);
-	void *waiting;
+	void *half_open;
 	if (!draft || !table)
 		return 0;
 	set_key(&draft->key, f, direction);
 	c = bpf_map_lookup_elem(table, &draft->key);
 	if (c)
 		return is_known(f, c) ? follow_known(skb, f, c, direction) : 0;
-	waiting = bpf_map_lookup_elem(&half_open, &slot);
-	if (!waiting || bpf_map_lookup_elem(waiting, &draft->key))
+	half_open = bpf_map_lookup_elem(&waiting, &slot);
+	draft->hash = hash_key(&draft->key);
+	if (!half_open || find_waiting(half_open, &draft->key, draft->hash))
 		return 0;
 	f->missed = 1;
 	if (f->protocol == PROTO_TCP && !f->opens)

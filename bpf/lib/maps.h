@@ -119,18 +119,25 @@ struct {
 	__array(values, struct established_map);
 } established SEC(".maps");
 
-struct half_open_map {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, CONNECTIONS_HALF_OPEN);
-	__uint(key_size, sizeof(struct connection_key));
-	__uint(value_size, sizeof(struct connection));
+struct waiting_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, HALF_OPEN_SETS);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct half_open_set));
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, MAX_TAPS);
 	__type(key, __u32);
-	__array(values, struct half_open_map);
-} half_open SEC(".maps");
+	__array(values, struct waiting_map);
+} waiting SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct secret);
+} secrets SEC(".maps");
 
 struct fragment_map {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

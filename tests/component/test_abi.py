@@ -52,7 +52,16 @@ def test_reasons_are_those_of_abi_h_each_with_a_sentence(numbers: dict[str, int]
 
 
 def test_constants_are_those_of_abi_h(numbers: dict[str, int]) -> None:
-    for name in ("MARK_JUDGED", "MAX_TAPS", "CONNECTIONS_HALF_OPEN", "FRAGMENTS_PER_TAP", "NOBODY"):
+    for name in (
+        "MARK_JUDGED",
+        "MAX_TAPS",
+        "CONNECTIONS_HALF_OPEN",
+        "HALF_OPEN_SETS",
+        "HALF_OPEN_WAYS",
+        "TAG_TAKEN",
+        "FRAGMENTS_PER_TAP",
+        "NOBODY",
+    ):
         assert getattr(layout, name) == numbers[name], name
     for name in ("ANY", "HOST", "WORLD", "GROUP", "INFRA"):
         assert getattr(ids, "IDENTITY_" + name) == numbers["IDENTITY_" + name]

@@ -12,7 +12,7 @@ from buckler.lab.machine import processes_of
 from buckler.lab.plan import BRIDGE, OUTSIDE_PORT, TUNNEL, UPLINK
 
 PINS = "/sys/fs/bpf/buckler"
-MAPS_OF_TAPS = ("tap_index", "own_addresses", "residents", "policies", "established", "half_open", "fragments")
+MAPS_OF_TAPS = ("tap_index", "own_addresses", "residents", "policies", "established", "waiting", "fragments")
 STANDING = {"lo", BRIDGE, TUNNEL, UPLINK, OUTSIDE_PORT}
 STATE = "var/lib/buckler/agent/state.db"
 GOING_ON = {"remembered", "document/witness", "document/untold-flows"}

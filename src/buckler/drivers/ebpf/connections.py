@@ -14,18 +14,23 @@ from typing import TypeVar
 from buckler.drivers.ebpf import layout, libbpf
 from buckler.drivers.ebpf.kernel import Kernel
 from buckler.drivers.ebpf.table import Table
+from buckler.drivers.ebpf.waiting import read_waiting
 from buckler.model import connection as row
-from buckler.model.connection import MAX_LOCALS, MAX_REMAINING, ROW_SIZE, Held, Rows, Written
+from buckler.model.connection import MAX_LOCALS, MAX_REMAINING, ROW_SIZE, Held, Rows, State, Written
 from buckler.model.program import Direction
 from buckler.ports.shield import ShieldFailed
 
 Result = TypeVar("Result")
 _KEY, _VALUE = layout.CONNECTION_KEY.size, layout.CONNECTION.size
 _MILLISECOND = 1_000_000
-_TABLES = ((Held.ESTABLISHED, "established"), (Held.HALF_OPEN, "half_open"))
 _ECHO = {1: 8 << 8, 58: 128 << 8}
 """The policy port of an echo: type << 8 | code of the request, which alone opens one."""
 _WITH_PORTS = frozenset({6, 17, 132})
+_HELD = {
+    Held.HALF_OPEN: bytes([Held.HALF_OPEN]) * 256,
+    Held.ESTABLISHED: bytes([Held.HALF_OPEN] * State.ESTABLISHED).ljust(256, bytes([Held.ESTABLISHED])),
+}
+"""How a connection is told by its state: an imported one stands in the table before it is established."""
 _SCALE = bytes(value & 15 for value in range(256))
 _FINISHED_UP, _FINISHED_DOWN = bytes((value & 15) << 4 for value in range(256)), bytes(v >> 4 for v in range(256))
 
@@ -43,10 +48,10 @@ _KEY_AT = {
 }
 _EXPIRES, _CREATED, _STAMP = (_offset(layout.CONNECTION, field) for field in range(3))
 _SCALES, _FINISHED = (
-    tuple(_offset(layout.CONNECTION, at) for at in (10, 16)),
-    tuple(_offset(layout.CONNECTION, at) for at in (12, 18)),
+    tuple(_offset(layout.CONNECTION, at) for at in (6, 12)),
+    tuple(_offset(layout.CONNECTION, at) for at in (8, 14)),
 )
-_PORT, _DIRECTION, _STATE = (_offset(layout.CONNECTION, field) for field in (23, 24, 25))
+_PORT, _DIRECTION, _STATE = (_offset(layout.CONNECTION, field) for field in (19, 20, 21))
 
 
 class EbpfConnections:
@@ -65,9 +70,10 @@ class EbpfConnections:
 
     def _read(self, ifindex: int) -> Rows:
         parts = []
-        for held, outer in _TABLES:
-            with self._table(ifindex, outer) as table:
-                parts.append((held, *table.dump()))
+        with self._table(ifindex, "established") as table:
+            parts.append((Held.ESTABLISHED, *table.dump()))
+        with self._table(ifindex, "waiting") as table:
+            parts.append((Held.HALF_OPEN, *read_waiting(table)))
         locals_ = sorted({local for _, keys, _ in parts for local in _column(keys, _KEY, _KEY_AT["local"], 16)})
         if len(locals_) > MAX_LOCALS:
             raise ShieldFailed(f"tap {ifindex} has more than {MAX_LOCALS} addresses")
@@ -77,20 +83,27 @@ class EbpfConnections:
         )
 
     def _write(self, ifindex: int, rows: Rows) -> Written:
+        """Half-open ones into the same table, behind the others: their state says what they are, and nobody evicts them."""
         tables = rows.rows[row.HELD :: ROW_SIZE]
         if not rows.rows:
             return Written()
         kinds = {held: _pick(rows.rows, tables, held) if set(tables) != {held} else rows.rows for held in set(tables)}
-        put = newer = full = ended = 0
-        for held, outer in _TABLES:
-            with self._table(ifindex, outer) as table:
-                ended += _end(table, _keys(kinds.get(Held.ENDED, b""), rows.locals))
-                wanted = kinds.get(held, b"")
-                keys, values = _keys(wanted, rows.locals), _values(wanted)
-                keys, values, judged = _without_judged(table, keys, values)
-                done = table.put_many(keys, values)
-                put, newer, full = put + done, newer + judged, full + len(keys) // _KEY - done
-        return Written(put, newer, full, ended)
+        half_open, newer = self._without_waiting(ifindex, kinds.get(Held.HALF_OPEN, b""), rows.locals)
+        wanted = kinds.get(Held.ESTABLISHED, b"") + half_open
+        with self._table(ifindex, "established") as table:
+            ended = _end(table, _keys(kinds.get(Held.ENDED, b""), rows.locals))
+            keys, values, judged = _without_judged(table, _keys(wanted, rows.locals), _values(wanted))
+            done = table.put_many(keys, values)
+        return Written(done, newer + judged, len(keys) // _KEY - done, ended)
+
+    def _without_waiting(self, ifindex: int, rows: bytes, locals_: tuple[bytes, ...]) -> tuple[bytes, int]:
+        """Leave out what waits here already: its packets were judged here."""
+        if not rows:
+            return rows, 0
+        with self._table(ifindex, "waiting") as table:
+            waiting = set(_column(read_waiting(table)[0], _KEY, 0, _KEY))
+        fresh = [key not in waiting for key in _column(_keys(rows, locals_), _KEY, 0, _KEY)]
+        return b"".join(compress(_column(rows, ROW_SIZE, 0, ROW_SIZE), fresh)), fresh.count(False)
 
     @contextmanager
     def _table(self, ifindex: int, outer: str) -> Iterator[Table]:
@@ -140,7 +153,7 @@ def _to_rows(held: Held, keys: bytes, values: bytes, locals_: list[bytes], now: 
         _spread(rows, ROW_SIZE, at, keys, width, _KEY, _KEY_AT[name])
     _spread(rows, ROW_SIZE, row.DIRECTION, values, 1, _VALUE, _DIRECTION)
     _spread(rows, ROW_SIZE, row.STATE, values, 1, _VALUE, _STATE)
-    rows[row.HELD :: ROW_SIZE] = bytes([held]) * count
+    rows[row.HELD :: ROW_SIZE] = values[_STATE::_VALUE].translate(_HELD[held])
     places = {local: place for place, local in enumerate(locals_)}
     rows[row.LOCAL :: ROW_SIZE] = bytes(places[local] for local in _column(keys, _KEY, _KEY_AT["local"], 16))
     for at, side in ((row.LOCAL_TCP, 0), (row.REMOTE_TCP, 1)):

@@ -31,7 +31,8 @@ MAPS = [
     "ports",
     "policies",
     "established",
-    "half_open",
+    "waiting",
+    "secrets",
     "fragments",
     "counters",
     "pairs",
@@ -133,6 +134,9 @@ class Kernel:
     def _open(self) -> bool:
         self.close()
         self.pins.prepare()
+        if strange := sorted({path.name for path in self.pins.maps.iterdir()} - set(MAPS)):
+            # their inner maps may hold other layouts, which the kernel does not compare: what is in force stays so
+            raise ShieldFailed(f"the pinned maps are of another layout ({', '.join(strange)}): restart the host")
         build = hashlib.sha256(self._object_file.read_bytes()).digest()
         adopted = self._adopt(build)
         if not adopted:
@@ -189,6 +193,8 @@ class Kernel:
         bucket = layout.PAIR_KEY.pack(*(layout.NOBODY,) * 4, 0, 0)
         if self["pairs"].get(bucket) is None:
             self["pairs"].put(bucket, bytes(self["pairs"].read_size))
+        if not any(self["secrets"].get(_ZERO) or b""):
+            self["secrets"].put(_ZERO, os.urandom(layout.SECRET.size))
         ports = {layout.PORT_KEY.unpack(key)[0] for key in self["ports"].each_key()}
         taps = {layout.U32.unpack(key)[0] for key in self["tap_index"].each_key()}
         self.attachments.upgrade(taps, ports)

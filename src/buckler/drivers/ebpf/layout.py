@@ -22,7 +22,9 @@ PORT = struct.Struct("<II")
 POLICY_KEY = struct.Struct("<IIBBH")
 VERDICT = struct.Struct("<IIBB2x")
 CONNECTION_KEY = struct.Struct("<16s16sHHBB2x")
-CONNECTION = struct.Struct("<3Q2Q2QIIIBBBxIIIBBBx4IHBBB3x")
+CONNECTION = struct.Struct("<3QIIIBBBxIIIBBBx4IHBBBB2x")
+HALF_OPEN_SET = struct.Struct("<8II28x" + 8 * (CONNECTION_KEY.format + CONNECTION.format).replace("<", ""))
+SECRET = struct.Struct("<11Q")
 FRAGMENT_KEY = struct.Struct("<16s16sIBB2x")
 FRAGMENT = struct.Struct("<QIHHHBB4x")
 TAP_STATE = struct.Struct("<QQII")
@@ -48,6 +50,8 @@ FORMATS: dict[str, struct.Struct] = {
     "verdict": VERDICT,
     "connection_key": CONNECTION_KEY,
     "connection": CONNECTION,
+    "half_open_set": HALF_OPEN_SET,
+    "secret": SECRET,
     "fragment_key": FRAGMENT_KEY,
     "fragment": FRAGMENT,
     "tap_state": TAP_STATE,
@@ -63,8 +67,11 @@ FORMATS: dict[str, struct.Struct] = {
 MARK_JUDGED = 0x00800000
 MAX_TAPS = 4096
 CONNECTIONS_HALF_OPEN = 4096
+HALF_OPEN_SETS = 512
+HALF_OPEN_WAYS = 8
 FRAGMENTS_PER_TAP = 1024
 NOBODY = 0xFFFFFFFF
+TAG_TAKEN = 2
 REASON_COUNT = 64
 REASON_COUNTS_SIZE = 2 * REASON_COUNT * COUNT.size
 CONNECTION_EXPIRES = struct.Struct("<Q")

@@ -26,6 +26,7 @@ from buckler.ports.shield import ShieldFailed
 Result = TypeVar("Result")
 _MODES = (ShieldMode.ENFORCE, ShieldMode.OBSERVE)
 _CONNECTION_SIZES = (layout.CONNECTION_KEY.size, layout.CONNECTION.size)
+_SET_SIZES = (layout.U32.size, layout.HALF_OPEN_SET.size)
 _FRAGMENT_SIZES = (layout.FRAGMENT_KEY.size, layout.FRAGMENT.size)
 
 
@@ -100,14 +101,13 @@ class EbpfShield:
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         freed = 0
         for index in self._indexes().values():
-            for outer in ("established", "half_open"):
-                table = self._inner(outer, index >> 1)
-                if table is None:
-                    continue
-                try:
-                    freed += _free_expired(table, now)
-                finally:
-                    table.close()
+            table = self._inner("established", index >> 1)
+            if table is None:
+                continue
+            try:
+                freed += _free_expired(table, now)
+            finally:
+                table.close()
         return freed
 
     def _guarded(self, what: str, action: Callable[[], Result]) -> Result:
@@ -261,7 +261,7 @@ class EbpfShield:
         number = layout.U32.pack(slot)
         tables = {
             "established": (libbpf.HASH, _CONNECTION_SIZES, tap.connections, libbpf.NO_PREALLOC),
-            "half_open": (libbpf.LRU_HASH, _CONNECTION_SIZES, layout.CONNECTIONS_HALF_OPEN, 0),
+            "waiting": (libbpf.ARRAY, _SET_SIZES, layout.HALF_OPEN_SETS, 0),
             "fragments": (libbpf.LRU_HASH, _FRAGMENT_SIZES, layout.FRAGMENTS_PER_TAP, 0),
         }
         for outer, (kind, sizes, room, flags) in tables.items():
@@ -294,7 +294,7 @@ class EbpfShield:
         for side in sides:
             self._kernel["endpoints"].put(layout.U32.pack(side), layout.ENDPOINT.pack(0, 0, 0, 0, last, 0, 0, bytes(6)))
             self._kernel["policies"].delete(layout.U32.pack(side))
-        for outer in ("established", "half_open", "fragments"):
+        for outer in ("established", "waiting", "fragments"):
             self._kernel[outer].delete(layout.U32.pack(slot))
         own = self._kernel["own_addresses"]
         for key in [key for key in own.items() if layout.OWN_KEY.unpack(key)[0] in sides]:

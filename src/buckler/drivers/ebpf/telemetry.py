@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from buckler.drivers.ebpf import layout, libbpf
 from buckler.drivers.ebpf.kernel import Kernel
 from buckler.drivers.ebpf.ring import Ring
 from buckler.drivers.ebpf.table import Table
+from buckler.drivers.ebpf.waiting import read_waiting
+from buckler.model.connection import State
 from buckler.ports.shield import ShieldFailed
 from buckler.ports.telemetry import PairCount, ReasonCount, Shed, ShieldEvent
+
+_STATE = layout.CONNECTION.size - 5
+"""Where a connection's state stands."""
 
 
 class EbpfTelemetry:
@@ -68,15 +75,19 @@ class EbpfTelemetry:
         if index is None:
             return 0, 0
         slot = layout.U32.pack(layout.U32.unpack(index)[0] >> 1)
-        return self._count_inner("established", slot), self._count_inner("half_open", slot)
+        _, kept = self._dump_inner("established", slot, Table.dump)
+        _, waiting = self._dump_inner("waiting", slot, read_waiting)
+        half_open = sum(state < State.ESTABLISHED for state in kept[_STATE :: layout.CONNECTION.size])
+        every = len(kept) // layout.CONNECTION.size
+        return every - half_open, half_open + len(waiting) // layout.CONNECTION.size
 
-    def _count_inner(self, outer: str, slot: bytes) -> int:
+    def _dump_inner(self, outer: str, slot: bytes, read: Callable[[Table], tuple[bytes, bytes]]) -> tuple[bytes, bytes]:
         number = self._kernel[outer].get(slot)
         if number is None:
-            return 0
+            return b"", b""
         table = Table(libbpf.check(libbpf.map_fd_by_id(layout.U32.unpack(number)[0]), f"open {outer}"))
         try:
-            return len(table.items())
+            return read(table)
         finally:
             table.close()
 

@@ -22,7 +22,7 @@ _Key = tuple[bytes, bytes, bytes]
 
 
 class InMemoryConnections:
-    """``room`` says how many established connections the tap with an index has room for; None where no shield stands."""
+    """``room`` says how many connections the tap with an index has room for; None where no shield stands."""
 
     def __init__(self, room: Callable[[int], int | None]) -> None:
         self._room = room
@@ -46,12 +46,12 @@ class InMemoryConnections:
             line = rows.rows[start : start + ROW_SIZE]
             local = rows.locals[line[LOCAL]]
             key = _key(local, line)
-            established = sum(one[HELD] == Held.ESTABLISHED for other, (_, one) in held.items() if other != key)
+            others = len(held) - (key in held)
             if (ifindex, key) in self._judged:
                 newer += line[HELD] != Held.ENDED
             elif line[HELD] == Held.ENDED:
                 ended += held.pop(key, None) is not None
-            elif line[HELD] == Held.ESTABLISHED and established >= room:
+            elif others >= room:
                 full += 1
             else:
                 held[key] = (local, line)
