@@ -25,6 +25,7 @@ from buckler.model.operatorapi.documents import (
     Reference,
 )
 from buckler.model.operatorapi.hosts import HostChange, HostRequest, HostView, JoinToken, JoinTokenRequest
+from buckler.model.operatorapi.impact import Impact, ImpactRequest
 from buckler.model.operatorapi.ledger import EntryProof, LedgerCheckpoint, LedgerKeys, LedgerPage
 from buckler.model.operatorapi.pool import PoolStatus, Rogue, Unprotected
 from buckler.model.operatorapi.revisions import RevisionPage, RevisionView, RollbackRequest, RollbackResult
@@ -125,6 +126,10 @@ class OperatorClient:
         """Put the documents of a revision back, as a new revision."""
         path = _path("revisions", str(revision), "rollback")
         return self._send("POST", path, RollbackResult, body=request, patience=request.wait)
+
+    def impact(self, request: ImpactRequest) -> Impact:
+        """Say which recorded connections would get another verdict."""
+        return self._send("POST", "/impact", Impact, body=request)
 
     # VMs
 

@@ -8,6 +8,7 @@ import msgspec
 from buckler.cli.apply import diff_lines
 from buckler.cli.difference import diff_pool
 from buckler.cli.explain import explanation_lines, parse_port
+from buckler.cli.impact import impact
 from buckler.cli.output import Table, output_option, show
 from buckler.cli.revision import revisions, show_revision
 from buckler.cli.rollback import rollback
@@ -164,7 +165,7 @@ def reach(inventory: tuple[str, ...], policies: tuple[str, ...], output: str) ->
     show(talks, output, lambda: talks_table(talks), tuple)
 
 
-for each in (*question_commands(), library, tightens, revisions, show_revision, rollback):
+for each in (*question_commands(), library, tightens, revisions, show_revision, rollback, impact):
     policy.add_command(each)
 
 

@@ -9,7 +9,10 @@ from click.testing import CliRunner, Result
 
 from buckler.__main__ import main
 from buckler.client.operator import OperatorFailed
+from buckler.model.agentapi import FlowBatch
+from buckler.model.flow import FlowRecord
 from buckler.model.operatorapi.documents import ApplyRequest, Reference, SourceFile
+from buckler.model.operatorapi.impact import ImpactRequest
 from buckler.model.operatorapi.revisions import RollbackRequest
 from buckler.model.operatorapi.vms import QuarantineRequest
 
@@ -214,3 +217,35 @@ def test_rollbacks_and_applies_at_once_leave_one_whole_revision_each(controller:
     with controller.operator() as client:
         assert len(client.revisions().items) == 3
         assert client.compare(first).documents == ()
+
+
+def test_a_draft_is_replayed_over_what_hosts_told(controller: ControllerProcess, agents: list[Agent]) -> None:
+    controller.apply(*SHOP)
+
+    def told(port: int, verdict: str) -> FlowRecord:
+        reason = "new" if verdict == "allow" else "policy"
+        return FlowRecord(9.0, "h", "web", "db", "egress", verdict, reason, "tcp", "10.0.0.1", "10.0.0.2", 4000, port)
+
+    draft = SourceFile("draft.yaml", flow(5433))
+    with controller.operator() as client:
+        before = client.documents(), client.revisions()
+        assert client.impact(ImpactRequest((draft,))).records == 0
+        agents[0].client.send_flows(FlowBatch((told(5432, "allow"), told(5433, "deny"), told(22, "deny")), shed=3))
+        found = client.impact(ImpactRequest((draft,)))
+        assert (found.records, found.connections, found.shed) == (3, 3, 3)
+        assert [(each.origin, each.to, each.port, each.before, each.after) for each in found.items] == [
+            ("web", "db", 5432, "allow", "deny"),
+            ("web", "db", 5433, "deny", "allow"),
+        ]
+        assert found.items[0].rule_before == "web-to-db/egress"
+        assert client.impact(ImpactRequest((draft,), since=10.0)).records == 0
+        liar = FlowRecord(-1e300, "", "web", "d\u202eb", "egress", "deny", "policy", "999", "", "\0", -1, 2**40)
+        agents[1].client.send_flows(FlowBatch((liar,), shed=2**70))
+        words = say(controller, "impact", "-f", "-", text=flow(5433))
+        assert words.exit_code == 1, words.output
+        assert "web    db" in words.stdout
+        assert "cannot be judged again" in words.stderr
+        assert not set(words.output) & set("\0\u202e")
+        with pytest.raises(OperatorFailed):
+            client.impact(ImpactRequest((SourceFile("bad.yaml", "kind: Nonsense"),)))
+        assert (client.documents(), client.revisions()) == before

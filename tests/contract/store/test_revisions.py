@@ -7,6 +7,7 @@ from alembic import command
 from alembic.config import Config
 
 from buckler.drivers.store.database import Database, _engine, open_database
+from buckler.model.ids import Revision
 from buckler.ports.publication import RevisionRecord, Tally
 from buckler.ports.records import DocumentKey, StoredDocument
 
@@ -23,9 +24,9 @@ def test_a_revision_says_for_ever_who_made_it_why_and_what_it_changed(store: Dat
         unit.revisions.allocate("publish", "controller", 6.0)
         unit.revisions.allocate("delete", "uid:1", 7.0, "", [TALLY])
     with store.read() as unit:
-        first = RevisionRecord(1, "apply", "uid:0", 5.0, "the shop opens", (TALLY,))
-        assert unit.revisions.find(1) == first
-        assert unit.revisions.find(9) is None
+        first = RevisionRecord(Revision(1), "apply", "uid:0", 5.0, "the shop opens", (TALLY,))
+        assert unit.revisions.find(Revision(1)) == first
+        assert unit.revisions.find(Revision(9)) is None
         assert [each.revision for each in unit.revisions.published(0, 10)] == [3, 1]
         assert unit.revisions.published(3, 10) == (first,)
         assert [each.revision for each in unit.revisions.published(0, 1)] == [3]

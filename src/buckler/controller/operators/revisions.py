@@ -7,6 +7,7 @@ from litestar import get, post
 from litestar.handlers import BaseRouteHandler
 from litestar.params import Parameter
 
+from buckler.controller.impact import find_impact
 from buckler.controller.operators.callers import AnyRequest, actor_of
 from buckler.controller.parts import Parts
 from buckler.controller.revisions import documents_of, list_revisions, show_revision
@@ -16,6 +17,7 @@ from buckler.controller.waiting import wait_enforced
 from buckler.model.ids import Revision
 from buckler.model.operatorapi import PREFIX
 from buckler.model.operatorapi.documents import DiffResult
+from buckler.model.operatorapi.impact import Impact, ImpactRequest
 from buckler.model.operatorapi.revisions import RevisionPage, RevisionView, RollbackRequest, RollbackResult
 
 _ONE = PREFIX + "/revisions/{revision:int}"
@@ -49,4 +51,9 @@ def revision_routes(parts: Parts) -> list[BaseRouteHandler]:
         waiting = await wait_enforced(parts, revised, min(data.wait, 600)) if data.wait and revised else ()
         return msgspec.structs.replace(done, result=msgspec.structs.replace(done.result, waiting=waiting))
 
-    return [revisions, revision, difference, rollback]
+    @post(PREFIX + "/impact", status_code=200, sync_to_thread=True)
+    def impact(data: ImpactRequest) -> Impact:
+        """Replay a draft over the flows that hosts told."""
+        return find_impact(parts, data)
+
+    return [revisions, revision, difference, rollback, impact]
