@@ -46,7 +46,6 @@ class Undecided(ValueError):
 
 
 _End = dict[str, str] | str
-_Peers = tuple[IdentityNumber, IdentityNumber]
 GROUP = "group"
 
 
@@ -95,14 +94,14 @@ class _Side:
         for document in (*documents, *QUARANTINE_POLICIES):
             rows.put_document(document, numbers.__getitem__)
         rows.settle()
-        self._programs: dict[IdentityNumber, ResolvedProgram] = {}
+        self.programs: dict[IdentityNumber, ResolvedProgram] = {}
         for members, row in rows.rows():
-            self._programs |= dict.fromkeys(members, expand_row(rows, row))
+            self.programs |= dict.fromkeys(members, expand_row(rows, row))
         self._known = tuple(rows.postings.prefixes())
         self._numbers = numbers
 
     def table(self, number: IdentityNumber, peer: IdentityNumber, side: Direction) -> Table:
-        return self._programs[number].table(peer, side)
+        return self.programs[number].table(peer, side)
 
     def outside(self, number: IdentityNumber, prefix: str, side: Direction) -> Table:
         """Give the table towards the addresses of a prefix that no longer prefix names, here as these policies see them."""
@@ -122,24 +121,47 @@ def _loosened(old: _Side, new: _Side, kinds: _Kinds, outside: Sequence[tuple[str
         return _widening(_together(before), _together(after))
 
     out, into = Direction.EGRESS, Direction.INGRESS
-    for one, labels in kinds.vms.items():
-        for other, target in kinds.vms.items():
-            pairs: tuple[tuple[_Peers, _End], ...] = (((other, one), target), ((IDENTITY_GROUP, IDENTITY_GROUP), GROUP))
-            for (there, here), to in pairs:
-                before, after = ((each.table(one, there, out), each.table(other, here, into)) for each in (old, new))
-                found = widens(before, after)
-                if found:
-                    yield Loosening(labels, to, *found)
-        for side in Direction:
-            single: list[tuple[IdentityNumber, _End]] = [(IDENTITY_HOST, "host"), *kinds.endpoints.items()]
-            for peer, name in single:
-                found = widens((old.table(one, peer, side),), (new.table(one, peer, side),))
-                if found:
-                    yield _loosening(side, labels, name, found)
-            for prefix, address in outside:
-                found = widens((old.outside(one, prefix, side),), (new.outside(one, prefix, side),))
-                if found:
-                    yield _loosening(side, labels, address, found)
+    alike = _alike(old, new, kinds.vms)
+    for (sender, senders), (receiver, receivers) in product(alike, repeat=2):
+        sent, taken = _apart(old, new, sender, receivers, out), _apart(old, new, receiver, senders, into)
+        for (there, *sends), (here, *takes) in product(sent, taken):
+            found = widens((sends[0], takes[0]), (sends[1], takes[1]))
+            if found:
+                yield Loosening(kinds.vms[here], kinds.vms[there], *found)
+        ends = ((sender, IDENTITY_GROUP, out), (receiver, IDENTITY_GROUP, into))
+        before, after = (tuple(each.table(*end) for end in ends) for each in (old, new))
+        found = widens(before, after)
+        if found:
+            yield Loosening(kinds.vms[sender], GROUP, *found)
+    single: list[tuple[IdentityNumber, _End]] = [(IDENTITY_HOST, "host"), *kinds.endpoints.items()]
+    for (one, _), side in product(alike, Direction):
+        for peer, name in single:
+            found = widens((old.table(one, peer, side),), (new.table(one, peer, side),))
+            if found:
+                yield _loosening(side, kinds.vms[one], name, found)
+        for prefix, address in outside:
+            found = widens((old.outside(one, prefix, side),), (new.outside(one, prefix, side),))
+            if found:
+                yield _loosening(side, kinds.vms[one], address, found)
+
+
+def _alike(old: _Side, new: _Side, vms: Iterable[IdentityNumber]) -> list[tuple[IdentityNumber, list[IdentityNumber]]]:
+    """Put together who has one program before and one after; the first of them speaks for all."""
+    found: dict[tuple[int, int], list[IdentityNumber]] = {}
+    for number in vms:
+        found.setdefault((id(old.programs[number]), id(new.programs[number])), []).append(number)
+    return [(each[0], each) for each in found.values()]
+
+
+def _apart(
+    old: _Side, new: _Side, one: IdentityNumber, peers: Iterable[IdentityNumber], side: Direction
+) -> list[tuple[IdentityNumber, Table, Table]]:
+    """Give the tables that ``one`` has towards some peers, before and after, each pair once with a peer that has it."""
+    found: dict[tuple[int, int], tuple[IdentityNumber, Table, Table]] = {}
+    for peer in peers:
+        before, after = old.table(one, peer, side), new.table(one, peer, side)
+        found.setdefault((id(before), id(after)), (peer, before, after))
+    return list(found.values())
 
 
 def _loosening(side: Direction, here: _End, there: _End, what: tuple[int, int]) -> Loosening:
