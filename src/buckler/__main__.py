@@ -27,7 +27,7 @@ SECTIONS = {
         "explain": Door("buckler.cli.explain:explain", "Say which rule decides a connection, at both ends."),
         "reach": Door("buckler.cli.reach:reach", "Show the matrix of everything that may be sent."),
         "policy": Door(
-            "buckler.offline.command:policy", "Check, compare and ask about policies in files: no controller."
+            "buckler.offline.command:policy", "Ask about policies, in files or of the pool; revisions and rollback."
         ),
         "import": Door("buckler.offline.importing:import_", "Carry over policies of other systems, from files."),
         "counters": Door(
