@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 
 import msgspec
 
@@ -19,7 +20,9 @@ from buckler.policy.crosscheck import check_documents, check_hosts, merge_docume
 from buckler.policy.documentdiff import diff_document
 from buckler.policy.documents import read_documents
 from buckler.policy.language import Document, Kind, VmSpec, document_from_dict, document_to_dict, origin_to_dict
+from buckler.policy.lend import lend_numbers
 from buckler.policy.problem import Problem, Severity
+from buckler.policy.questions import list_warnings
 from buckler.policy.reachdiff import diff_reach
 from buckler.policy.source import Source
 from buckler.ports.records import StoredDocument
@@ -71,7 +74,22 @@ def store_change(parts: Parts, wanted: Wanted, author: Author) -> ApplyResult:
     read = _read(wanted)
     with parts.store.read() if wanted.dry_run else parts.store.write() as unit:
         plan = check_change(unit, wanted, read)
+        odd = warn_oddities(unit, plan.after, read[0], dt.datetime.fromtimestamp(parts.clock(), dt.UTC).date())
+        plan = msgspec.structs.replace(plan, warnings=(*plan.warnings, *odd))
         return commit_change(parts, unit, plan, author, dry_run=wanted.dry_run)
+
+
+def warn_oddities(
+    unit: Unit, after: tuple[Document, ...], applied: tuple[Document, ...], today: dt.date
+) -> tuple[Issue, ...]:
+    """Warn of applied policies as `policy check` does: what means nobody in the pool, and reviews that are past."""
+    own = {(each.file, line) for each in applied for line in (each.line, *each.lines.values())}
+    if not any(hasattr(each.spec, "review") for each in applied):
+        return ()
+    draft = imagine(unit, after)
+    numbers = lend_numbers(draft.numbers, draft.pool, after)
+    found = list_warnings(draft.pool, after, numbers, today.isoformat())
+    return tuple(_issue(each) for each in found if (each.file, each.line) in own)
 
 
 def check_change(

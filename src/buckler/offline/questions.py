@@ -13,8 +13,8 @@ from buckler.model.operatorapi.answers import PolicyFinding, ReachPair
 from buckler.model.operatorapi.documents import DocumentItem
 from buckler.offline.files import inventory_option, policies_option, read_draft
 from buckler.policy.draft import Draft
-from buckler.policy.problem import Problem, Severity
-from buckler.policy.questions import Oddity, find_oddities
+from buckler.policy.problem import Problem
+from buckler.policy.questions import Oddity, find_oddities, list_warnings
 from buckler.policy.reach import reach_pairs, words_of
 
 COMMANDS = {
@@ -113,14 +113,8 @@ def pairs_table(found: list[ReachPair]) -> Table:
 
 
 def warn_oddities(draft: Draft) -> tuple[Problem, ...]:
-    """Give what a check should warn of: what means nobody, and reviews that are past."""
-    wanted = {Oddity.UNMATCHED, Oddity.TENANT, Oddity.REVIEW}
-    found = find_oddities(draft.pool, draft.documents, draft.numbers, _today())
-    return tuple(
-        Problem(each.file, each.line, "", f"{each.subject}: {each.text}", severity=Severity.WARNING)
-        for each in found
-        if each.kind in wanted
-    )
+    """Give what a check should warn of."""
+    return list_warnings(draft.pool, draft.documents, draft.numbers, _today())
 
 
 def _today() -> str:

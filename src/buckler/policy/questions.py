@@ -15,6 +15,7 @@ from buckler.policy.compose import compose_documents
 from buckler.policy.language import Action, Document, Kind, PolicyMode, PolicySpec
 from buckler.policy.pool import Numbers, Pool, selectors_of, singled_out, stations, visitors
 from buckler.policy.posting import Mask
+from buckler.policy.problem import Problem, Severity
 from buckler.policy.rows import Rows
 from buckler.policy.rules import Rule, Span, list_rules
 
@@ -53,6 +54,16 @@ def find_oddities(pool: Pool, documents: Iterable[Document], numbers: Numbers, t
         *_unprotected(pool, documents),
     ]
     return tuple(sorted(dict.fromkeys(found), key=lambda each: (each.kind, each.file, each.line, each.subject)))
+
+
+def list_warnings(pool: Pool, documents: Iterable[Document], numbers: Numbers, today: str) -> tuple[Problem, ...]:
+    """Give what a person who writes policies should be warned of: what means nobody, and reviews that are past."""
+    wanted = {Oddity.UNMATCHED, Oddity.TENANT, Oddity.REVIEW}
+    return tuple(
+        Problem(each.file, each.line, "", f"{each.subject}: {each.text}", severity=Severity.WARNING)
+        for each in find_oddities(pool, documents, numbers, today)
+        if each.kind in wanted
+    )
 
 
 def _idle_rules(rows: Rows, rules: Sequence[Rule], numbers: Numbers) -> Iterator[PolicyFinding]:
