@@ -8,8 +8,10 @@ from buckler.model.connection import Rows, Written
 
 
 class Connections(Protocol):
-    """Both methods take what the kernel holds at that moment: traffic goes on meanwhile. Both raise ShieldFailed, also where no shield
-    stands: an empty table and a tap that is gone are never taken for each other.
+    """Both methods take what the kernel holds at that moment: traffic goes on meanwhile.
+
+    Both raise ShieldFailed, also where no shield stands: an empty table and a tap that is gone are never taken for
+    each other.
     """
 
     def read(self, ifindex: int) -> Rows:
