@@ -10,8 +10,7 @@ static const struct {
 	int (*run)(int argc, char **argv);
 } verbs[] = {
     {"serve", run_serve}, {"get", run_get},   {"scan", run_scan}, {"hammer", run_hammer}, {"watch", run_watch},
-    {"hold", run_hold},	  {"keep", run_keep}, {"pour", run_pour}, {"agent", run_agent},
-    {"worm", run_worm},
+    {"hold", run_hold},	  {"keep", run_keep}, {"pour", run_pour}, {"agent", run_agent},	  {"worm", run_worm},
 };
 
 int main(int argc, char **argv)

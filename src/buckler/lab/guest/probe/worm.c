@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A worm for the lab: `probe worm LIFE_MS GAP_MS PREFIX FIRST LAST PORT…` tries every address of PREFIX (10.0.0.) from FIRST
- * to LAST at each port and hands itself on to every server of the lab that answers, which then does the same.
+/* A worm for the lab: `probe worm LIFE_MS GAP_MS PREFIX FIRST LAST PORT…` tries every address of PREFIX (10.0.0.) from
+ * FIRST to LAST at each port and hands itself on to every server of the lab that answers, which then does the same.
  *
  * It lives for LIFE_MS at most, its offspring only for what is left of that, and enters only where a person has put the
  * file /tmp/susceptible. It does nothing else than spread. */
@@ -36,7 +36,8 @@ static void tell(int64_t end)
 {
 	char text[96];
 
-	snprintf(text, sizeof(text), "attempts %d passed %d left %lld\n", attempts, passed, (long long)(end - now_ms()));
+	snprintf(text, sizeof(text), "attempts %d passed %d left %lld\n", attempts, passed,
+		 (long long)(end - now_ms()));
 	write_result("/tmp/worm", text);
 }
 
@@ -151,7 +152,8 @@ void worm_enters(char *text)
 
 	if (strncmp(text, MARK, strlen(MARK)) || access("/tmp/susceptible", F_OK))
 		return;
-	for (char *word = strtok(text + strlen(MARK), " \n"); word && count < 5 + MOST_PORTS; word = strtok(NULL, " \n"))
+	for (char *word = strtok(text + strlen(MARK), " \n"); word && count < 5 + MOST_PORTS;
+	     word = strtok(NULL, " \n"))
 		words[count++] = word;
 	if (!read_worm(&worm, count, words))
 		return;
