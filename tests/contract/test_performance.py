@@ -151,12 +151,12 @@ def test_a_stuck_qemu_keeps_nobody_waiting(host):
         for _ in range(3):
             began = time.monotonic()
             told = {each.uuid: each for each in bench.performance.readings()}
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 20  # a QEMU that stands still would be waited for without end
             assert told[stuck].cpu_ns is not None
             assert told[well].cpu_ns is not None
             assert told[stuck].read_bytes is None
     finally:
         os.kill(process, signal.SIGCONT)
-    wait_until(lambda: bench.find(well).read_bytes is not None and bench.find(stuck).read_bytes is not None, 15)
+    wait_until(lambda: bench.find(well).read_bytes is not None and bench.find(stuck).read_bytes is not None, 60)
     bench.stop(stuck)
     bench.stop(well)
