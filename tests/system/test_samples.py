@@ -17,8 +17,10 @@ from buckler.lab.story.probing import hammer
 PERIOD = 1.0
 DOWNTIME = 2.0
 MOVES = 10
-ANNOUNCED = 12
-"""At most so many frames QEMU itself sends for a VM after a move, for switches to learn where it is."""
+ANNOUNCED = 18
+"""At most so many frames QEMU itself sends for a VM after a move, for switches to learn where it is (14 were seen).
+
+A move whose frames were counted twice would show: some 150 of the guest's own belong to each."""
 BY_THE_WAY = 6
 """So many frames may pass (neighbours are asked for) between reading the guest's own counts and the next sample."""
 

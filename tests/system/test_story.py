@@ -59,7 +59,7 @@ def test_a_refusal_is_explained_a_life_is_told_and_the_ledger_verifies(cast):
     for words in ("cut-off-attacker", "security tier", "security.yaml line "):
         assert words in result.explanation, "the words name rule, tier, document and line"
     life = "\n".join(result.history)
-    for event in ("registered", "left by migration", "arrived by migration"):
+    for event in ("registered", "left by migration", "moved from host2 to host1"):
         assert event in life
 
 
