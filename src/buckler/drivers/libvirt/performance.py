@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import libvirt
+import msgspec
 
 from buckler.drivers.libvirt.connection import Connection
 from buckler.ports.hypervisor import HypervisorFailed
 from buckler.ports.performance import Reading
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
-_STATS = libvirt.VIR_DOMAIN_STATS_CPU_TOTAL | libvirt.VIR_DOMAIN_STATS_BALLOON | libvirt.VIR_DOMAIN_STATS_BLOCK
+_STATS = libvirt.VIR_DOMAIN_STATS_BALLOON | libvirt.VIR_DOMAIN_STATS_BLOCK
 _FLAGS = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
 _CPU_TIME = 4
 _PATIENCE = 1.0
@@ -26,8 +27,9 @@ Figures = Mapping[str, Any]
 class LibvirtPerformance:
     """On a connection of its own: statistics that take long keep no other question waiting.
 
-    libvirt asks each QEMU in turn, and one that is stuck would keep it waiting for ever: so it is asked aside. While that
-    is not answered, each domain's CPU time is read on its own, for which libvirt asks no QEMU.
+    libvirt asks each QEMU in turn, and one that is stuck would keep it waiting for ever: so it is asked aside. Each
+    domain's CPU time is read on its own, for which libvirt asks no QEMU: its bulk figure (9.0) speaks to a QEMU without a
+    job, waits for one that is stuck in spite of NOWAIT, and must not come between libvirt and a domain that just starts.
     """
 
     def __init__(self, uri: str = "qemu:///system", patience: float = _PATIENCE) -> None:
@@ -43,11 +45,12 @@ class LibvirtPerformance:
             self._asking = threading.Thread(target=self._ask, name="statistics", daemon=True)
             self._asking.start()
         self._asking.join(self._patience)
-        if self._asking.is_alive():
-            return self._read_times()
-        if isinstance(self._told, HypervisorFailed):
-            raise self._told
-        return self._told
+        told: dict[str, Reading] = {}
+        if not self._asking.is_alive():
+            if isinstance(self._told, HypervisorFailed):
+                raise self._told
+            told = {each.uuid: each for each in self._told}
+        return [_with_figures(each, told.get(each.uuid)) for each in self._read_times()]
 
     def _ask(self) -> None:
         try:
@@ -75,13 +78,20 @@ def _read(uuid: str, run: str, figures: Figures) -> Reading:
     return Reading(
         uuid=uuid,
         run=run,
-        cpu_ns=figures.get("cpu.time"),
+        cpu_ns=None,
         memory=None if resident is None else int(resident) * 1024,
         read_bytes=_sum(figures, "rd.bytes"),
         read_requests=_sum(figures, "rd.reqs"),
         written_bytes=_sum(figures, "wr.bytes"),
         write_requests=_sum(figures, "wr.reqs"),
     )
+
+
+def _with_figures(times: Reading, figures: Reading | None) -> Reading:
+    """CPU time with what was told of the same run; without it when nothing was."""
+    if figures is None or figures.run != times.run:
+        return times
+    return msgspec.structs.replace(figures, cpu_ns=times.cpu_ns)
 
 
 def _sum(figures: Figures, name: str) -> int | None:
