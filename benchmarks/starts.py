@@ -37,7 +37,7 @@ def describe(result: Starts) -> str:
     return (
         f"{result.starts} starts in {result.seconds} s (median {result.median} s, slowest {result.slowest} s to the first frame)\n"
         f"forbidden frames: {result.forbidden_sent} came out of the VM, {seen} got past its shield\n"
-        f"allowed frames seen elsewhere: {allowed}; frames that the observer missed: {result.missed}"
+        f"allowed frames seen elsewhere: {allowed}; frames that the observer missed: {result.missed}; starts that libvirt lost: {result.lost}"
     )
 
 
