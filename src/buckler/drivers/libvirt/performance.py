@@ -28,8 +28,8 @@ class LibvirtPerformance:
     """On a connection of its own: statistics that take long keep no other question waiting.
 
     libvirt asks each QEMU in turn, and one that is stuck would keep it waiting for ever: so it is asked aside. Each
-    domain's CPU time is read on its own, for which libvirt asks no QEMU: its bulk figure (9.0) speaks to a QEMU without a
-    job, waits for one that is stuck in spite of NOWAIT, and must not come between libvirt and a domain that just starts.
+    domain's CPU time is read on its own, for which libvirt asks no QEMU: its bulk figure (9.0) waits for one that is
+    stuck in spite of NOWAIT.
     """
 
     def __init__(self, uri: str = "qemu:///system", patience: float = _PATIENCE) -> None:
