@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,8 @@ from buckler.policy.language import PROTOCOLS, Document, Kind, NetworkSpec
 from buckler.policy.packet import Packet
 from buckler.policy.reference import judge
 from tests.randompolicy import OUTSIDE, Chooser, Drawn, Seeded, labels, network, policies, vm
+
+pytestmark = pytest.mark.proof
 
 OTHER = Document(Kind.NETWORK, "other", NetworkSpec(bridge="br1", cidrs=("10.8.0.0/24", "fd08::/64")))
 ASKED = [("TCP", 22), ("TCP", 80), ("TCP", 65535), ("UDP", 80), ("UDP", 443), ("SCTP", 80)]

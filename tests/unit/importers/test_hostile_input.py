@@ -21,6 +21,8 @@ from buckler.policy.source import Source
 from tests.randompolicy import Chooser, Seeded, pick
 from tests.unit.importers import kubeworld, test_neutron, test_nsx, test_nwfilter, test_proxmox
 
+pytestmark = pytest.mark.proof
+
 ODD: tuple[Any, ...] = (
     None,
     "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,8 @@ from tests.randompolicy import Chooser, Drawn, Seeded
 from tests.unit.importers import kubeworld
 from tests.unit.importers.imported import Imported
 from tests.unit.importers.kubesemantics import Cluster
+
+pytestmark = pytest.mark.proof
 
 REVIEW = "2030-01-01"
 PROTOCOLS = ("TCP", "UDP", "SCTP")

@@ -14,6 +14,8 @@ from buckler.policy.source import Source
 from tests.randompolicy import Chooser, Seeded, flag, pick
 from tests.unit.importers.imported import Imported, unlike
 
+pytestmark = pytest.mark.proof
+
 Obj = dict[str, Any]
 OUTSIDE = ("203.0.113.9", "198.51.100.3", "2001:db8::9")
 PREFIXES = {

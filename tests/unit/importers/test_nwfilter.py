@@ -13,6 +13,8 @@ from buckler.policy.source import Source
 from tests.randompolicy import Chooser, Seeded, flag, pick
 from tests.unit.importers.imported import Imported, unlike
 
+pytestmark = pytest.mark.proof
+
 Rule = dict[str, Any]
 GUESTS = {"one": "10.0.0.1", "two": "10.0.0.2", "far": "10.1.0.9"}
 OUTSIDE = ("10.0.0.77", "203.0.113.9")

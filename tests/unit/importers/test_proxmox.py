@@ -14,6 +14,8 @@ from buckler.policy.source import Source
 from tests.randompolicy import Chooser, Seeded, flag, pick, several
 from tests.unit.importers.imported import Imported, unlike
 
+pytestmark = pytest.mark.proof
+
 GUESTS = {"100": "10.1.0.10", "101": "10.1.0.11", "102": "10.1.0.130", "103": "10.2.0.7"}
 OUTSIDE = ("203.0.113.9", "10.1.0.77", "198.51.100.3")
 ALIASES = {"lan": "10.1.0.0/24", "one": "10.1.0.11"}

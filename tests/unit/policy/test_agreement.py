@@ -22,6 +22,8 @@ from buckler.policy.resolve import find_interval
 from tests.policyworld import Store
 from tests.randompolicy import ENDPOINTS, OUTSIDE, PORT_NUMBERS, PROTOCOLS, Seeded, number_for, world
 
+pytestmark = pytest.mark.proof
+
 VERDICTS = 210_000
 SHARES = 3
 """Tests among which the verdicts are spread, so that a failure names fewer seeds."""

@@ -41,6 +41,8 @@ from tests.randompolicy import (
     vm,
 )
 
+pytestmark = pytest.mark.proof
+
 QUICK = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 
 View = tuple[Bundle, Bundle]

@@ -28,6 +28,8 @@ from buckler.policy.resolve import LAST_PORT, PROTOCOL_ORDER
 from tests.policyworld import Store, host
 from tests.randompolicy import HOSTS, Drawn, Seeded, network, number_for, packet, pick, vm, world
 
+pytestmark = pytest.mark.proof
+
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 POOL_HOST = host("hv1", *HOSTS)
 

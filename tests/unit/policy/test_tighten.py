@@ -32,6 +32,8 @@ from tests.randompolicy import (
     several,
 )
 
+pytestmark = pytest.mark.proof
+
 EDITS, SHARES = 10_200, 12
 HEAD = {"description": "d", "owner": "o", "reason": "r", "review": "2030-01-01"}
 
