@@ -45,6 +45,10 @@ class OutsideJob:
         return dict(zip(words[::2], words[1::2], strict=True))
 
 
+PAUSES = (3, 3, 10)
+"""Seconds between tries to speak with a guest: twenty emulated machines may leave one of them none for half a minute."""
+
+
 class DataCentre:
     """A running lab. All methods may raise LabFailed."""
 
@@ -110,15 +114,19 @@ class DataCentre:
         return self.root(self.host_of(guest)) / channel_path(guest).lstrip("/")
 
     def execute(self, guest: str, command: str, seconds: int = 30) -> Answer:
-        """Run a shell command in a guest; once more when the guest moved while we asked."""
-        for patience in (3, 0):
+        """Run a shell command in a guest; again when the guest moved while we asked, or had no processor time for us."""
+        for pause in (*PAUSES, None):
             try:
                 return execute(self.channel(guest), command, seconds)
             except ChannelBroken as broken:
-                if not patience:
-                    raise LabFailed(f"{guest} does not answer: {broken}") from broken
-                time.sleep(patience)
+                if pause is None:
+                    raise LabFailed(f"{guest} does not answer: {broken}; {self._state_of(guest)}") from broken
+                time.sleep(pause)
         raise AssertionError
+
+    def _state_of(self, guest: str) -> str:
+        host = self.host_of(guest)
+        return f"on {host}: {virsh(self.pid(host), 'domstate', guest, '--reason').strip()}"
 
     def define(self, guest: GuestPlan, host: str, passport: str = "") -> None:
         """Define a guest's domain."""

@@ -436,7 +436,7 @@ def telling(folder: Path, count: int) -> Iterator[subprocess.Popen[bytes]]:
 def test_every_recorded_event_is_in_the_ledger_once_however_often_agent_and_controller_are_killed(
     controller: ControllerProcess, agents: list[Agent], tmp_path: Path
 ) -> None:
-    count, chance = 900, random.Random(5)
+    plenty, chance = 300, random.Random(5)
     folder = tmp_path / "host"
     joined(agents[0], controller, folder)
     state = SqliteState(folder)
@@ -446,13 +446,15 @@ def test_every_recorded_event_is_in_the_ledger_once_however_often_agent_and_cont
 
     for turn in range(6):
         deadly = told() + chance.randrange(20, 100)
-        with telling(folder, count):
+        with telling(folder, deadly + plenty):
             wait_for("it has told some", lambda deadly=deadly: told() >= deadly, 60)
-            if turn % 2:
+            if (
+                turn % 2
+            ):  # the controller takes its time to start; a host that has told all by then still has it to hand over
                 controller.kill()
                 time.sleep(chance.random() / 2)
                 controller.start()
-        assert told() < count, "the death came in the middle"
+    count = told() + 100
     with telling(folder, count):
         wait_for("all is told", lambda: told() == count and not state.pending(1), 100)
     state.close()
