@@ -17,10 +17,30 @@ class Direction(IntEnum):
 
 
 class Verdict(IntEnum):
-    """Equal to ACT_* in bpf/abi.h. Numbers that a program does not know are denied there."""
+    """Equal to ACT_* in bpf/abi.h. Numbers that a program does not know are denied there.
+
+    ``REJECT`` denies as ``DENY`` does, and the shield answers on the wire.
+    """
 
     ALLOW = 1
     DENY = 2
+    REJECT = 3
+
+
+class Terms(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """What holds beside a verdict; a field at its default says nothing.
+
+    ``until``: seconds since 1970 after which an allowance is none (0: for good). ``log``: every first packet is told.
+    ``connections`` in ``within`` seconds: what an allowance bears of new connections at one interface (0: any number).
+    ``staged``: what the staged draft would say here, by ``staged_rule`` (0: nothing matched); 0: there is no draft.
+    """
+
+    until: int = 0
+    log: bool = False
+    connections: int = 0
+    within: int = 0
+    staged: int = 0
+    staged_rule: RuleNumber = RuleNumber(0)
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, order=True):
@@ -40,6 +60,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, order=True):
     verdict: Verdict
     rule: RuleNumber
     observed: RuleNumber = RuleNumber(0)
+    terms: Terms | None = None
 
 
 class Program(msgspec.Struct, frozen=True):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from buckler.model.ids import IdentityNumber, RuleNumber
-from buckler.model.program import Direction, Entry, Verdict
+from buckler.model.ids import IdentityNumber
+from buckler.model.program import Direction, Entry
 from buckler.policy.language import PROTOCOL_ANY
 from buckler.policy.resolve import LAST_PORT, Interval, Table
 
@@ -19,10 +19,10 @@ def fold_table(peer: IdentityNumber, direction: Direction, table: Table) -> list
         if protocol == PROTOCOL_ANY:
             continue
         widest = max(intervals, key=lambda each: each.high - each.low)
-        if _says(widest) != _says(base):
+        if widest.said != base.said:
             entries.append(_entry(peer, direction, widest, protocol, 0, 16))
         for each in intervals:
-            if _says(each) != _says(widest):
+            if each.said != widest.said:
                 entries += [
                     _entry(peer, direction, each, protocol, port, 16 + length)
                     for port, length in port_prefixes(each.low, each.high)
@@ -42,11 +42,7 @@ def port_prefixes(low: int, high: int) -> list[tuple[int, int]]:
     return prefixes
 
 
-def _says(interval: Interval) -> tuple[Verdict, RuleNumber, RuleNumber]:
-    return interval.verdict, interval.rule, interval.observed
-
-
 def _entry(
     peer: IdentityNumber, direction: Direction, interval: Interval, protocol: int, port: int, prefix: int
 ) -> Entry:
-    return Entry(peer, direction, protocol, port, prefix, interval.verdict, interval.rule, interval.observed)
+    return Entry(peer, direction, protocol, port, prefix, *interval.said)

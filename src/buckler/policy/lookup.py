@@ -43,7 +43,7 @@ def _unfold(entries: Iterable[Entry]) -> Table:
         edges = sorted({0, *(edge for entry in mine for edge in _edges(entry) if edge <= LAST_PORT)})
         for low, after in zip(edges, [*edges[1:], LAST_PORT + 1], strict=True):
             best = next((entry for entry in reversed(mine) if _covers(entry, protocol, low)), _NOTHING)
-            intervals.append(Interval(protocol, low, after - 1, best.verdict, best.rule, best.observed))
+            intervals.append(Interval(protocol, low, after - 1, best.verdict, best.rule, best.observed, best.terms))
     return join_neighbours(intervals)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from buckler.model.ids import RuleNumber
-from buckler.model.program import Verdict
+from buckler.model.program import Terms, Verdict
 from buckler.policy.language import PROTOCOL_ANY, PROTOCOLS, Action, PolicyMode
 from buckler.policy.rules import Rule
 
@@ -24,8 +24,15 @@ class Interval(msgspec.Struct, frozen=True, array_like=True):
     verdict: Verdict
     rule: RuleNumber
     observed: RuleNumber = RuleNumber(0)
+    terms: Terms | None = None
+
+    @property
+    def said(self) -> Said:
+        """Everything but where it holds."""
+        return self.verdict, self.rule, self.observed, self.terms
 
 
+Said = tuple[Verdict, RuleNumber, RuleNumber, Terms | None]
 Table = tuple[Interval, ...]
 """Sorted, disjoint and complete: every protocol of ``PROTOCOL_ORDER``, every port; neighbours differ."""
 
@@ -54,8 +61,8 @@ def join_neighbours(intervals: Iterable[Interval]) -> Table:
     joined: list[Interval] = []
     for each in intervals:
         last = joined[-1] if joined else None
-        if last is not None and (last.protocol, last.high + 1) == (each.protocol, each.low) and _same(last, each):
-            joined[-1] = Interval(last.protocol, last.low, each.high, last.verdict, last.rule, last.observed)
+        if last is not None and (last.protocol, last.high + 1) == (each.protocol, each.low) and last.said == each.said:
+            joined[-1] = msgspec.structs.replace(last, high=each.high)
         else:
             joined.append(each)
     return tuple(joined)
@@ -65,10 +72,6 @@ def find_interval(table: Table, protocol: int, port: int) -> Interval:
     """Find what a table says of one packet."""
     wanted = protocol if protocol in PROTOCOL_ORDER else PROTOCOL_ANY
     return next(each for each in table if each.protocol == wanted and each.low <= port <= each.high)
-
-
-def _same(one: Interval, other: Interval) -> bool:
-    return (one.verdict, one.rule, one.observed) == (other.verdict, other.rule, other.observed)
 
 
 def _pieces(spans: Iterable[tuple[Rule, int, int]]) -> list[tuple[int, int]]:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import msgspec
 
+from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import IDENTITY_ANY, Digest
-from buckler.model.program import Direction
+from buckler.model.program import Direction, Entry
 from buckler.policy.fold import fold_table
 from buckler.policy.posting import Mask
 from buckler.policy.resolve import Table
@@ -21,12 +22,17 @@ class Sheet:
     def __init__(self, table: Table) -> None:
         self.table = table
         self.entries = tuple(
-            ",".join(
-                f"[@,{side:d},{each.protocol},{each.port},{each.prefix},{each.verdict:d},{each.rule},{each.observed}]"
-                for each in sorted(fold_table(IDENTITY_ANY, side, table))
-            )
-            for side in Direction
+            ",".join(_text(each) for each in sorted(fold_table(IDENTITY_ANY, side, table))) for side in Direction
         )
+
+
+def _text(entry: Entry) -> str:
+    """Write an entry as canonical JSON does, but for its peer."""
+    terms = canonical_bytes(entry.terms).decode()
+    return (
+        f"[@,{entry.direction:d},{entry.protocol},{entry.port},{entry.prefix},{entry.verdict:d},{entry.rule},"
+        f"{entry.observed},{terms}]"
+    )
 
 
 class Side(msgspec.Struct, frozen=True):
