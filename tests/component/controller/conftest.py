@@ -14,8 +14,12 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from buckler.agent.recorder import Recorder
+from buckler.agent.witness import witness_of
+from buckler.agent.witnessing import Witnessing
 from buckler.client.agentside import ControllerAway, ControllerClient, ControllerRefused, join
 from buckler.client.operator import OperatorClient, OperatorFailed
+from buckler.drivers.inmemory.state import InMemoryState
 from buckler.model.agentapi import (
     Acknowledgement,
     Issuers,
@@ -30,9 +34,11 @@ from buckler.model.agentapi import (
 )
 from buckler.model.bundle import Manifest
 from buckler.model.canonical import digest_of
+from buckler.model.event import Event, EventKind
 from buckler.model.ids import Digest, Revision
 from buckler.model.operatorapi.documents import ApplyRequest, ApplyResult, SourceFile
 from buckler.model.operatorapi.hosts import JoinTokenRequest
+from buckler.ports.state import Membership, State
 from buckler.trust.statement import KeySet, Kind, key_from_text, key_id, key_text, verify
 from tests.component.controller.nursery import Nursery
 from tests.postgresql import run_postgresql
@@ -249,3 +255,28 @@ def agents(controller: ControllerProcess) -> Iterator[list[Agent]]:
     controller.kill()
     for agent in found:
         agent.stop()
+
+
+class WitnessingHost:
+    """The witnessing part of an agent, on a state of its own."""
+
+    def __init__(self, agent: Agent, state: State) -> None:
+        self.agent, self.state = agent, state
+        membership = Membership("test", agent.answer.host, agent.name, (), agent.answer.root_key, "")
+        self.witness = witness_of(state, membership)
+        self.witnessing = Witnessing(self.witness, Recorder(state, agent.answer.host, lambda: None))
+
+    def see(self, controller: ControllerProcess) -> None:
+        with controller.operator() as client:
+            note = client.ledger_checkpoint().note
+        self.witnessing.take(self.agent.client, note, self.agent.issuers)
+
+    def refusals(self) -> list[Event]:
+        return [event for event in self.state.pending(100) if event.kind is EventKind.WITNESS_REFUSED]
+
+
+@pytest.fixture
+def host(agents: list[Agent]) -> WitnessingHost:
+    state = InMemoryState()
+    state._key = agents[0].key.private_bytes_raw()
+    return WitnessingHost(agents[0], state)
