@@ -112,7 +112,7 @@ struct endpoint {
 	__u8 mode;
 	__u8 reserved;
 	__u8 mac[6];
-	__u8 reserved2[2];
+	__u16 quota; /* of connections, 0: 65536. For the driver alone: what holds is the room of the table */
 };
 
 /* Map own_addresses: the addresses that may stand as source behind one endpoint index. Value: __u32, not 0. */

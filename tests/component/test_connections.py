@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
-from buckler.drivers.ebpf import layout
+from buckler.drivers.ebpf import layout, libbpf
+from buckler.drivers.ebpf.carrying import make_room, resize
 from buckler.drivers.ebpf.hook_run import run_hook
 from buckler.drivers.ebpf.layout import CONNECTIONS_HALF_OPEN
 from buckler.drivers.ebpf.reasons import Reason
+from buckler.drivers.ebpf.table import Table
 from buckler.model.pool import ShieldMode
 from buckler.model.program import Direction
 from buckler.model.shield import Address, AddressFlag, AddressKey
@@ -181,6 +185,79 @@ def test_a_full_quota_refuses_and_counts(tapped: Tapped) -> None:
     assert tapped.tcp(EGRESS, p.SYN, 1000, local=5001) is Reason.CONNECTIONS_FULL, "from now on at the first packet"
     assert tapped.tcp(EGRESS, p.ACK, 1001, 5001, local=4000) is Reason.ESTABLISHED
     assert tapped.counts() == (5, 0)
+
+
+def test_a_lower_quota_cuts_no_connection_and_takes_hold_as_they_end(tapped: Tapped) -> None:
+    program = rules(tapped.host)  # type: ignore[arg-type]
+    for local in range(8):
+        tapped.shake_hands(4000 + local)
+    tapped.host.admit(tapped.ifindex, ONE, program, connections=5)
+    assert tapped.host.shield.taps()[tapped.ifindex].connections == 5
+    assert tapped.counts() == (8, 0)
+    for local in range(8):
+        assert tapped.tcp(EGRESS, p.ACK, 1001, 5001, local=4000 + local) is Reason.ESTABLISHED
+    tapped.tcp(EGRESS, p.SYN, 1000, local=5000)
+    tapped.tcp(INGRESS, p.SYN | p.ACK, 5000, 1001, local=5000)
+    assert tapped.tcp(EGRESS, p.ACK, 1001, 5001, local=5000) is Reason.CONNECTIONS_FULL
+    for local in range(4):
+        assert tapped.tcp(INGRESS, p.RST, 5001, local=4000 + local) is Reason.ESTABLISHED
+        _expire(tapped, 4000 + local)
+    tapped.host.shield.prune()
+    assert (tapped.counts(), _room(tapped)) == ((4, 0), 5)
+    tapped.host.admit(tapped.ifindex, ONE, program, connections=65536)
+    assert (tapped.counts(), _room(tapped)) == ((4, 0), 65536)
+    assert tapped.tcp(EGRESS, p.ACK, 1001, 5001, local=4007) is Reason.ESTABLISHED
+
+
+def _connections(tapped: Tapped) -> Table:
+    slot = layout.U32.unpack(tapped.host.kernel["tap_index"].get(layout.U32.pack(tapped.ifindex)) or b"")[0] >> 1
+    number = tapped.host.kernel["established"].get(layout.U32.pack(slot)) or b""
+    return Table(libbpf.check(libbpf.map_fd_by_id(layout.U32.unpack(number)[0]), "open"))
+
+
+def _room(tapped: Tapped) -> int:
+    with closing(_connections(tapped)) as table:
+        return table.max_entries
+
+
+def _expire(tapped: Tapped, local: int) -> None:
+    with closing(_connections(tapped)) as table:
+        for key, value in table.items().items():
+            if layout.CONNECTION_KEY.unpack(key)[3] == local:
+                table.put(key, layout.CONNECTION_EXPIRES.pack(1) + value[layout.CONNECTION_EXPIRES.size :])
+
+
+def _row(number: int, word: bytes) -> tuple[bytes, bytes]:
+    key = layout.CONNECTION_KEY.pack(bytes(16), bytes(16), number, 0, 6, 0)
+    return key, word.ljust(layout.CONNECTION.size, b"\0")
+
+
+@pytest.mark.parametrize("quota", [3, 10, 100])
+def test_what_packets_change_while_a_table_is_swapped_comes_along(quota: int) -> None:
+    """``swap`` stands for the moment at which the kernel looks at the new table: before it packets change the old one."""
+    tables: list[Table] = []
+
+    def swap(new: Table) -> None:
+        if not tables:  # between the copy and the swap
+            old.delete(_row(0, b"")[0])
+            old.put(*_row(1, b"moved on"))
+            for fresh in range(10, 14):
+                old.put(*_row(fresh, b"promoted"))
+        tables.append(Table(os.dup(new.fd)))
+        if len(tables) == 1:  # and right after it
+            new.put(*_row(2, b"newer"))
+
+    old = make_room(50)
+    old.put_all(dict(_row(number, b"begun") for number in range(6)))
+    try:
+        resize(old, quota, swap)
+        wanted = dict([_row(1, b"moved on"), _row(2, b"newer"), *(_row(each, b"begun") for each in range(3, 6)),
+                       *(_row(each, b"promoted") for each in range(10, 14))])  # fmt: skip
+        assert tables[-1].items() == wanted
+        assert tables[-1].max_entries == max(quota, len(wanted))
+    finally:
+        for table in (old, *tables):
+            table.close()
 
 
 def test_revocation_bites_on_the_next_packet(tapped: Tapped) -> None:

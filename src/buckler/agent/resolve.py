@@ -11,7 +11,7 @@ from buckler.gate.decide import decide
 from buckler.gate.decision import Decision, InterfacePlan, Operation
 from buckler.model.bundle import Segment
 from buckler.model.ids import Zone
-from buckler.model.shield import BridgePort, GuardState, PortRole, Tap
+from buckler.model.shield import MOST_CONNECTIONS, BridgePort, GuardState, PortRole, Tap
 from buckler.ports.links import Link
 
 
@@ -81,6 +81,7 @@ def _taps(
             addresses=endpoint_addresses(plan.endpoint),
             program=plan.endpoint.program,
             mode=plan.endpoint.mode,
+            connections=plan.endpoint.connections or MOST_CONNECTIONS,
         )
         devices[link.ifindex] = device
     return taps, devices, problems

@@ -10,8 +10,11 @@ from buckler.model.ids import Digest, HostId, IdentityNumber, Revision, RuleNumb
 from buckler.model.pool import ShieldMode
 
 
-class Endpoint(msgspec.Struct, frozen=True):
-    """One interface of one registered VM, wherever it runs; ``program`` is the digest of its shield program."""
+class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One interface of one registered VM, wherever it runs; ``program`` is the digest of its shield program.
+
+    ``connections``: how many it may hold at once; 0: all that a shield has room for.
+    """
 
     vm: VmId
     number: VmNumber
@@ -23,6 +26,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     identity: IdentityNumber
     program: Digest
     mode: ShieldMode = ShieldMode.ENFORCE
+    connections: int = 0
 
 
 class CidrIdentity(msgspec.Struct, frozen=True, array_like=True):
@@ -66,6 +70,7 @@ class Placed(msgspec.Struct, frozen=True, omit_defaults=True):
     identity: IdentityNumber
     mode: ShieldMode = ShieldMode.ENFORCE
     program: Digest = Digest("")
+    connections: int = 0
 
 
 class SegmentHead(msgspec.Struct, frozen=True):

@@ -29,7 +29,10 @@ class Interface(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Vm(msgspec.Struct, frozen=True):
-    """A registered VM. ``labels`` are its own; those of interface and network join them per interface."""
+    """A registered VM. ``labels`` are its own; those of interface and network join them per interface.
+
+    ``connections``: how many each of its interfaces may hold at once; 0: what its network says.
+    """
 
     id: VmId
     number: VmNumber
@@ -39,6 +42,7 @@ class Vm(msgspec.Struct, frozen=True):
     labels: dict[str, str] = {}
     interfaces: tuple[Interface, ...] = ()
     mode: ShieldMode = ShieldMode.ENFORCE
+    connections: int = 0
 
 
 class Outsider(msgspec.Struct, frozen=True):
@@ -57,7 +61,8 @@ class Network(msgspec.Struct, frozen=True):
     ``dhcp_servers`` and ``routers`` are the only addresses whose DHCP answers and router advertisements
     reach a VM. ``gateway`` lists addresses that the hypervisor host itself serves on the bridge (identity
     HOST); without it guests cannot reach the host at all. ``detected`` is how many addresses an interface may have
-    by duplicate address detection.
+    by duplicate address detection, ``connections`` how many it may hold at once where its VM says nothing (0: all that
+    a shield has room for).
     """
 
     name: str
@@ -71,6 +76,7 @@ class Network(msgspec.Struct, frozen=True):
     gateway: tuple[str, ...] = ()
     labels: dict[str, str] = {}
     detected: int = 0
+    connections: int = 0
 
 
 class HostState(StrEnum):

@@ -10,6 +10,10 @@ from buckler.model.ids import Digest, IdentityNumber, VmNumber, Zone
 from buckler.model.pool import ShieldMode
 
 
+MOST_CONNECTIONS = 65536
+"""What a shield has room for at one interface."""
+
+
 class Tap(msgspec.Struct, frozen=True):
     """One VM interface on this host. ``addresses`` include implied link-local ones. An index is never a name."""
 
@@ -22,8 +26,8 @@ class Tap(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...]
     program: Digest
     mode: ShieldMode = ShieldMode.ENFORCE
-    connections: int = 65536
-    """Quota of established connections; beyond it new ones are refused and counted."""
+    connections: int = MOST_CONNECTIONS
+    """Quota of established connections; beyond it new ones are refused and counted. A lower one cuts none that stands."""
 
 
 class PortRole(IntEnum):

@@ -164,6 +164,7 @@ def _endpoint(station: Station, number: IdentityNumber, program: Digest) -> Endp
         identity=number,
         program=program,
         mode=vm.mode,
+        connections=vm.connections or station.network.connections,
     )
 
 

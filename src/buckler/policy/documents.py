@@ -10,6 +10,7 @@ import msgspec
 
 from buckler.model.label import LABEL_QUARANTINE, REMEDIATION, Selector
 from buckler.model.pool import ShieldMode
+from buckler.model.shield import MOST_CONNECTIONS
 from buckler.policy.claim import MAX_DETECTED
 from buckler.policy.field import Place, each
 from buckler.policy.language import (
@@ -49,7 +50,7 @@ _LATER_RULE = {
     ),
     "log": "flows are recorded for every rule alike; a record per rule is not enforced yet",
     "rateLimit": "the shield counts no packets against a rate yet",
-    "connections": "the quota of connections is the shield's own (65536 per interface); another is not enforced yet",
+    "connections": "the quota of connections is the VM's or its network's: spec.connections there",
 }
 _LATER_POLICY = {**_LATER_RULE, "staged": LATER, "tests": LATER, "applies": LATER, "runbook": LATER}
 _LATER_ACTION = {
@@ -135,7 +136,7 @@ def _metadata(place: Place) -> tuple[str, str, dict[str, str]]:
 
 
 def _network(place: Place) -> NetworkSpec:
-    known = ("bridge", "vlan", "cidrs", "dhcpServers", "routers", "gateway", "addressClaims")
+    known = ("bridge", "vlan", "cidrs", "dhcpServers", "routers", "gateway", "addressClaims", "connections")
     fields = place.fields(known, ("bridge",), _LATER_NETWORK)
     bridge = fields["bridge"].device() if "bridge" in fields else ""
     vlan = fields["vlan"].integer(0, 4094) if "vlan" in fields else 0
@@ -147,6 +148,7 @@ def _network(place: Place) -> NetworkSpec:
         routers=each(fields.get("routers"), Place.address),
         gateway=each(fields.get("gateway"), Place.address),
         address_claims=_address_claims(fields.get("addressClaims"), fields.get("cidrs")),
+        connections=_connections(fields),
     )
 
 
@@ -159,14 +161,20 @@ def _address_claims(place: Place | None, cidrs: Place | None) -> AddressClaimsSp
 
 
 def _vm(place: Place) -> VmSpec:
-    fields = place.fields(("uuid", "interfaces", "mode", "owner", "purpose"), ("uuid",), _LATER_VM)
+    known = ("uuid", "interfaces", "mode", "owner", "purpose", "connections")
+    fields = place.fields(known, ("uuid",), _LATER_VM)
     return VmSpec(
         uuid=fields["uuid"].uuid() if "uuid" in fields else "",
         interfaces=each(fields.get("interfaces"), _interface),
         mode=fields["mode"].choice(ShieldMode, ShieldMode.ENFORCE) if "mode" in fields else ShieldMode.ENFORCE,
         owner=fields["owner"].text() if "owner" in fields else "",
         purpose=fields["purpose"].text() if "purpose" in fields else "",
+        connections=_connections(fields),
     )
+
+
+def _connections(fields: dict[str, Place]) -> int | None:
+    return fields["connections"].integer(1, MOST_CONNECTIONS) if "connections" in fields else None
 
 
 def _interface(place: Place) -> InterfaceSpec:

@@ -166,6 +166,7 @@ class VmSpec(_Spec, frozen=True):
     mode: ShieldMode = ShieldMode.ENFORCE
     owner: str = ""
     purpose: str = ""
+    connections: int | None = None
 
 
 class AddressClaimsSpec(_Spec, frozen=True):
@@ -185,6 +186,7 @@ class NetworkSpec(_Spec, frozen=True):
     routers: tuple[str, ...] = ()
     gateway: tuple[str, ...] = ()
     address_claims: AddressClaimsSpec = NO_CLAIMS
+    connections: int | None = None
 
 
 class EndpointSpec(_Spec, frozen=True):

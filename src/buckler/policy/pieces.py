@@ -40,6 +40,7 @@ def place_endpoint(endpoint: Endpoint, program: Digest) -> Placed:
         identity=endpoint.identity,
         mode=endpoint.mode,
         program=Digest("") if endpoint.program == program else endpoint.program,
+        connections=endpoint.connections,
     )
 
 

@@ -104,6 +104,7 @@ def vm_from_document(document: Document, vm: VmId, number: VmNumber, *, quaranti
             for card in spec.interfaces
         ),
         mode=ShieldMode.ENFORCE if quarantine else spec.mode,
+        connections=spec.connections or 0,
     )
 
 
@@ -124,6 +125,7 @@ def network_from_document(document: Document, zone: Zone) -> Network:
         gateway=spec.gateway,
         labels=dict(document.labels),
         detected=spec.address_claims.limit,
+        connections=spec.connections or 0,
     )
 
 

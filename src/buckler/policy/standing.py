@@ -63,6 +63,7 @@ def endpoint_of(station: Station, number: IdentityNumber) -> Endpoint:
         number,
         NO_PROGRAM,
         vm.mode,
+        vm.connections or station.network.connections,
     )
 
 

@@ -11,7 +11,7 @@ import struct
 from buckler.model.ids import IdentityNumber, RuleNumber
 from buckler.model.program import Direction, Entry, Verdict
 
-ENDPOINT = struct.Struct("<5IHBx6s2x")
+ENDPOINT = struct.Struct("<5IHBx6sH")
 OWN_KEY = struct.Struct("<I16s")
 HOST_KEY = struct.Struct("<I16s")
 PREFIX_KEY = struct.Struct("<II16s")

@@ -14,18 +14,18 @@ from buckler.drivers.ebpf import layout, libbpf
 from buckler.drivers.ebpf.attach import TAP_HOOKS
 from buckler.drivers.ebpf.bpffs import digest_of_pin
 from buckler.drivers.ebpf.bridge_ports import ROLE_HOOKS
+from buckler.drivers.ebpf.carrying import SIZES, resize
 from buckler.drivers.ebpf.kernel import Kernel
 from buckler.drivers.ebpf.table import Table
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.ids import Digest, IdentityNumber, VmNumber, Zone
 from buckler.model.pool import ShieldMode
 from buckler.model.program import Program
-from buckler.model.shield import PortRole, Tap
+from buckler.model.shield import MOST_CONNECTIONS, PortRole, Tap
 from buckler.ports.shield import ShieldFailed
 
 Result = TypeVar("Result")
 _MODES = (ShieldMode.ENFORCE, ShieldMode.OBSERVE)
-_CONNECTION_SIZES = (layout.CONNECTION_KEY.size, layout.CONNECTION.size)
 _SET_SIZES = (layout.U32.size, layout.HALF_OPEN_SET.size)
 _FRAGMENT_SIZES = (layout.FRAGMENT_KEY.size, layout.FRAGMENT.size)
 
@@ -106,8 +106,12 @@ class EbpfShield:
                 continue
             try:
                 freed += _free_expired(table, now)
+                is_larger = table.max_entries > self._quota(index)
             finally:
                 table.close()
+            if is_larger:
+                with self._kernel.lock:
+                    self._guarded("shrink a table", lambda index=index: self._resize(index >> 1, self._quota(index)))  # type: ignore[misc]
         return freed
 
     def _guarded(self, what: str, action: Callable[[], Result]) -> Result:
@@ -166,7 +170,7 @@ class EbpfShield:
         if digest is None or table is None or not self._is_attached(ifindex):
             return None
         table.close()
-        at, vm, zone, identity, _, vlan, mode, mac = layout.ENDPOINT.unpack(self._endpoint(index))
+        at, vm, zone, identity, _, vlan, mode, mac, quota = layout.ENDPOINT.unpack(self._endpoint(index))
         if at != ifindex:
             return None
         return Tap(
@@ -179,11 +183,14 @@ class EbpfShield:
             addresses=tuple(sorted(map(layout.unpack_address, addresses))),
             program=digest,
             mode=_MODES[mode],
-            connections=table.max_entries,
+            connections=quota or MOST_CONNECTIONS,
         )
 
     def _endpoint(self, index: int) -> bytes:
         return self._kernel["endpoints"].get(layout.U32.pack(index)) or bytes(layout.ENDPOINT.size)
+
+    def _quota(self, index: int) -> int:
+        return int(layout.ENDPOINT.unpack(self._endpoint(index))[8]) or MOST_CONNECTIONS
 
     def _generation(self, index: int) -> int:
         return int(layout.ENDPOINT.unpack(self._endpoint(index))[4])
@@ -212,7 +219,7 @@ class EbpfShield:
         self._kernel["tap_index"].put(layout.U32.pack(tap.ifindex), layout.U32.pack(index))
 
     def _is_same_vm(self, index: int, tap: Tap) -> bool:
-        _, vm, zone, _, _, _, _, mac = layout.ENDPOINT.unpack(self._endpoint(index))
+        _, vm, zone, _, _, _, _, mac, _ = layout.ENDPOINT.unpack(self._endpoint(index))
         return (vm, zone, mac) == (tap.vm, tap.zone, layout.pack_mac(tap.mac))
 
     def _write_side(
@@ -227,7 +234,8 @@ class EbpfShield:
         if self._program_of(index) != tap.program:
             self._put_policies({index: tap.program})
         mode, mac = _MODES.index(tap.mode), layout.pack_mac(tap.mac)
-        endpoint = (tap.ifindex, tap.vm, tap.zone, tap.identity, generation, tap.vlan, mode, mac)
+        quota = tap.connections % MOST_CONNECTIONS
+        endpoint = (tap.ifindex, tap.vm, tap.zone, tap.identity, generation, tap.vlan, mode, mac, quota)
         self._kernel["endpoints"].put(number, layout.ENDPOINT.pack(*endpoint))
 
     def _prepare(self, taps: Sequence[Tap]) -> None:
@@ -260,7 +268,7 @@ class EbpfShield:
         generation = _after(self._generation(2 * slot))
         number = layout.U32.pack(slot)
         tables = {
-            "established": (libbpf.HASH, _CONNECTION_SIZES, tap.connections, libbpf.NO_PREALLOC),
+            "established": (libbpf.HASH, SIZES, tap.connections, libbpf.NO_PREALLOC),
             "waiting": (libbpf.ARRAY, _SET_SIZES, layout.HALF_OPEN_SETS, 0),
             "fragments": (libbpf.LRU_HASH, _FRAGMENT_SIZES, layout.FRAGMENTS_PER_TAP, 0),
         }
@@ -277,13 +285,8 @@ class EbpfShield:
         if old is None:
             raise ShieldFailed(f"slot {slot} has lost its connections")
         try:
-            if old.max_entries == connections:
-                return
-            kept = dict(list(old.items().items())[:connections])
-            new = Table.create(libbpf.HASH, "established", _CONNECTION_SIZES, connections, libbpf.NO_PREALLOC)
-            new.put_all(kept)
-            self._kernel["established"].put(layout.U32.pack(slot), layout.U32.pack(new.fd))
-            new.close()
+            place = layout.U32.pack(slot)
+            resize(old, connections, lambda new: self._kernel["established"].put(place, layout.U32.pack(new.fd)))
         finally:
             old.close()
 
@@ -292,7 +295,9 @@ class EbpfShield:
         sides = (2 * slot, 2 * slot + 1)
         last = max(self._generation(side) for side in sides)
         for side in sides:
-            self._kernel["endpoints"].put(layout.U32.pack(side), layout.ENDPOINT.pack(0, 0, 0, 0, last, 0, 0, bytes(6)))
+            self._kernel["endpoints"].put(
+                layout.U32.pack(side), layout.ENDPOINT.pack(0, 0, 0, 0, last, 0, 0, bytes(6), 0)
+            )
             self._kernel["policies"].delete(layout.U32.pack(side))
         for outer in ("established", "waiting", "fragments"):
             self._kernel[outer].delete(layout.U32.pack(slot))
