@@ -9,7 +9,6 @@ import msgspec
 from buckler.model.ids import Digest, IdentityNumber, VmNumber, Zone
 from buckler.model.pool import ShieldMode
 
-
 MOST_CONNECTIONS = 65536
 """What a shield has room for at one interface."""
 
