@@ -30,6 +30,7 @@ from buckler.policy.language import (
     Peer,
     PolicySpec,
     Port,
+    Subject,
     Tier,
 )
 from buckler.policy.pool import Pool
@@ -185,12 +186,12 @@ def _pool_wide() -> Document:
     return Document(Kind.POLICY, "pool-wide", spec)
 
 
-def _selector(chance: random.Random, tenant: int, apps: int) -> Selector:
+def _selector(chance: random.Random, tenant: int, apps: int) -> Subject:
     app = f"app{tenant}-{min(int(chance.paretovariate(1.1)) - 1, apps - 1)}"
     role = chance.choice(ROLES)
     if chance.random() < 0.1:
-        return Selector(match_labels={"app": app}, match_expressions=(Expression("env", Operator.NOT_IN, ("test",)),))
-    return Selector(match_labels={"app": app, "role": role})
+        return Subject(match_labels={"app": app}, match_expressions=(Expression("env", Operator.NOT_IN, ("test",)),))
+    return Subject(match_labels={"app": app, "role": role})
 
 
 def _peers(chance: random.Random, tenant: int, apps: int) -> tuple[Peer, ...]:

@@ -27,6 +27,8 @@ from buckler.policy.language import (
     PolicySpec,
     Port,
     ServiceSpec,
+    Stand,
+    Subject,
     Tier,
     VmSpec,
 )
@@ -212,13 +214,33 @@ def policy(choose: Chooser, index: int) -> Document:
         if flag(choose, 6):
             rule |= {"service": pick(choose, SERVICES), "peers": (), "ports": ()}
     head = _head(choose, tier)
+    subject = subject_at(choose, tier)
+    if subject.stand is not Stand.VM:
+        make = far_peers(subject.stand)
+        rules = [{**rule, "service": "", "peers": several(choose, 0, 2, make)} for rule in rules]
     spec = PolicySpec(
         **head,
-        subject=named_selector(choose),
+        subject=subject,
         ingress=tuple(IngressRule(**rule) for rule in rules[:cut]),
         egress=tuple(EgressRule(**rule) for rule in rules[cut:]),
     )
     return Document(Kind.POLICY, f"p{index}", spec)
+
+
+def subject_at(choose: Chooser, tier: Tier) -> Subject:
+    """Now and then the host or the edge, in the pool's own tiers."""
+    if tier in {Tier.TENANT, Tier.QUARANTINE} or not flag(choose, 4):
+        chosen = named_selector(choose)
+        return Subject(chosen.match_labels, chosen.match_expressions)
+    return Subject(host=True) if flag(choose) else Subject(edge=True)
+
+
+def far_peers(stand: Stand) -> Any:
+    """Make peers that such an end is asked about."""
+    if stand is Stand.HOST:
+        return lambda choose: Peer(any=True) if flag(choose, 5) else Peer(vm=named_selector(choose))
+    kinds = (cidr_peer, cidr_peer, lambda _: Peer(world=True), lambda choose: Peer(addresses=pick(choose, GROUPS)))
+    return lambda choose: pick(choose, (*kinds, lambda _: Peer(any=True)))(choose)
 
 
 def flow(choose: Chooser, index: int) -> Document:

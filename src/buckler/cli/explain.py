@@ -92,7 +92,8 @@ def _path_lines(path: ExplainedPath, *, every_step: bool) -> list[str]:
 
 def _side_lines(side: Side, *, every_step: bool) -> list[str]:
     end = "sender" if side.direction == "egress" else "receiver"
-    lines = [f"  {end} {side.vm}, {side.direction}: {side.verdict}"]
+    whose = f", for the {side.at}" if side.at else ""
+    lines = [f"  {end} {side.vm}, {side.direction}{whose}: {side.verdict}"]
     if side.mode != "enforce":
         lines.append("    the shield only observes: what is denied is recorded, and passes")
     lines += [f"    {line}" for line in side.text.splitlines()]

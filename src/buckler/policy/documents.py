@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from buckler.model.label import LABEL_QUARANTINE, REMEDIATION, Selector
+from buckler.model.label import LABEL_QUARANTINE, REMEDIATION
 from buckler.model.pool import ShieldMode
 from buckler.model.shield import MOST_CONNECTIONS
 from buckler.policy.claim import MAX_DETECTED
@@ -30,6 +30,7 @@ from buckler.policy.language import (
     PolicySpec,
     Priority,
     ResponseSpec,
+    Subject,
     Tier,
     VmSpec,
 )
@@ -37,8 +38,9 @@ from buckler.policy.problem import Problem, has_errors
 from buckler.policy.quarantine import opens_quarantine_only
 from buckler.policy.responses import read_response
 from buckler.policy.source import Raw, Source, read_source
+from buckler.policy.subjects import check_subject, read_subject
 from buckler.policy.things import read_address_group, read_endpoint, read_service
-from buckler.policy.words import LATER, read_peer, read_port, read_selector
+from buckler.policy.words import LATER, read_peer, read_port
 
 _TIMED = "an allowance must end with a dead agent too: the shield has no deadline yet, and nothing less is taken"
 _LATER_RULE = {
@@ -197,9 +199,11 @@ def _policy(place: Place) -> PolicySpec:
         place.note("neither ingress nor egress has a rule", "a policy without rules does nothing")
     _check_tier(head["tier"], fields.get("ingress"), [rule.action for rule in ingress])
     _check_tier(head["tier"], fields.get("egress"), [rule.action for rule in egress])
+    subject = read_subject(fields["subject"]) if "subject" in fields else Subject()
+    check_subject(fields, subject, head["tier"], {"ingress": ingress, "egress": egress})
     return PolicySpec(
         **head,
-        subject=read_selector(fields["subject"]) if "subject" in fields else Selector(),
+        subject=subject,
         ingress=ingress,
         egress=egress,
     )

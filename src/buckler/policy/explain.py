@@ -10,11 +10,11 @@ from buckler.model.operatorapi.answers import ExplainedPath, Explanation, Side, 
 from buckler.model.pool import Network, ShieldMode
 from buckler.model.program import Direction
 from buckler.policy.judgement import End, EndJudgement, Outcome, PeerKind
-from buckler.policy.language import PROTOCOLS, Document
+from buckler.policy.language import PROTOCOLS, Document, Stand
 from buckler.policy.pool import Pool, Station, Visitor, singled_out, stations_of, visitor_of
 from buckler.policy.prefix import address_of, network_of
 from buckler.policy.reach import WORLD
-from buckler.policy.reference import find_end, judge_end
+from buckler.policy.reference import find_end, judge_parts
 
 GROUP = "group"
 
@@ -89,11 +89,11 @@ def _paths(
     for network in pool.networks:
         for one in _ends(pool, documents, source, network):
             for other in _ends(pool, documents, destination, network):
-                sides = []
+                sides: list[EndJudgement] = []
                 if one.station:
-                    sides.append(judge_end(documents, one.station, Direction.EGRESS, other, protocol, port))
+                    sides += judge_parts(documents, one.station, Direction.EGRESS, other, protocol, port)
                 if other.station:
-                    sides.append(judge_end(documents, other.station, Direction.INGRESS, one, protocol, port))
+                    sides += judge_parts(documents, other.station, Direction.INGRESS, one, protocol, port)
                 if sides:
                     passes = all(_passes(side) for side in sides)
                     told = tuple(_side(side) for side in sides)
@@ -154,6 +154,7 @@ def _side(judged: EndJudgement) -> Side:
             for each in judged.considered
         ),
         mode=judged.mode,
+        at="" if judged.at is Stand.VM else judged.at.value,
     )
 
 
@@ -161,6 +162,8 @@ def side_text(judged: EndJudgement) -> str:
     """Say in one sentence what one shield does and why."""
     way = "sending to" if judged.direction is Direction.EGRESS else "receiving from"
     head = f"The shield of {judged.station.vm.name}, {way} {name_end(judged.peer)}, "
+    if judged.at is not Stand.VM:
+        head = f"There, for the {judged.at}'s own end, it "
     if judged.peer.kind is PeerKind.INFRA:
         return head + "denies: addresses of hypervisor hosts are no guest's peers, and no policy can open them."
     if judged.rule is None:
@@ -195,6 +198,11 @@ def _summary(source: _Asked, destination: _Asked, paths: tuple[ExplainedPath, ..
             return "Neither end is a VM of the pool: no shield stands between them."
         return f"{source.text} and {destination.text} have no network in common: nothing passes between them."
     word = "passes" if verdict == "allow" else "is refused"
-    refused = [side.vm for path in paths for side in path.sides if side.verdict == "deny"]
+    refused = [
+        side.vm + (f" (for the {side.at})" if side.at else "")
+        for path in paths
+        for side in path.sides
+        if side.verdict == "deny"
+    ]
     where = f" by the shield of {' and of '.join(dict.fromkeys(refused))}" if verdict == "deny" else ""
     return f"{what} from {source.text} to {destination.text} {word}{where}."

@@ -8,7 +8,7 @@ import msgspec
 
 from buckler.model.pool import ShieldMode
 from buckler.model.program import Direction
-from buckler.policy.language import Action, Tier
+from buckler.policy.language import Action, Stand, Tier
 from buckler.policy.pool import Station, Visitor
 
 
@@ -56,10 +56,15 @@ class Considered(msgspec.Struct, frozen=True):
     outcome: Outcome
     file: str
     line: int
+    key: str = ""
+    """The rule's key: what its number is allocated for."""
 
 
 class EndJudgement(msgspec.Struct, frozen=True):
-    """One shield's verdict. ``rule`` is None when nothing matched (default deny) or when no policy may decide."""
+    """One end's verdict, or of all that a shield enforces. ``direction`` is the VM's.
+
+    ``rule`` is None when nothing matched (default deny) or when no policy may decide. ``at``: whose opinion it is.
+    """
 
     station: Station
     peer: End
@@ -68,6 +73,7 @@ class EndJudgement(msgspec.Struct, frozen=True):
     rule: Considered | None
     observed: Considered | None
     considered: tuple[Considered, ...]
+    at: Stand = Stand.VM
 
     @property
     def mode(self) -> ShieldMode:

@@ -63,6 +63,14 @@ class PolicyMode(StrEnum):
     OBSERVE = "observe"
 
 
+class Stand(StrEnum):
+    """Whose end of a connection a rule is asked for: a VM's, the hypervisor host's, or the border to the world."""
+
+    VM = "vm"
+    HOST = "host"
+    EDGE = "edge"
+
+
 class _Spec(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
     """What all parts of a document share: their form in storage."""
 
@@ -118,6 +126,18 @@ class EgressRule(RuleSpec, frozen=True):
     peers: tuple[Peer, ...] = msgspec.field(default=(), name="to")
 
 
+class Subject(Selector, frozen=True):
+    """At whom rules stand: VMs by their labels, or, where ``host`` or ``edge`` is true, an end without a shield."""
+
+    host: bool | msgspec.UnsetType = msgspec.UNSET
+    edge: bool | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def stand(self) -> Stand:
+        """Say whose end it is."""
+        return Stand.HOST if self.host is True else Stand.EDGE if self.edge is True else Stand.VM
+
+
 class PolicySpec(_Spec, frozen=True):
     """A named list of rules at one subject, with the people and the reason behind it."""
 
@@ -129,7 +149,7 @@ class PolicySpec(_Spec, frozen=True):
     tier: Tier = Tier.TENANT
     order: int = 1000
     mode: PolicyMode = PolicyMode.ENFORCE
-    subject: Selector = Selector()
+    subject: Subject = Subject()
     ingress: tuple[IngressRule, ...] = ()
     egress: tuple[EgressRule, ...] = ()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from buckler.model.ids import FIRST_CIDR_IDENTITY, FIRST_VM_IDENTITY, IdentityNumber, RuleNumber
 from buckler.policy.identity import missing_numbers
@@ -26,3 +26,19 @@ def lend_numbers(numbers: Numbers, pool: Pool, documents: tuple[Document, ...]) 
 def _lent(table: Mapping[str, int], names: tuple[str, ...], first: int) -> dict[str, int]:
     start = max(table.values(), default=first - 1) + 1
     return {**table, **{name: start + place for place, name in enumerate(names)}}
+
+
+class AskedNumbers(Mapping[str, RuleNumber]):
+    """Asks for a number only when a table names the rule."""
+
+    def __init__(self, ask: Callable[[str], RuleNumber]) -> None:
+        self._ask = ask
+
+    def __getitem__(self, key: str) -> RuleNumber:
+        return self._ask(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache, reduce
 
 from buckler.model.ids import RuleNumber
-from buckler.model.program import Verdict
+from buckler.model.program import Terms, Verdict
 from buckler.policy.resolve import LAST_PORT, PROTOCOL_ORDER, Interval, Table, join_neighbours
 
 DENY_ALL: Table = tuple(Interval(protocol, 0, LAST_PORT, Verdict.DENY, RuleNumber(0)) for protocol in PROTOCOL_ORDER)
@@ -26,6 +26,43 @@ def join(first: Table, second: Table) -> Table:
     if first == second:
         return first
     return _combine(first, second, lambda one, other: one if one.verdict is Verdict.ALLOW else other)
+
+
+@lru_cache(maxsize=65536)
+def both(first: Table, second: Table) -> Table:
+    """Allow what both allow, as two ends of one connection do: what either records or bounds holds beside it."""
+    combined = []
+    for one, other, low, high in overlay(first, second):
+        chosen = other if one.verdict is Verdict.ALLOW and other.verdict is not Verdict.ALLOW else one
+        observed = one.observed or other.observed
+        combined.append(
+            Interval(one.protocol, low, high, chosen.verdict, chosen.rule, observed, _both_terms(one, other, chosen))
+        )
+    return join_neighbours(combined)
+
+
+def _both_terms(one: Interval, other: Interval, chosen: Interval) -> Terms | None:
+    """The earlier end, the own end's rate before the other's; what a draft says is what it says at both."""
+    if one.terms is None and other.terms is None:
+        return None
+    mine, theirs, told = (each.terms or Terms() for each in (one, other, chosen))
+    is_allowed = chosen.verdict is Verdict.ALLOW
+    rate = mine if mine.connections else theirs
+    drafts = [
+        (each.staged or int(where.verdict), each.staged_rule if each.staged else where.rule)
+        for where, each in ((one, mine), (other, theirs))
+    ]
+    staged, staged_rule = next((each for each in drafts if each[0] != Verdict.ALLOW), drafts[0])
+    has_draft = bool(mine.staged or theirs.staged)
+    terms = Terms(
+        until=min((each.until for each in (mine, theirs) if each.until), default=0) if is_allowed else told.until,
+        log=mine.log or theirs.log if is_allowed else told.log,
+        connections=rate.connections if is_allowed else told.connections,
+        within=rate.within if is_allowed else told.within,
+        staged=staged if has_draft else 0,
+        staged_rule=staged_rule if has_draft else RuleNumber(0),
+    )
+    return terms if terms != Terms() else None
 
 
 def meet_all(tables: Iterable[Table], start: Table) -> Table:

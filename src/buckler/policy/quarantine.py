@@ -13,6 +13,7 @@ from buckler.policy.language import (
     Peer,
     PolicySpec,
     Priority,
+    Subject,
     Tier,
 )
 
@@ -57,7 +58,7 @@ def _policy(name: str, tier: Tier, subject: Selector, peers: tuple[Peer, ...]) -
             priority=Priority.CRITICAL,
             tier=tier,
             order=-1,
-            subject=subject,
+            subject=Subject(subject.match_labels, subject.match_expressions),
             ingress=(IngressRule(name="ingress", action=Action.DENY, peers=peers),),
             egress=(EgressRule(name="egress", action=Action.DENY, peers=peers),),
         ),

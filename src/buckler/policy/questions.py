@@ -12,7 +12,7 @@ from buckler.model.operatorapi.answers import PolicyFinding
 from buckler.model.pool import ShieldMode
 from buckler.policy.compile import fill_rows
 from buckler.policy.compose import compose_documents
-from buckler.policy.language import Action, Document, Kind, PolicyMode, PolicySpec
+from buckler.policy.language import Action, Document, Kind, PolicyMode, PolicySpec, Stand
 from buckler.policy.pool import Numbers, Pool, selectors_of, singled_out, stations, visitors
 from buckler.policy.posting import Mask
 from buckler.policy.problem import Problem, Severity
@@ -69,6 +69,8 @@ def list_warnings(pool: Pool, documents: Iterable[Document], numbers: Numbers, t
 def _idle_rules(rows: Rows, rules: Sequence[Rule], numbers: Numbers) -> Iterator[PolicyFinding]:
     seen = _look(rows)
     for rule in {each.key: each for each in rules}.values():
+        if rule.stand is not Stand.VM and not rule.is_opinion:
+            continue  # a flow at an end without a shield, beside its rule at the VM
         if rule.key not in seen.standing:
             yield _rule_finding(Oddity.UNMATCHED, rule, "its subject is nobody: no VM of the pool has these labels")
         elif rule.key not in seen.meaning:
@@ -86,7 +88,7 @@ def _look(rows: Rows) -> _Seen:
             if mask or any(peer.group for peer in rule.peers):
                 seen.meaning.add(rule.key)
     for _, row in rows.rows():
-        for side in row.sides:
+        for side in (*row.sides, *row.far):
             for sheet in (side.everyone, side.group, *(sheet for _, sheet in side.classes)):
                 for each in sheet.table:
                     seen.deciding |= {each.rule, each.observed}
@@ -96,10 +98,10 @@ def _look(rows: Rows) -> _Seen:
 def _conflicts(rows: Rows) -> Iterator[PolicyFinding]:
     """Documents of one tier and order of which one allows what the other denies: the denial wins (ADR 3)."""
     for _, _, meant in rows.standing():
-        levels: dict[tuple[int, int], list[tuple[Rule, Mask]]] = {}
+        levels: dict[tuple[Stand, tuple[int, int]], list[tuple[Rule, Mask]]] = {}
         for rule, mask in meant:
             if rule.mode is PolicyMode.ENFORCE and mask and rule.action is not Action.PASS:
-                levels.setdefault(rule.place, []).append((rule, mask))
+                levels.setdefault((rule.stand, rule.place), []).append((rule, mask))
         for level in levels.values():
             denials = [each for each in level if each[0].action is Action.DENY]
             for denial, closed in denials:
@@ -165,7 +167,7 @@ def _unprotected(pool: Pool, documents: Sequence[Document]) -> Iterator[PolicyFi
 
 
 def _rule_finding(kind: Oddity, rule: Rule, text: str) -> PolicyFinding:
-    told = f"{rule.direction.name.lower()}: {text}"  # one name may stand in both directions
+    told = f"{rule.key.rsplit('/', 2)[1]}: {text}"  # one name may stand in both directions
     return PolicyFinding(kind.value, f"{rule.policy}/{rule.name}", told, rule.file, rule.line)
 
 

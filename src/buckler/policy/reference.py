@@ -26,6 +26,7 @@ from buckler.policy.language import (
     PolicySpec,
     Port,
     ServiceSpec,
+    Stand,
     Tier,
 )
 from buckler.policy.packet import Packet
@@ -73,28 +74,58 @@ def find_end(pool: Pool, documents: Iterable[Document], network: str, address: s
 def judge_end(
     documents: Iterable[Document], station: Station, direction: Direction, peer: End, protocol: int, port: int
 ) -> EndJudgement:
-    """Judge at one shield: tier after tier, order after order, each document's first match, the strictest wins."""
+    """Judge what one shield enforces: its VM's own end, and beyond it the host or the edge where policies ask it."""
+    own, *far = judge_parts(documents, station, direction, peer, protocol, port)
+    for other in far:
+        rule = own.rule if other.allowed or not own.allowed else other.rule
+        considered = (*own.considered, *other.considered)
+        observed = own.observed or other.observed
+        own = EndJudgement(station, peer, direction, own.allowed and other.allowed, rule, observed, considered, own.at)
+    return own
+
+
+def judge_parts(
+    documents: Iterable[Document], station: Station, direction: Direction, peer: End, protocol: int, port: int
+) -> tuple[EndJudgement, ...]:
+    """Judge by end: tier after tier, order after order, each document's first match, the strictest wins."""
     if peer.kind is PeerKind.INFRA:
-        return EndJudgement(station, peer, direction, False, None, None, ())
+        return (EndJudgement(station, peer, direction, False, None, None, ()),)
     documents = tuple(documents)
+    far = {PeerKind.HOST: Stand.HOST, PeerKind.WORLD: Stand.EDGE}.get(peer.kind)
+    ends = [Stand.VM, *([far] if far and _is_asked(documents, far, direction) else [])]
     named = {each.key: each for each in documents if each.kind in {Kind.ADDRESS_GROUP, Kind.SERVICE}}
-    walk = _Walk()
-    for level in _levels(documents):
-        walk.judge_level(
-            [_considered(_Asked(document, named), station, direction, peer, protocol, port) for document in level]
-        )
-    walk.end_tier()
-    decision = walk.standing
-    allowed = decision is not None and decision.action is Action.ALLOW
-    considered = tuple(walk.told)
-    return EndJudgement(station, peer, direction, allowed, decision, walk.observed, considered)
+    found = []
+    for stand in ends:
+        walk = _Walk()
+        for level in _levels(documents):
+            asked = [_Asked(document, named, stand) for document in level]
+            walk.judge_level([_considered(each, station, direction, peer, protocol, port) for each in asked])
+        walk.end_tier()
+        decision = walk.standing
+        allowed = decision is not None and decision.action is Action.ALLOW
+        considered = tuple(walk.told)
+        found.append(EndJudgement(station, peer, direction, allowed, decision, walk.observed, considered, stand))
+    return tuple(found)
+
+
+def _is_asked(documents: Iterable[Document], stand: Stand, direction: Direction) -> bool:
+    """The host and the edge have a say where some enforced policy has them as its subject, and deny by default then."""
+    specs = [each.spec for each in documents if isinstance(each.spec, PolicySpec)]
+    here = [each for each in specs if each.subject.stand is stand and each.mode is PolicyMode.ENFORCE]
+    return any(each.ingress if _is_inward(stand, direction) else each.egress for each in here)
+
+
+def _is_inward(stand: Stand, direction: Direction) -> bool:
+    """Say whether a VM's direction is ``ingress`` in a policy: the host receives what a VM sends; the edge sees it as VMs do."""
+    return (direction is Direction.INGRESS) is not (stand is Stand.HOST)
 
 
 class _Asked(msgspec.Struct, frozen=True):
-    """A document, and the groups and services that it may name."""
+    """A document, the groups and services that it may name, and whose end is asked."""
 
     document: Document
     named: dict[str, Document]
+    stand: Stand
 
     def look_up(self, kind: Kind, name: str) -> AddressGroupSpec | ServiceSpec:
         """Find a name in the document's tenant, else in the default one."""
@@ -202,15 +233,21 @@ def _levels(documents: Iterable[Document]) -> list[list[Document]]:
 def _considered(
     asked: _Asked, station: Station, direction: Direction, peer: End, protocol: int, port: int
 ) -> list[_Candidate]:
-    """List the rules of one document that have this VM as their subject."""
+    """List the rules of one document that have the asked end as their subject."""
     document, spec = asked.document, asked.document.spec
     if isinstance(spec, FlowSpec):
-        return _considered_flow(asked, spec, station, direction, peer, protocol, port)
-    if not isinstance(spec, PolicySpec) or not _selects(document, spec.tier, spec.subject, station.labels):
+        flow = _considered_flow if asked.stand is Stand.VM else _considered_far_flow
+        return flow(asked, spec, station, direction, peer, protocol, port)
+    if not isinstance(spec, PolicySpec) or spec.subject.stand is not asked.stand:
         return []
-    side = "ingress" if direction is Direction.INGRESS else "egress"
+    if asked.stand is Stand.VM and not _selects(document, spec.tier, spec.subject, station.labels):
+        return []
+    if asked.stand is Stand.HOST:
+        peer = End(PeerKind.VM, "", station)
+    inward = _is_inward(asked.stand, direction)
+    side = "ingress" if inward else "egress"
     found = []
-    for index, rule in enumerate(spec.ingress if direction is Direction.INGRESS else spec.egress):
+    for index, rule in enumerate(spec.ingress if inward else spec.egress):
         if rule.service:
             matches = _is_service(asked, spec.tier, rule.service, peer, protocol, port)
         else:
@@ -218,7 +255,8 @@ def _considered(
                 rule.ports, protocol, port
             )
         line = document.lines.get(f"spec.{side}[{index}]", document.line)
-        found.append(_candidate(document, spec, rule.name, rule.action, rule.overridable, matches, line))
+        key = f"{document.key}/{side}/{rule.name}"
+        found.append(_candidate(document, spec, rule.name, rule.action, rule.overridable, matches, line, key))
     return found
 
 
@@ -226,19 +264,54 @@ def _considered_flow(
     asked: _Asked, spec: FlowSpec, station: Station, direction: Direction, peer: End, protocol: int, port: int
 ) -> list[_Candidate]:
     """A flow stands at the VMs of its near end, towards the peers of its far end."""
-    document, egress = asked.document, direction is Direction.EGRESS
+    document = asked.document
+    near, far, ports = _flow_ends(asked, spec, direction)
+    if not _stands_at(asked, spec, near, station):
+        return []
+    matches = _any_peer(asked, spec.tier, spec.action, far, peer) and _any_port(ports, protocol, port)
+    name = direction.name.lower()
+    key = f"{document.key}/{name}/{name}"
+    return [_candidate(document, spec, name, spec.action, spec.overridable, matches, document.line, key)]
+
+
+def _considered_far_flow(
+    asked: _Asked, spec: FlowSpec, station: Station, direction: Direction, peer: End, protocol: int, port: int
+) -> list[_Candidate]:
+    """A flow of the pool's stands at the host and the edge too, if one of its ends means them."""
+    document = asked.document
+    near, far, ports = _flow_ends(asked, spec, direction)
+    host, edge = Peer(host=True), Peer(world=True)
+    if asked.stand is Stand.HOST:
+        far = tuple(host for each in far if each.host or each.any)
+    else:
+        far = tuple(edge if each.any else each for each in far if each.world or each.cidr or each.addresses or each.any)
+    if spec.tier is Tier.TENANT or not far or not any(each.vm or each.any for each in near):
+        return []
+    here = _stands_at(asked, spec, near, station)
+    matches = here and _any_peer(asked, spec.tier, spec.action, far, peer) and _any_port(ports, protocol, port)
+    name = f"{asked.stand}-{direction.name.lower()}"
+    key = f"{document.key}/{direction.name.lower()}/{name}"
+    return [_candidate(document, spec, name, spec.action, spec.overridable, matches, document.line, key)]
+
+
+def _flow_ends(
+    asked: _Asked, spec: FlowSpec, direction: Direction
+) -> tuple[tuple[Peer, ...], tuple[Peer, ...], tuple[Port, ...]]:
+    """Give the near end, the far end and the ports."""
     destinations, ports = spec.destinations, spec.ports
     if spec.service:
         service = asked.look_up(Kind.SERVICE, spec.service)
         assert isinstance(service, ServiceSpec)  # noqa: S101 - by its kind
         destinations, ports = (Peer(vm=service.selector),), service.ports
-    near, far = (spec.sources, destinations) if egress else (destinations, spec.sources)
-    here = any(each.any or (each.vm and _selects(document, spec.tier, each.vm, station.labels)) for each in near)
-    if not here:
-        return []
-    matches = _any_peer(asked, spec.tier, spec.action, far, peer) and _any_port(ports, protocol, port)
-    name = "egress" if egress else "ingress"
-    return [_candidate(document, spec, name, spec.action, spec.overridable, matches, document.line)]
+    egress = direction is Direction.EGRESS
+    return (spec.sources, destinations, ports) if egress else (destinations, spec.sources, ports)
+
+
+def _stands_at(asked: _Asked, spec: FlowSpec, near: tuple[Peer, ...], station: Station) -> bool:
+    return any(
+        each.any or (each.vm is not None and _selects(asked.document, spec.tier, each.vm, station.labels))
+        for each in near
+    )
 
 
 def _candidate(
@@ -249,9 +322,10 @@ def _candidate(
     overridable: bool,
     matches: bool,
     line: int,
+    key: str,
 ) -> _Candidate:
     rule = Considered(
-        document.key, document.name, name, spec.tier, action, matches, Outcome.NOT_REACHED, document.file, line
+        document.key, document.name, name, spec.tier, action, matches, Outcome.NOT_REACHED, document.file, line, key
     )
     return _Candidate(rule, spec.mode, overridable)
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import msgspec
 
 from buckler.model.canonical import canonical_bytes
-from buckler.model.ids import IDENTITY_ANY, Digest
+from buckler.model.ids import IDENTITY_ANY, IDENTITY_GROUP, Digest, IdentityNumber
 from buckler.model.program import Direction, Entry
 from buckler.policy.fold import fold_table
-from buckler.policy.posting import Mask
+from buckler.policy.posting import Mask, Postings
 from buckler.policy.resolve import Table
 
 
@@ -44,11 +44,36 @@ class Side(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """Both directions, and the program that they make as canonical JSON. The masks hold until the next change."""
+    """Both directions, and the program that they make as canonical JSON. The masks hold until the next change.
+
+    ``far``: what the ends without a shield that are asked say by themselves; it is in ``sides`` already.
+    """
 
     sides: tuple[Side, Side]
     content: bytes
     digest: Digest
+    far: tuple[Side, ...] = ()
+
+
+def encode_program(sides: tuple[Side, Side], postings: Postings) -> bytes:
+    """Write the program: entries by peer, each peer's egress before its ingress."""
+    texts: list[dict[IdentityNumber, str]] = [{}, {}]
+    for place, (side, into) in enumerate(zip(sides, texts, strict=True)):
+        into[IDENTITY_ANY] = side.everyone.entries[place].replace("@", "0")
+        for mask, sheet in side.classes:
+            entries = sheet.entries[place]
+            for number in postings.members(mask):
+                into[number] = entries.replace("@", str(number))
+        if side.group is not side.everyone:
+            into[IDENTITY_GROUP] = side.group.entries[place].replace("@", str(IDENTITY_GROUP))
+    egress, ingress = texts
+    parts = [
+        part
+        for number in sorted(egress.keys() | ingress.keys())
+        for part in (egress.get(number), ingress.get(number))
+        if part
+    ]
+    return f'{{"entries":[{",".join(parts)}]}}'.encode()
 
 
 def partition(named: Iterable[tuple[int, Mask]]) -> list[tuple[Mask, tuple[int, ...]]]:

@@ -5,25 +5,27 @@ Owns no meaning of a rule (resolve) and no number of anything: numbers come from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
 from buckler.model.canonical import digest_of
-from buckler.model.ids import IDENTITY_ANY, IDENTITY_GROUP, Digest, IdentityNumber, RuleNumber
+from buckler.model.ids import IDENTITY_HOST, Digest, IdentityNumber, RuleNumber
 from buckler.model.label import Labels, Selector
 from buckler.model.program import Direction
+from buckler.policy.farend import Opinions, join_ends
 from buckler.policy.identity import rule_means_everyone, rule_means_group
-from buckler.policy.language import Document, Peer
+from buckler.policy.language import Document, Peer, Stand
+from buckler.policy.lend import AskedNumbers
 from buckler.policy.posting import Mask, Postings, hooks_of
 from buckler.policy.resolve import Table, resolve_rules
-from buckler.policy.row import Row, Sheet, Side, partition, unite
+from buckler.policy.row import Row, Sheet, Side, encode_program, partition, unite
 from buckler.policy.rules import Rule, expand_document
 
 EVERYONE: Mask = -1
 """A rule that leaves its peers out, or says ``any``."""
-PostKey = tuple[tuple[int, int], str, Direction]
-"""Place, document key, direction: posts in this order stand in the order of judging."""
+PostKey = tuple[tuple[int, int], str, Direction, Stand, int]
+"""Place, document key, direction, whose end, and there which rule: posts in this order stand in the order of judging."""
 RowKey = tuple[int, tuple[PostKey, ...]]
 """The zone and every post of a label set."""
 
@@ -88,6 +90,7 @@ class Rows:
         self._dirty: set[RowKey] = set()
         self._told: dict[IdentityNumber, Digest] = {}
         self._outside_posts: set[PostKey] = set()
+        self._opinions = Opinions()
         self._handles = 0
         self._sheets: dict[tuple[int, ...], Sheet] = {}
         self._interned: dict[Table, Sheet] = {}
@@ -144,14 +147,22 @@ class Rows:
         rules = expand_document(document)
         self._put_prefixes(document.key, rules, prefix_number)
         for side in Direction:
-            mine = [rule for rule in rules if rule.direction is side]
+            mine = [rule for rule in rules if rule.direction is side and rule.stand is Stand.VM]
             if mine:
-                self._put_post((mine[0].place, document.key, side), mine)
+                self._put_post((mine[0].place, document.key, side, Stand.VM, 0), mine)
+        far = [rule for rule in rules if rule.stand is not Stand.VM]
+        for place, key in enumerate(dict.fromkeys(rule.key for rule in far)):
+            one = [rule for rule in far if rule.key == key]  # it binds other VMs than the next rule of its document
+            self._put_post((one[0].place, document.key, one[0].direction, one[0].stand, place), one)
+        if self._opinions.put(document.key, far):
+            self._dirty.update(self._held)
 
     def drop_document(self, key: str) -> None:
         """Leave a document out."""
         for post in self._of_document.pop(key, ()):
             self._drop_post(self._posts.pop(post))
+        if self._opinions.put(key, ()):
+            self._dirty.update(self._held)
         gone = []
         for prefix in self._prefixes_of.pop(key, ()):
             self._prefix_count[prefix] -= 1
@@ -264,6 +275,8 @@ class Rows:
             self._dirty |= {row for row in self._rows_of.get(key, ()) if row[0] == zone}
 
     def _stir_outside(self) -> None:
+        if self._opinions:
+            self._dirty.update(self._held)  # each says something to every class outside
         for key in self._outside_posts:
             self._posts[key].masks = None
             self._dirty |= self._rows_of.get(key, set())
@@ -302,11 +315,23 @@ class Rows:
     def _work_out(self, key: RowKey) -> Row:
         zone, posts = key
         scope = self.postings.zones.get(zone, 0) | self.postings.outside
-        egress, ingress = (
-            self._side([self._posts[post] for post in posts if post[2] is side], scope) for side in Direction
-        )
-        content = self._encode((egress, ingress))
-        return Row((egress, ingress), content, digest_of(content))
+        sides, far = [], []
+        for direction in Direction:
+            mine = [self._posts[post] for post in posts if post[2] is direction]
+            side = self._side([post for post in mine if post.key[3] is Stand.VM], scope)
+            for stand, classes in self._far_scopes():
+                if (stand, direction) in self._opinions:
+                    there = self._side([post for post in mine if post.key[3] is stand], scope)
+                    side = join_ends(side, there, classes, self._sheet_of)
+                    far.append(there)
+            sides.append(side)
+        both = (sides[0], sides[1])
+        content = encode_program(both, self.postings)
+        return Row(both, content, digest_of(content), tuple(far))
+
+    def _far_scopes(self) -> tuple[tuple[Stand, Mask], ...]:
+        host = 1 << self.postings.places[IDENTITY_HOST]
+        return (Stand.HOST, host), (Stand.EDGE, self.postings.outside & ~host)
 
     def _side(self, posts: Sequence[_Post], scope: Mask) -> Side:
         rules: list[_Rule] = []
@@ -347,50 +372,16 @@ class Rows:
         key = tuple([rules[place].handle for place in places])
         sheet = self._sheets.get(key)
         if sheet is None:
-            numbers = _Numbered(self._rule_number)
-            table = resolve_rules([rules[place].rule for place in places], numbers)
-            sheet = self._interned.get(table)
-            if sheet is None:
-                sheet = self._interned[table] = Sheet(table)
-            self._sheets[key] = sheet
+            numbers = AskedNumbers(self._rule_number)
+            sheet = self._sheets[key] = self._sheet_of(resolve_rules([rules[place].rule for place in places], numbers))
         return sheet
 
-    def _encode(self, sides: tuple[Side, Side]) -> bytes:
-        """Write the program: entries by peer, each peer's egress before its ingress."""
-        texts: list[dict[IdentityNumber, str]] = [{}, {}]
-        for side, into in zip(sides, texts, strict=True):
-            place = 0 if into is texts[0] else 1
-            into[IDENTITY_ANY] = side.everyone.entries[place].replace("@", "0")
-            for mask, sheet in side.classes:
-                entries = sheet.entries[place]
-                for number in self.postings.members(mask):
-                    into[number] = entries.replace("@", str(number))
-            if side.group is not side.everyone:
-                into[IDENTITY_GROUP] = side.group.entries[place].replace("@", str(IDENTITY_GROUP))
-        egress, ingress = texts
-        parts = [
-            part
-            for number in sorted(egress.keys() | ingress.keys())
-            for part in (egress.get(number), ingress.get(number))
-            if part
-        ]
-        return f'{{"entries":[{",".join(parts)}]}}'.encode()
-
-
-class _Numbered(Mapping[str, RuleNumber]):
-    """Asks for a number only when a table names the rule."""
-
-    def __init__(self, ask: Callable[[str], RuleNumber]) -> None:
-        self._ask = ask
-
-    def __getitem__(self, key: str) -> RuleNumber:
-        return self._ask(key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
+    def _sheet_of(self, table: Table) -> Sheet:
+        """Give the one sheet of a table."""
+        sheet = self._interned.get(table)
+        if sheet is None:
+            sheet = self._interned[table] = Sheet(table)
+        return sheet
 
 
 _NONE: set[bytes] = set()

@@ -20,6 +20,7 @@ from buckler.policy.language import (
     PolicySpec,
     Port,
     RuleSpec,
+    Stand,
     Tier,
 )
 from buckler.policy.quarantine import QUARANTINE_POLICIES
@@ -56,6 +57,10 @@ class Rule(msgspec.Struct, frozen=True):
     line: int
     place: tuple[int, int]
     """Tier and order: rules with equal ones form one level."""
+    stand: Stand = Stand.VM
+    """Whose end is asked. ``direction`` and ``subject`` are the VM's all the same: its shield enforces the answer."""
+    is_opinion: bool = False
+    """Of a policy that has the host or the edge as its subject: that end denies by default then."""
 
 
 def list_rules(documents: Iterable[Document]) -> tuple[Rule, ...]:
@@ -74,6 +79,8 @@ def expand_document(document: Document) -> list[Rule]:
 
 
 def _policy_rules(document: Document, spec: PolicySpec) -> list[Rule]:
+    if spec.subject.stand is not Stand.VM:
+        return _far_policy_rules(document, spec, spec.subject.stand)
     subject = _scoped(document, spec.tier, spec.subject)
     sides: tuple[tuple[Direction, Sequence[RuleSpec]], ...] = (
         (Direction.INGRESS, spec.ingress),
@@ -84,6 +91,58 @@ def _policy_rules(document: Document, spec: PolicySpec) -> list[Rule]:
         for index, rule in enumerate(written):
             line = document.lines.get(f"spec.{direction.name.lower()}[{index}]", document.line)
             rules.append(_rule(document, spec, direction, subject, rule, line))
+    return rules
+
+
+def _far_policy_rules(document: Document, spec: PolicySpec, stand: Stand) -> list[Rule]:
+    """What the host receives a VM sends, and the other way round; what comes in at the edge comes in at a VM."""
+    written: tuple[tuple[str, Sequence[RuleSpec]], ...] = (("ingress", spec.ingress), ("egress", spec.egress))
+    rules = []
+    for side, here in written:
+        for index, rule in enumerate(here):
+            line = document.lines.get(f"spec.{side}[{index}]", document.line)
+            inward = (side == "ingress") is (stand is Stand.EDGE)
+            direction = Direction.INGRESS if inward else Direction.EGRESS
+            subjects: tuple[Selector, ...] = (Selector(),)
+            if stand is Stand.HOST and not _means_everyone(rule.peers):
+                subjects = tuple(peer.vm for peer in rule.peers if peer.vm is not None)
+            peers = _far_peers(stand, rule.peers or (Peer(any=True),))
+            far = msgspec.structs.replace(rule, peers=peers or (_NOBODY,))
+            for subject in subjects:
+                made = _rule(document, spec, direction, subject, far, line)
+                key = f"{document.key}/{side}/{rule.name}"
+                rules.append(msgspec.structs.replace(made, key=key, stand=stand, is_opinion=True))
+    return rules
+
+
+def _means_everyone(peers: Sequence[Peer]) -> bool:
+    return not peers or any(peer.any for peer in peers)
+
+
+def _far_peers(stand: Stand, peers: Sequence[Peer]) -> tuple[Peer, ...]:
+    """Say which addresses a far end has, of those that some peers mean; none: it is not meant."""
+    if stand is Stand.HOST:
+        return (Peer(host=True),) if any(peer.any or peer.host or peer.vm for peer in peers) else ()
+    if any(peer.any for peer in peers):
+        return (Peer(world=True),)
+    return tuple(peer for peer in peers if peer.cidr or peer.world)
+
+
+_NOBODY = Peer()
+
+
+def _flow_far_rules(
+    document: Document, spec: FlowSpec, direction: Direction, subjects: Sequence[Selector], part: RuleSpec
+) -> list[Rule]:
+    """A flow of the pool's stands at the host and the edge too, as far as its far end means them."""
+    rules = []
+    for stand in (Stand.HOST, Stand.EDGE) if spec.tier is not Tier.TENANT else ():
+        named = [peer for peer in part.peers if peer.vm is None]
+        peers = _far_peers(stand, named)
+        far = msgspec.structs.replace(part, name=f"{stand}-{part.name}", peers=peers)
+        for subject in subjects if peers else ():
+            made = _rule(document, spec, direction, subject, far, document.line)
+            rules.append(msgspec.structs.replace(made, stand=stand))
     return rules
 
 
@@ -101,12 +160,10 @@ def _flow_rules(document: Document, spec: FlowSpec) -> list[Rule]:
             peers=peers,
             ports=spec.ports,
         )
-        for peer in subjects:
-            subject = Selector() if peer.any else peer.vm
-            if subject is not None:
-                rules.append(
-                    _rule(document, spec, direction, _scoped(document, spec.tier, subject), part, document.line)
-                )
+        chosen = [Selector() if peer.any else peer.vm for peer in subjects]
+        near = [_scoped(document, spec.tier, each) for each in chosen if each is not None]
+        rules += [_rule(document, spec, direction, subject, part, document.line) for subject in near]
+        rules += _flow_far_rules(document, spec, direction, near, part)
     return rules
 
 

@@ -16,7 +16,7 @@ _LATER_PEER = {
         ("dns", "fqdn"), "names of the outside world are not enforced yet: an AddressGroup can stand for them"
     ),
     "service": "a rule or flow names a service, beside its name and action",
-    "edge": "edge is a subject, and not enforced yet",
+    "edge": "edge is a subject of policies; as a peer write {world: true}, {cidr: …} or {addresses: …}",
 }
 
 

@@ -70,8 +70,7 @@ class Asked:
 
 
 def keys(judged: EndJudgement) -> tuple[str, str]:
-    side = judged.direction.name.lower()
-    rule, seen = (f"{each.document}/{side}/{each.rule}" if each else "" for each in (judged.rule, judged.observed))
+    rule, seen = (each.key if each else "" for each in (judged.rule, judged.observed))
     return rule, seen
 
 

@@ -6,12 +6,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from buckler.model.label import LABEL_QUARANTINE, REMEDIATION, Selector
+from buckler.model.label import LABEL_QUARANTINE, REMEDIATION
 from buckler.model.pool import ShieldMode
 from buckler.model.program import Direction, Verdict
 from buckler.policy.compile import resolve_pool
 from buckler.policy.documents import read_documents
-from buckler.policy.language import Action, Document, EgressRule, FlowSpec, IngressRule, Kind, Peer, PolicySpec, Tier
+from buckler.policy.language import (
+    Action,
+    Document,
+    EgressRule,
+    FlowSpec,
+    IngressRule,
+    Kind,
+    Peer,
+    PolicySpec,
+    Subject,
+    Tier,
+)
 from buckler.policy.packet import Packet
 from buckler.policy.pool import identity_key
 from buckler.policy.quarantine import opens_quarantine_only
@@ -36,7 +47,7 @@ from tests.randompolicy import (
 )
 
 WORDS = {"description": "d", "owner": "o", "reason": "r", "review": "2030-01-01"}
-REMEDIATED = Selector(match_labels={LABEL_QUARANTINE: REMEDIATION})
+REMEDIATED = Subject(match_labels={LABEL_QUARANTINE: REMEDIATION})
 QUICK = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 CLOSED_VM, REMEDIATED_VM, OTHER_REMEDIATED, FREE, ALSO_FREE = (f"vm{number}" for number in range(5))
 

@@ -19,7 +19,7 @@ from buckler.model.program import Direction, Program, Verdict
 from buckler.policy.bundle import Bundle, build_bundle
 from buckler.policy.closing import AddressMap, address_map
 from buckler.policy.compile import ResolvedProgram
-from buckler.policy.language import Action, Document, EgressRule, IngressRule, Kind, Peer, PolicySpec
+from buckler.policy.language import Action, Document, EgressRule, IngressRule, Kind, Peer, PolicySpec, Subject
 from buckler.policy.lookup import read_program
 from buckler.policy.prefix import host_prefix
 from buckler.policy.resolve import find_interval
@@ -271,7 +271,7 @@ def ruled(name: str, subject: dict[str, str], **sides: tuple[Action, Peer]) -> D
     words = {"description": "d", "owner": "o", "reason": "r", "review": "2030-01-01"}
     kinds = {"ingress": IngressRule, "egress": EgressRule}
     made = {side: (kinds[side](name="only", action=action, peers=(peer,)),) for side, (action, peer) in sides.items()}
-    return Document(Kind.POLICY, name, PolicySpec(**words, subject=Selector(match_labels=subject), **made))
+    return Document(Kind.POLICY, name, PolicySpec(**words, subject=Subject(match_labels=subject), **made))
 
 
 ANYONE = Peer(any=True)

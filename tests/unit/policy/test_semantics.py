@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import IDENTITY_GROUP, IDENTITY_HOST, IDENTITY_INFRA
-from buckler.model.label import LABEL_NAME, Selector
+from buckler.model.label import LABEL_NAME
 from buckler.model.program import Direction, Program, Verdict
 from buckler.policy.bundle import Bundle, build_bundle
 from buckler.policy.closing import address_map
 from buckler.policy.compile import compile_program, fill_rows, resolve_pool
 from buckler.policy.explain import explain
 from buckler.policy.judgement import End, EndJudgement, PeerKind
-from buckler.policy.language import Action, Document, EgressRule, Kind, PolicySpec
+from buckler.policy.language import Action, Document, EgressRule, Kind, PolicySpec, Subject
 from buckler.policy.lookup import look_up, read_program
 from buckler.policy.packet import Packet
 from buckler.policy.pool import Pool, singled_out, stations
@@ -49,12 +49,10 @@ def assert_side(side: EndJudgement | None, bundle: Bundle, peer: int, packet_: P
         assert not side.allowed
         return
     assert (entry.verdict == Verdict.ALLOW) == side.allowed
-    told = f"{side.rule.document}/{side.direction.name.lower()}/{side.rule.rule}" if side.rule else ""
+    told = side.rule.key if side.rule else ""
     assert rules.get(entry.rule, "") == told
     seen = side.observed
-    assert rules.get(entry.observed, "") == (
-        f"{seen.document}/{side.direction.name.lower()}/{seen.rule}" if seen else ""
-    )
+    assert rules.get(entry.observed, "") == (seen.key if seen else "")
 
 
 @QUICK
@@ -207,7 +205,7 @@ def test_only_vms_that_a_selector_names_have_an_identity_of_their_own():
 
 def ruled_by_name(name: str) -> Document:
     words = {"description": "d", "owner": "o", "reason": "r", "review": "2030-01-01"}
-    subject = Selector(match_labels={LABEL_NAME: name})
+    subject = Subject(match_labels={LABEL_NAME: name})
     return Document(
         Kind.POLICY, "named", PolicySpec(**words, subject=subject, egress=(EgressRule("all", Action.ALLOW),))
     )

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from buckler.model.ids import VmId, VmNumber, Zone
-from buckler.model.label import LABEL_ENDPOINT, LABEL_NETWORK, LABEL_TENANT, Selector
+from buckler.model.label import LABEL_ENDPOINT, LABEL_NETWORK, LABEL_TENANT
 from buckler.model.pool import Interface, Network, Outsider, Vm
 from buckler.model.program import Direction
 from buckler.policy.judgement import End, PeerKind
-from buckler.policy.language import Action, Document, EgressRule, FlowSpec, Kind, Peer, PolicySpec, Port
+from buckler.policy.language import Action, Document, EgressRule, FlowSpec, Kind, Peer, PolicySpec, Port, Subject
 from buckler.policy.pool import Station, Visitor
 from buckler.policy.reference import judge_end
 from buckler.policy.tighten import Loosening, Undecided, find_loosening
@@ -144,7 +144,7 @@ def test_random_edits(share: int) -> None:
 
 def opened(app: str, number: int) -> Document:
     rule = EgressRule(name="out", action=Action.ALLOW, peers=(Peer(world=True),), ports=(Port("TCP", number),))
-    return Document(Kind.POLICY, "p", PolicySpec(**HEAD, subject=Selector(match_labels={"app": app}), egress=(rule,)))
+    return Document(Kind.POLICY, "p", PolicySpec(**HEAD, subject=Subject(match_labels={"app": app}), egress=(rule,)))
 
 
 def test_a_label_that_no_vm_has_yet_counts():
@@ -158,7 +158,7 @@ def test_what_cannot_be_decided_is_never_called_tighter():
         msgspec.structs.replace(
             opened("a", 80),
             name=f"p{place}",
-            spec=msgspec.structs.replace(opened("a", 80).spec, subject=Selector(match_labels={f"k{place}": "v"})),
+            spec=msgspec.structs.replace(opened("a", 80).spec, subject=Subject(match_labels={f"k{place}": "v"})),
         )
         for place in range(8)
     )

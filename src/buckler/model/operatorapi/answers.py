@@ -21,7 +21,10 @@ class Step(Answer, frozen=True):
 
 
 class Side(Answer, frozen=True):
-    """What one end's shield does. ``policy`` empty: nothing matched, denied by default. ``text`` says it in words."""
+    """What one end's shield does. ``policy`` empty: nothing matched, denied by default. ``text`` says it in words.
+
+    ``at``: ``host`` or ``edge`` where the shield enforces what policies say at that end.
+    """
 
     vm: str
     direction: str
@@ -34,6 +37,7 @@ class Side(Answer, frozen=True):
     line: int = 0
     steps: tuple[Step, ...] = ()
     mode: ShieldMode = ShieldMode.ENFORCE
+    at: str = ""
 
 
 class ExplainedPath(Answer, frozen=True):
