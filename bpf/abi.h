@@ -16,9 +16,14 @@
 #include <linux/types.h>
 
 #define MARK_JUDGED 0x00800000 /* in skb->mark: a program of ours let this frame into a bridge */
+#define MARK_ANSWER                                                                                                    \
+	0x01000000 /* on its way into a tap's ingress: an answer of the shield itself. No guest sets a mark */
 
 #define MAX_TAPS 4096
 #define MAX_PORTS 4096
+#define MAX_RATES 65536            /* buckets of rules that limit new connections, of all taps */
+#define ANSWERS_PER_SECOND 100     /* to what rules reject: per tap and direction; as many at once */
+#define LOGGED_PER_SECOND 1000     /* events of rules that log: per tap, beside the budget of all others */
 #define CONNECTIONS_HALF_OPEN 4096 /* = HALF_OPEN_SETS * HALF_OPEN_WAYS */
 #define HALF_OPEN_SETS 512
 #define HALF_OPEN_WAYS 8
@@ -29,7 +34,7 @@
 
 enum direction { DIR_EGRESS = 0, DIR_INGRESS = 1 }; /* seen from the VM */
 
-enum action { ACT_ALLOW = 1, ACT_DENY = 2 }; /* any other number is a denial */
+enum action { ACT_ALLOW = 1, ACT_DENY = 2, ACT_REJECT = 3 }; /* any other number is a denial */
 
 enum port_role { PORT_TUNNEL = 1, PORT_OUTSIDE = 2 };
 
@@ -61,10 +66,13 @@ enum reason {
 	REASON_RARP = 9,
 	REASON_OBSERVED = 10,
 	REASON_PORT = 11,
+	REASON_ANSWER = 12,
 	REASON_FIRST_REFUSAL = 32,
 	REASON_POLICY = 32,
 	REASON_NO_CONNECTION = 33,
 	REASON_CONNECTIONS_FULL = 34,
+	REASON_RATE = 35,
+	REASON_EXPIRED = 36,
 	REASON_FIRST_HARD = 40,
 	REASON_UNCONFIGURED = 40,
 	REASON_SPOOFED_MAC = 41,
@@ -171,12 +179,23 @@ struct policy_key {
 	__u16 port; /* network order */
 };
 
+/*
+ * `flags` 0 says that no term follows, and nothing of them is read. `until`: seconds since 1970 after which an allowance is none (0: for
+ * good); what the wall clock is, programs know from `settings`. `connections` in `within` seconds: more new ones are refused.
+ */
+enum verdict_flag { VERDICT_TERMS = 1, VERDICT_LOG = 2 };
+
 struct verdict {
+	__u64 until;
 	__u32 rule;
 	__u32 observed;
+	__u32 staged_rule;
+	__u32 connections;
+	__u32 within;
 	__u8 action;
 	__u8 flags;
-	__u8 reserved[2];
+	__u8 staged;
+	__u8 reserved;
 };
 
 /* Seen from the VM, so one look-up serves both directions. ICMP echo: both ports are the identifier. */
@@ -210,23 +229,27 @@ enum connection_state { STATE_NEW = 0, STATE_REPLIED = 1, STATE_ESTABLISHED = 2,
  * New connections live among the tap's half-open ones (waiting) until their originator speaks again after a reply; only then do
  * they take a place in its table (established), which never evicts: full = refused. `stamp` = the pool's generation << 32 |
  * the endpoint's; any other stamp makes the next packet be judged again, peer resolved anew, in the connection's own
- * direction and `port`. 0 never fits: an imported connection is judged first. Times are CLOCK_BOOTTIME ns.
+ * direction and `port`. 0 never fits: an imported connection is judged first. Times are CLOCK_BOOTTIME ns. From `until` on the
+ * allowance that it lives on is none: 0, as in an imported one, is always past; ~0 never is.
  */
 struct connection {
 	__u64 expires;
 	__u64 created;
 	__u64 stamp;
+	__u64 until;
 	struct tcp_side tcp[2];
 	__u32 rule;
 	__u32 observed;
 	__u32 peer_identity;
 	__u32 peer_vm;
+	__u32 staged_rule;
 	__u16 port;
 	__u8 direction;
 	__u8 state;
 	__u8 flags;
 	__u8 spared; /* among the half-open: once passed over, see half_open_set */
-	__u8 reserved[2];
+	__u8 staged;
+	__u8 reserved[5];
 };
 
 /*
@@ -284,6 +307,23 @@ struct tap_state {
 	__u64 full_until;
 	__u32 budget_used;
 	__u32 spoke;
+	__u64 logged_until;      /* of the bucket of rules that log; all three as `due` of struct rate */
+	__u64 answered_until[2]; /* and of answers, by direction of what is answered */
+};
+
+/*
+ * Map rates, preallocated, filled by first packets and freed by the driver when a bucket is full again: nobody can push another's
+ * bucket, or his own, out. `due`: when the next one would come if they came evenly, one each within / connections; it may be
+ * up to `within` ahead. Full map: refused.
+ */
+struct rate_key {
+	__u32 slot;
+	__u32 rule;
+	__u32 direction;
+};
+
+struct rate {
+	__u64 due;
 };
 
 struct count {
@@ -307,6 +347,19 @@ struct pair_key {
 	__u8 reserved[2];
 };
 
+/*
+ * Map staged, per CPU, preallocated: what a staged draft would have said of packets that a rule decided, beside `pairs`. `staged` is an
+ * action; only what a program with a draft says something of stands here. What finds no room goes to one bucket of its own.
+ */
+struct staged_key {
+	struct pair_key pair;
+	__u32 staged_rule;
+	__u8 staged;
+	__u8 reserved[3];
+};
+
+enum event_flag { EVENT_LOGGED = 1, EVENT_ANSWERED = 2 };
+
 struct event {
 	__u64 at;
 	__u32 ifindex;
@@ -315,6 +368,7 @@ struct event {
 	__u32 peer_identity;
 	__u32 rule;
 	__u32 observed;
+	__u32 staged_rule;
 	__u32 length;
 	struct address source;
 	struct address destination;
@@ -325,7 +379,9 @@ struct event {
 	__u8 direction;
 	__u8 allowed;
 	__u8 reason;
-	__u8 reserved[2];
+	__u8 staged;
+	__u8 flags;
+	__u8 reserved[4];
 };
 
 struct shed {
@@ -359,10 +415,12 @@ struct claim_budget {
 
 /*
  * Map settings, one element. `build` names the object that the pinned programs came from. `book` is odd while the address
- * book changes and another even number after: a decision is remembered under the even number that was read before it.
+ * book changes and another even number after: a decision is remembered under the even number that was read before it. `clock` is
+ * CLOCK_REALTIME - CLOCK_BOOTTIME in ns; 0: the wall clock is not believed, and every allowance with an end has ended.
  */
 struct settings {
 	__u64 generation;
+	__u64 clock;
 	__u32 events_per_second;
 	__u32 book;
 	__u8 build[32];

@@ -31,7 +31,7 @@ INLINE int is_allowed(struct frame *f, __u32 index, __u8 direction, __u16 port)
 		return 0;
 	f->rule = verdict->rule;
 	f->observed = verdict->observed;
-	return verdict->action == ACT_ALLOW;
+	return verdict->action == ACT_ALLOW && !verdict->until && !verdict->connections;
 }
 
 #endif

@@ -26,8 +26,8 @@ def carry(tapped: Tapped) -> None:
     assert table is not None
     for key, value in table.items().items():
         fields = list(layout.CONNECTION.unpack(value))
-        fields[2] = 0
-        for side in (7, 13):
+        fields[2] = fields[3] = 0
+        for side in (4, 10):
             fields[side : side + 3] = 0, 0, 0
             fields[side + 4] = 0
         table.put(key, layout.CONNECTION.pack(*fields))

@@ -181,13 +181,14 @@ def test_in_the_kernel_the_policy_port_is_what_key_and_direction_say_and_the_sta
         held = [
             (layout.CONNECTION_KEY.unpack(key), layout.CONNECTION.unpack(value)) for key, value in table.items().items()
         ]
-    assert {(key[4], value[20], value[19], key[5]) for key, value in held} == {
+    assert {(key[4], value[22], value[21], key[5]) for key, value in held} == {
         (6, 0, 443, 0), (6, 1, 22, 0), (1, 0, 0x0800, 0), (58, 1, 0x8000, 1), (47, 0, 0, 0),
     }  # fmt: skip
     for _, value in held:
-        stamp_, known = value[2], (value[7], value[13])
+        stamp_, known = value[2], (value[8], value[14])
         assert (stamp_, known) == (0, (0, 0))
-        assert value[15:19] == (0, 0, 0, 0), "no rule and no peer of another host's"
+        assert value[3] == 0, "no allowance of another host's"
+        assert value[16:21] == (0,) * 5, "no rule and no peer of another host's"
 
 
 @pytest.mark.parametrize("door", ["ebpf"], indirect=True)

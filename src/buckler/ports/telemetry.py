@@ -11,7 +11,11 @@ FIRST_REFUSAL = 32
 
 
 class ShieldEvent(msgspec.Struct, frozen=True, array_like=True):
-    """One first packet or refusal. Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d. ``at`` is CLOCK_BOOTTIME ns."""
+    """One first packet or refusal. Addresses are 16 bytes, IPv4 as ::ffff:a.b.c.d. ``at`` is CLOCK_BOOTTIME ns.
+
+    ``logged``: told because the rule that decided logs. ``answered``: rejected, and the shield said so on the wire.
+    ``staged``: the verdict's number in the staged draft, by ``staged_rule``; 0: there is no draft.
+    """
 
     at: int
     ifindex: int
@@ -30,6 +34,10 @@ class ShieldEvent(msgspec.Struct, frozen=True, array_like=True):
     direction: int
     allowed: bool
     reason: int
+    logged: bool = False
+    answered: bool = False
+    staged: int = 0
+    staged_rule: int = 0
 
 
 class Shed(msgspec.Struct, frozen=True):
@@ -57,6 +65,14 @@ class PairCount(msgspec.Struct, frozen=True, array_like=True):
     bytes: int
 
 
+class StagedCount(msgspec.Struct, frozen=True, array_like=True):
+    """Of the packets of a pair, those of which the staged draft says ``staged`` (a Verdict's number) by ``staged_rule``."""
+
+    staged: int
+    staged_rule: int
+    count: PairCount
+
+
 class Telemetry(Protocol):
     """Counters never go back while a tap lives; the sums of reasons equal the packets that the tap saw."""
 
@@ -71,6 +87,9 @@ class Telemetry(Protocol):
 
     def pairs(self) -> list[PairCount]:
         """Counts per pair and rule, and those that found no room under peer_vm = peer_identity = rule = 0xffffffff."""
+
+    def staged(self) -> list[StagedCount]:
+        """The same packets once more by what a staged draft says of them; nothing where there is no draft."""
 
     def forget_pairs(self, vms: frozenset[int]) -> None:
         """Free the counts of VMs that have no tap here any more; before that they are never lost."""

@@ -48,10 +48,10 @@ _KEY_AT = {
 }
 _EXPIRES, _CREATED, _STAMP = (_offset(layout.CONNECTION, field) for field in range(3))
 _SCALES, _FINISHED = (
-    tuple(_offset(layout.CONNECTION, at) for at in (6, 12)),
-    tuple(_offset(layout.CONNECTION, at) for at in (8, 14)),
+    tuple(_offset(layout.CONNECTION, at) for at in (7, 13)),
+    tuple(_offset(layout.CONNECTION, at) for at in (9, 15)),
 )
-_PORT, _DIRECTION, _STATE = (_offset(layout.CONNECTION, field) for field in (19, 20, 21))
+_PORT, _DIRECTION, _STATE = (_offset(layout.CONNECTION, field) for field in (21, 22, 23))
 
 
 class EbpfConnections:

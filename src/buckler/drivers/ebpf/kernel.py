@@ -36,6 +36,8 @@ MAPS = [
     "fragments",
     "counters",
     "pairs",
+    "staged",
+    "rates",
     "events",
     "sheds",
     "claims",
@@ -105,13 +107,24 @@ class Kernel:
 
     def generation(self) -> int:
         """The pool-wide generation that connections are stamped with."""
-        return int(layout.SETTINGS.unpack(self["settings"].get(_ZERO) or b"")[0])
+        return self._settings()[0]
 
     def raise_generation(self) -> None:
         """Make every connection's stamp old."""
         with self.lock:
-            generation, budget, book, build = layout.SETTINGS.unpack(self["settings"].get(_ZERO) or b"")
-            self["settings"].put(_ZERO, layout.SETTINGS.pack(generation + 1, budget, book, build))
+            generation, clock, budget, book, build = self._settings()
+            self["settings"].put(_ZERO, layout.SETTINGS.pack(generation + 1, clock, budget, book, build))
+
+    def clock(self) -> int:
+        """CLOCK_REALTIME - CLOCK_BOOTTIME in ns, as the programs take it to be; 0: no allowance with an end holds."""
+        return self._settings()[1]
+
+    def set_clock(self, clock: int) -> None:
+        """Let programs know another wall clock, and make every connection's stamp old."""
+        with self.lock:
+            generation, _, budget, book, build = self._settings()
+            self["settings"].put(_ZERO, layout.SETTINGS.pack(generation, clock, budget, book, build))
+            self.raise_generation()
 
     @contextmanager
     def changing_book(self) -> Iterator[None]:
@@ -125,11 +138,15 @@ class Kernel:
             self._set_book(self._book() + 1 & 0xFFFFFFFF)
 
     def _book(self) -> int:
-        return int(layout.SETTINGS.unpack(self["settings"].get(_ZERO) or b"")[2])
+        return self._settings()[3]
 
     def _set_book(self, book: int) -> None:
-        generation, budget, _, build = layout.SETTINGS.unpack(self["settings"].get(_ZERO) or b"")
-        self["settings"].put(_ZERO, layout.SETTINGS.pack(generation, budget, book, build))
+        generation, clock, budget, _, build = self._settings()
+        self["settings"].put(_ZERO, layout.SETTINGS.pack(generation, clock, budget, book, build))
+
+    def _settings(self) -> tuple[int, int, int, int, bytes]:
+        generation, clock, budget, book, build = layout.SETTINGS.unpack(self["settings"].get(_ZERO) or b"")
+        return generation, clock, budget, book, build
 
     def _open(self) -> bool:
         self.close()
@@ -152,8 +169,7 @@ class Kernel:
         if not all((self.pins.hooks / name).exists() for name in HOOKS):
             return False
         self._maps = {name: Table(libbpf.get_pinned(self.pins.maps / name)) for name in MAPS}
-        settings = layout.SETTINGS.unpack(self["settings"].get(_ZERO) or b"")
-        if settings[3] != build:
+        if self._settings()[4] != build:
             self.close()
             return False
         self._hooks = {name: libbpf.get_pinned(self.pins.hooks / name) for name in HOOKS}
@@ -188,17 +204,21 @@ class Kernel:
         """Write what an empty map needs, swap live programs, and name the build last: a crash before that loads again."""
         for name, fd in self._hooks.items():
             replace_pin(fd, self.pins.hooks / name)
-        generation = max(1, self.generation() + 1)
-        self["settings"].put(_ZERO, layout.SETTINGS.pack(generation, self._events_per_second, 0, bytes(32)))
-        bucket = layout.PAIR_KEY.pack(*(layout.NOBODY,) * 4, 0, 0)
-        if self["pairs"].get(bucket) is None:
-            self["pairs"].put(bucket, bytes(self["pairs"].read_size))
+        generation, clock = max(1, self.generation() + 1), self.clock()
+        self["settings"].put(_ZERO, layout.SETTINGS.pack(generation, clock, self._events_per_second, 0, bytes(32)))
+        nobody = (layout.NOBODY,) * 4
+        for name, bucket in (
+            ("pairs", layout.PAIR_KEY.pack(*nobody, 0, 0)),
+            ("staged", layout.STAGED_KEY.pack(*nobody, 0, 0, 0, 0)),
+        ):
+            if self[name].get(bucket) is None:
+                self[name].put(bucket, bytes(self[name].read_size))
         if not any(self["secrets"].get(_ZERO) or b""):
             self["secrets"].put(_ZERO, os.urandom(layout.SECRET.size))
         ports = {layout.PORT_KEY.unpack(key)[0] for key in self["ports"].each_key()}
         taps = {layout.U32.unpack(key)[0] for key in self["tap_index"].each_key()}
         self.attachments.upgrade(taps, ports)
-        self["settings"].put(_ZERO, layout.SETTINGS.pack(generation, self._events_per_second, 0, build))
+        self["settings"].put(_ZERO, layout.SETTINGS.pack(generation, clock, self._events_per_second, 0, build))
 
 
 def _found(pointer: int | None) -> int:

@@ -9,7 +9,7 @@ import ipaddress
 import struct
 
 from buckler.model.ids import IdentityNumber, RuleNumber
-from buckler.model.program import Direction, Entry, Verdict
+from buckler.model.program import Direction, Entry, Terms, Verdict
 
 ENDPOINT = struct.Struct("<5IHBx6sH")
 OWN_KEY = struct.Struct("<I16s")
@@ -20,21 +20,24 @@ MAC_KEY = struct.Struct("<I6s2x")
 PORT_KEY = struct.Struct("<II")
 PORT = struct.Struct("<II")
 POLICY_KEY = struct.Struct("<IIBBH")
-VERDICT = struct.Struct("<IIBB2x")
+VERDICT = struct.Struct("<Q5IBBBx")
 CONNECTION_KEY = struct.Struct("<16s16sHHBB2x")
-CONNECTION = struct.Struct("<3QIIIBBBxIIIBBBx4IHBBBB2x")
+CONNECTION = struct.Struct("<4QIIIBBBxIIIBBBx5IHBBBBB5x")
 HALF_OPEN_SET = struct.Struct("<8II28x" + 8 * (CONNECTION_KEY.format + CONNECTION.format).replace("<", ""))
 SECRET = struct.Struct("<11Q")
 FRAGMENT_KEY = struct.Struct("<16s16sIBB2x")
 FRAGMENT = struct.Struct("<QIHHHBB4x")
-TAP_STATE = struct.Struct("<QQII")
+TAP_STATE = struct.Struct("<QQIIQQQ")
+RATE_KEY = struct.Struct("<III")
+RATE = struct.Struct("<Q")
 COUNT = struct.Struct("<QQ")
 PAIR_KEY = struct.Struct("<4IBB2x")
-EVENT = struct.Struct("<Q7I16s16sHHHBBBB2x")
+STAGED_KEY = struct.Struct("<4IBB2xIB3x")
+EVENT = struct.Struct("<Q8I16s16sHHHBBBBBB4x")
 SHED = struct.Struct("<QQ")
 CLAIM = struct.Struct("<QII16s16sHB5x1024s")
 CLAIM_BUDGET = struct.Struct("<QI4x")
-SETTINGS = struct.Struct("<QII32s")
+SETTINGS = struct.Struct("<QQII32s")
 U32 = struct.Struct("<I")
 
 FORMATS: dict[str, struct.Struct] = {
@@ -55,8 +58,11 @@ FORMATS: dict[str, struct.Struct] = {
     "fragment_key": FRAGMENT_KEY,
     "fragment": FRAGMENT,
     "tap_state": TAP_STATE,
+    "rate_key": RATE_KEY,
+    "rate": RATE,
     "count": COUNT,
     "pair_key": PAIR_KEY,
+    "staged_key": STAGED_KEY,
     "event": EVENT,
     "shed": SHED,
     "claim": CLAIM,
@@ -65,6 +71,7 @@ FORMATS: dict[str, struct.Struct] = {
 }
 
 MARK_JUDGED = 0x00800000
+MARK_ANSWER = 0x01000000
 MAX_TAPS = 4096
 CONNECTIONS_HALF_OPEN = 4096
 HALF_OPEN_SETS = 512
@@ -72,11 +79,16 @@ HALF_OPEN_WAYS = 8
 FRAGMENTS_PER_TAP = 1024
 NOBODY = 0xFFFFFFFF
 TAG_TAKEN = 2
+VERDICT_TERMS = 1
+VERDICT_LOG = 2
+EVENT_LOGGED = 1
+EVENT_ANSWERED = 2
 REASON_COUNT = 64
 REASON_COUNTS_SIZE = 2 * REASON_COUNT * COUNT.size
 CONNECTION_EXPIRES = struct.Struct("<Q")
 """The first field of ``connection``."""
 
+_LAST_SECOND = (1 << 64) // 1_000_000_000 - 1
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 
 
@@ -138,13 +150,33 @@ def pack_entry(entry: Entry) -> tuple[bytes, bytes]:
     """Write one entry of a program as key and value of its map."""
     port = struct.unpack("<H", struct.pack(">H", entry.port))[0]
     key = POLICY_KEY.pack(32 + entry.prefix, entry.peer, entry.direction, entry.protocol, port)
-    return key, VERDICT.pack(entry.rule, entry.observed, entry.verdict, 0)
+    return key, _pack_verdict(entry)
+
+
+def _pack_verdict(entry: Entry) -> bytes:
+    terms = entry.terms
+    if terms is None:
+        return VERDICT.pack(0, entry.rule, entry.observed, 0, 0, 0, entry.verdict, 0, 0)
+    if terms.until > _LAST_SECOND:
+        raise ValueError(f"until {terms.until}: after the end of the kernel's time")
+    if bool(terms.connections) != bool(terms.within):
+        raise ValueError(f"{terms.connections} connections within {terms.within} seconds: a rate has both or neither")
+    flags = VERDICT_TERMS | (VERDICT_LOG if terms.log else 0)
+    rate = terms.connections, terms.within
+    return VERDICT.pack(
+        terms.until, entry.rule, entry.observed, terms.staged_rule, *rate, entry.verdict, flags, terms.staged
+    )
 
 
 def unpack_entry(key: bytes, value: bytes) -> Entry:
     """Read what ``pack_entry`` wrote. Raises ValueError for numbers that no program has."""
     bits, identity, direction, protocol, port = POLICY_KEY.unpack(key)
-    rule, observed, action, _ = VERDICT.unpack(value)
+    until, rule, observed, staged_rule, connections, within, action, flags, staged = VERDICT.unpack(value)
+    terms = None
+    if flags & VERDICT_TERMS:
+        terms = Terms(until, bool(flags & VERDICT_LOG), connections, within, staged, RuleNumber(staged_rule))
+    elif any((until, staged_rule, connections, within, flags, staged)):
+        raise ValueError("a verdict without terms that has some")
     return Entry(
         IdentityNumber(identity),
         Direction(direction),
@@ -154,4 +186,5 @@ def unpack_entry(key: bytes, value: bytes) -> Entry:
         Verdict(action),
         RuleNumber(rule),
         RuleNumber(observed),
+        terms,
     )

@@ -22,9 +22,12 @@ class Reason(IntEnum):
     RARP = 9
     OBSERVED = 10
     PORT = 11
+    ANSWER = 12
     POLICY = 32
     NO_CONNECTION = 33
     CONNECTIONS_FULL = 34
+    RATE = 35
+    EXPIRED = 36
     UNCONFIGURED = 40
     SPOOFED_MAC = 41
     SPOOFED_ADDRESS = 42
@@ -62,9 +65,12 @@ SENTENCES: dict[Reason, str] = {
     Reason.RARP: "announcement of where the VM runs",
     Reason.OBSERVED: "policy denies it, but the VM is only observed",
     Reason.PORT: "let in by a bridge port; the receiver's shield judges it",
+    Reason.ANSWER: "the shield's own answer to what a rule rejects",
     Reason.POLICY: "denied by policy",
     Reason.NO_CONNECTION: "belongs to no connection that the shield knows",
     Reason.CONNECTIONS_FULL: "the VM has used up its quota of connections",
+    Reason.RATE: "more new connections than the rule bears in its time",
+    Reason.EXPIRED: "the allowance has ended, or the host's clock is not believed",
     Reason.UNCONFIGURED: "the interface has no shield configuration yet",
     Reason.SPOOFED_MAC: "the source MAC is not the VM's own",
     Reason.SPOOFED_ADDRESS: "the source address is not the VM's own",

@@ -11,9 +11,9 @@ from buckler.drivers.ebpf.table import Table
 from buckler.drivers.ebpf.waiting import read_waiting
 from buckler.model.connection import State
 from buckler.ports.shield import ShieldFailed
-from buckler.ports.telemetry import PairCount, ReasonCount, Shed, ShieldEvent
+from buckler.ports.telemetry import PairCount, ReasonCount, Shed, ShieldEvent, StagedCount
 
-_STATE = layout.CONNECTION.size - 5
+_STATE = layout.CONNECTION.size - 9
 """Where a connection's state stands."""
 
 
@@ -62,12 +62,24 @@ class EbpfTelemetry:
                 found.append(PairCount(vm, peer_vm, peer_identity, rule, direction, bool(allowed), packets, octets))
         return found
 
+    def staged(self) -> list[StagedCount]:
+        """See the port."""
+        found = []
+        for key, raw in self._kernel["staged"].items().items():
+            *pair, staged_rule, staged = layout.STAGED_KEY.unpack(key)
+            packets, octets = sum_cpus(raw, 2)
+            if packets:
+                vm, peer_vm, peer_identity, rule, direction, allowed = pair
+                count = PairCount(vm, peer_vm, peer_identity, rule, direction, bool(allowed), packets, octets)
+                found.append(StagedCount(staged, staged_rule, count))
+        return found
+
     def forget_pairs(self, vms: frozenset[int]) -> None:
         """See the port."""
-        table = self._kernel["pairs"]
-        for key in list(table.each_key()):
-            if layout.PAIR_KEY.unpack(key)[0] in vms:
-                table.delete(key)
+        for table in (self._kernel["pairs"], self._kernel["staged"]):
+            for key in list(table.each_key()):
+                if layout.PAIR_KEY.unpack_from(key)[0] in vms:
+                    table.delete(key)
 
     def connections(self, ifindex: int) -> tuple[int, int]:
         """See the port."""
@@ -99,11 +111,11 @@ def sum_cpus(raw: bytes, width: int) -> list[int]:
 
 
 def _read_event(raw: bytes) -> ShieldEvent:
-    at, ifindex, vm, peer_vm, peer_identity, rule, observed, length, source, destination, *rest = layout.EVENT.unpack(
-        raw
-    )
-    source_port, destination_port, ethertype, protocol, direction, allowed, reason = rest
+    at, ifindex, vm, peer_vm, peer_identity, rule, observed, staged_rule, length, *rest = layout.EVENT.unpack(raw)
+    source, destination, source_port, destination_port, ethertype, protocol, direction, allowed, reason, *rest = rest
+    staged, flags = rest
     return ShieldEvent(
         at, ifindex, vm, peer_vm, peer_identity, rule, observed, length, source, destination,
         source_port, destination_port, ethertype, protocol, direction, bool(allowed), reason,
+        bool(flags & layout.EVENT_LOGGED), bool(flags & layout.EVENT_ANSWERED), staged, staged_rule,
     )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from buckler.ports.telemetry import PairCount, ReasonCount, Shed, ShieldEvent
+from buckler.ports.telemetry import PairCount, ReasonCount, Shed, ShieldEvent, StagedCount
 
 
 class InMemoryTelemetry:
@@ -14,6 +14,7 @@ class InMemoryTelemetry:
         self.seen: deque[ShieldEvent] = deque()
         self.lost = 0
         self.counted: list[PairCount] = []
+        self.drafted: list[StagedCount] = []
         self.judged: dict[int, dict[tuple[int, int], ReasonCount]] = {}
 
     def events(self, limit: int) -> list[ShieldEvent]:
@@ -32,8 +33,13 @@ class InMemoryTelemetry:
         """See the port."""
         return list(self.counted)
 
+    def staged(self) -> list[StagedCount]:
+        """See the port."""
+        return list(self.drafted)
+
     def forget_pairs(self, vms: frozenset[int]) -> None:
         """See the port."""
+        self.drafted = [each for each in self.drafted if each.count.vm not in vms]
         self.counted = [pair for pair in self.counted if pair.vm not in vms]
 
     def connections(self, ifindex: int) -> tuple[int, int]:  # noqa: ARG002 - nor a connection made
