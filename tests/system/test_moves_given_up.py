@@ -8,7 +8,7 @@ import pytest
 
 from buckler.lab.host import CONNECTION
 from buckler.lab.machine import LabFailed, processes_of
-from buckler.lab.moving import Move
+from buckler.lab.moving import Way
 from buckler.lab.story.cast import wait_until
 from buckler.lab.story.crossfire import OUTSIDE, Crossfire
 from buckler.lab.story.fleetwork import forbidden, from_outside, idle, speaking
@@ -74,7 +74,7 @@ def virsh(cast, host, *words):
 def slow_move(cast):
     """A move that is held back until it is given up."""
     virsh(cast, HOME, "migrate-setspeed", VM, "4")
-    yield Move(cast.centre, VM, AWAY)
+    yield cast.centre.move(VM, AWAY)
     virsh(cast, HOME, "migrate-setspeed", VM, "8796093022207")
 
 
@@ -123,7 +123,7 @@ def test_a_vetoed_move_leaves_both_hosts_as_they_were(cast, untouched):
     altered = start[:place] + ("A" if start[place] != "A" else "B") + start[place + 1 :]
     path = "/run/lab/altered.xml"
     (cast.centre.root(HOME) / path.lstrip("/")).write_text(head + mark + altered + close + tail)
-    words, code = Move(cast.centre, VM, AWAY, "direct", "--xml", path, "--persistent-xml", path).outcome()
+    words, code = cast.centre.move(VM, AWAY, Way.DIRECT, "--xml", path, "--persistent-xml", path).outcome()
     assert code
     assert "passport" in words, "who moves it reads why"
     time.sleep(1)
@@ -132,7 +132,7 @@ def test_a_vetoed_move_leaves_both_hosts_as_they_were(cast, untouched):
 def test_a_move_to_a_host_without_a_living_agent_is_vetoed(cast, untouched):
     assert cast.pool.kill(AWAY, "buckler agent") == 1
     try:
-        words, code = Move(cast.centre, VM, AWAY).outcome()
+        words, code = cast.centre.move(VM, AWAY).outcome()
         assert code
         assert "Buckler" in words
     finally:

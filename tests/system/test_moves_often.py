@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from buckler.lab.moving import Move, Way
+from buckler.lab.moving import Way
 from buckler.lab.story.cast import wait_until
 from buckler.lab.story.crossfire import OUTSIDE, Crossfire
 from buckler.lab.story.fleetwork import forbidden, from_outside, idle, speaking
@@ -20,7 +20,7 @@ MOVES = 2 * ROUNDS_APART + 2 * ROUNDS_TOGETHER + ROUNDS_ALONE
 
 def move(cast, *guests):
     """Move them at the same time, each to where it is not."""
-    for each in [Move(cast.centre, guest, other_host(cast, guest)) for guest in guests]:
+    for each in [cast.centre.move(guest, other_host(cast, guest)) for guest in guests]:
         each.wait()
     return len(guests)
 

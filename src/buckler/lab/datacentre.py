@@ -9,12 +9,23 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from buckler.lab.channel import Answer, ChannelBroken, execute, wait_for_guest
-from buckler.lab.domain import channel_path, disk_path, domain_xml
+from buckler.lab.channel import Answer, ChannelBroken, execute, new_identity, wait_for_guest
+from buckler.lab.domain import channel_path, console_path, disk_path, domain_xml
 from buckler.lab.fabric import build_fabric
 from buckler.lab.guest.image import GuestImage, image
 from buckler.lab.host import running_domains, start_libvirt, start_machine, virsh
-from buckler.lab.machine import NAMESPACES, LabFailed, attempt, inside, is_alive, is_root, root_of, run, within
+from buckler.lab.machine import (
+    NAMESPACES,
+    GuestCrashed,
+    LabFailed,
+    attempt,
+    inside,
+    is_alive,
+    is_root,
+    root_of,
+    run,
+    within,
+)
 from buckler.lab.moving import Move, Way
 from buckler.lab.plan import GuestPlan, HostPlan, LabPlan
 from buckler.lab.state import LabState, read_state, write_state
@@ -114,15 +125,24 @@ class DataCentre:
         return self.root(self.host_of(guest)) / channel_path(guest).lstrip("/")
 
     def execute(self, guest: str, command: str, seconds: int = 30) -> Answer:
-        """Run a shell command in a guest; again when the guest moved while we asked, or had no processor time for us."""
+        """Run a shell command in a guest; ask again when it moved while we asked, or had no processor time for us."""
+        identity = new_identity()
         for pause in (*PAUSES, None):
             try:
-                return execute(self.channel(guest), command, seconds)
+                return execute(self.channel(guest), command, seconds, identity)
             except ChannelBroken as broken:
+                if words := self.panic_of(guest):
+                    raise GuestCrashed(f"{guest} does not answer: {words}") from broken
                 if pause is None:
                     raise LabFailed(f"{guest} does not answer: {broken}; {self._state_of(guest)}") from broken
                 time.sleep(pause)
         raise AssertionError
+
+    def panic_of(self, guest: str) -> str:
+        """Return what a guest's kernel said when it gave up, where it is now; nothing when it did not."""
+        console = self.root(self.host_of(guest)) / console_path(guest).lstrip("/")
+        since_boot = console.read_text(errors="replace").rpartition(" ready after ")[2] if console.exists() else ""
+        return next((line for line in since_boot.splitlines() if "Kernel panic" in line), "")
 
     def _state_of(self, guest: str) -> str:
         host = self.host_of(guest)
@@ -147,7 +167,14 @@ class DataCentre:
         """Move a guest live with libvirt's own means; return the seconds it took."""
         if self.host_of(guest) == destination:
             return 0.0
-        return Move(self, guest, destination, way).wait()
+        return self.move(guest, destination, way).wait()
+
+    def move(self, guest: str, destination: str, way: Way = Way.DIRECT, *flags: str) -> Move:
+        """Begin to move a guest that runs elsewhere; ``flags`` are virsh's own."""
+        if way is Way.COPY_STORAGE:
+            self.prepare_disk(guest, destination)
+        source = self.pid(self.host_of(guest))
+        return Move(source, guest, self.plan.host(destination).address, way, flags)
 
     def prepare_disk(self, guest: str, host: str) -> None:
         """Make room for a guest's disk where it will run: libvirt fills it, but does not make it."""

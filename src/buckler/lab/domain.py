@@ -15,6 +15,11 @@ def channel_path(name: str) -> str:
     return f"/run/lab/channel/{name}.sock"
 
 
+def console_path(name: str) -> str:
+    """Return the log of a guest's serial console, on every host where it ran."""
+    return f"/run/lab/console/{name}.log"
+
+
 def disk_path(name: str) -> str:
     """Return where a guest's disk is, on every host."""
     return f"/var/lib/libvirt/images/{name}.qcow2"
@@ -51,7 +56,7 @@ def domain_xml(guest: GuestPlan, passport: str = "") -> str:
     {"".join("<controller type='pci' model='pcie-root-port'/>" for _ in range(8))}
     {_disk_xml(guest)}
     {interface_xml(guest.mac)}
-    <serial type='file'><source path='/run/lab/console/{guest.name}.log' append='on'/><target port='0'/></serial>
+    <serial type='file'><source path='{console_path(guest.name)}' append='on'/><target port='0'/></serial>
     <channel type='unix'>
       <source mode='bind' path='{channel_path(guest.name)}'/>
       <target type='virtio' name='io.buckler.lab'/>

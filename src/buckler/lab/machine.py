@@ -14,6 +14,10 @@ class LabFailed(Exception):
     """Something the lab asked for did not come about; the message says what."""
 
 
+class GuestCrashed(LabFailed):
+    """A guest's own kernel has given up: QEMU's emulation can corrupt the memory of a guest that moves on a busy machine."""
+
+
 def run(*command: str, timeout: float = 60, stdin: str = "") -> str:
     """Run a program and return what it wrote. Raises LabFailed with its own words when it fails."""
     done = attempt(*command, timeout=timeout, stdin=stdin)

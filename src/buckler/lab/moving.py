@@ -5,13 +5,9 @@ from __future__ import annotations
 import subprocess
 import time
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
-from buckler.lab.host import CONNECTION
+from buckler.lab.host import CONNECTION, virsh
 from buckler.lab.machine import LabFailed, inside
-
-if TYPE_CHECKING:
-    from buckler.lab.datacentre import DataCentre
 
 
 class Way(StrEnum):
@@ -31,19 +27,18 @@ _ALWAYS = ("--live", "--persistent", "--undefinesource")
 
 
 class Move:
-    """A move under way. ``wait`` must be called; ``abort`` asks libvirt to give it up."""
+    """A move under way, from the host whose first process is ``source`` to the one at ``address``.
 
-    def __init__(self, centre: DataCentre, guest: str, destination: str, way: Way = Way.DIRECT, *flags: str) -> None:
-        self._centre, self._guest = centre, guest
-        self.source = centre.host_of(guest)
-        self._pid = centre.pid(self.source)
-        if way is Way.COPY_STORAGE:
-            centre.prepare_disk(guest, destination)
-        uri = f"qemu+tcp://{centre.plan.host(destination).address}/system"
+    ``wait`` or ``outcome`` must be called; ``abort`` asks libvirt to give it up.
+    """
+
+    def __init__(self, source: int, guest: str, address: str, way: Way, flags: tuple[str, ...]) -> None:
+        self._source, self._guest = source, guest
+        uri = f"qemu+tcp://{address}/system"
         words = ("migrate", *_ALWAYS, *FLAGS[way], *flags, guest, uri)
         self._began = time.monotonic()
         self._process = subprocess.Popen(
-            inside(self._pid, "virsh", "-q", "-c", CONNECTION, *words),
+            inside(source, "virsh", "-q", "-c", CONNECTION, *words),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -56,7 +51,7 @@ class Move:
 
     def abort(self) -> None:
         """Ask the source to give the move up. Raises LabFailed when there is nothing to give up (yet)."""
-        self._centre.run_on(self.source, "virsh", "-q", "-c", CONNECTION, "domjobabort", self._guest)
+        virsh(self._source, "domjobabort", self._guest)
 
     def wait(self, seconds: float = 120) -> float:
         """Return the seconds it took. Raises LabFailed with libvirt's words."""

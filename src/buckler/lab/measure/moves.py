@@ -11,7 +11,6 @@ from buckler.lab.datacentre import DataCentre, build_lab, start_guests
 from buckler.lab.fleet import fleet_documents, plan_fleet
 from buckler.lab.measure.calls import Tracer
 from buckler.lab.measure.timeline import Downtime, Timeline
-from buckler.lab.moving import Move
 from buckler.lab.plan import GuestPlan
 from buckler.lab.pool import Pool, raise_pool
 from buckler.lab.story.cast import Cast
@@ -68,7 +67,7 @@ class Range:
         source, destination = self._ends(MOVER)
         self._outer.forget_gap()
         began = time.time()
-        seconds = Move(self.centre, MOVER, destination).wait()
+        seconds = self.centre.move(MOVER, destination).wait()
         downtime = self._timeline.downtime(MOVER, source, destination, began)
         self._outer.has_gone_on()
         return Timed(
@@ -79,7 +78,7 @@ class Range:
 
     def move_both(self) -> None:
         """Move server and client past each other at once."""
-        moves = [Move(self.centre, guest, self._ends(guest)[1]) for guest in (MOVER, CLIENT)]
+        moves = [self.centre.move(guest, self._ends(guest)[1]) for guest in (MOVER, CLIENT)]
         for each in moves:
             each.wait()
 
@@ -91,7 +90,7 @@ class Range:
             for _ in range(count):
                 source, destination = self._ends(MOVER)
                 began = time.time()
-                Move(self.centre, MOVER, destination).wait()
+                self.centre.move(MOVER, destination).wait()
                 downtimes.append(self._timeline.downtime(MOVER, source, destination, began))
             time.sleep(0.5)
         finally:

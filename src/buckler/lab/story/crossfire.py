@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from buckler.lab.datacentre import OutsideJob
 from buckler.lab.story.cast import Cast
@@ -23,10 +23,10 @@ class Crossfire:
         """Return how often each thing that eyes look for was seen so far, by whose eyes they are."""
         return {f"{who} saw {what}": int(n) for who, job in self._eyes.items() for what, n in job.read().items()}
 
-    def stop(self) -> tuple[int, int, tuple[str, ...]]:
-        """Return (sent, passed, evidence): passed is what was answered and what was seen to arrive."""
-        shot = {who: job.stop() for who, job in self._shots.items()}
-        seen = {who: job.stop() for who, job in self._eyes.items()}
+    def stop(self, lost: Collection[str] = ()) -> tuple[int, int, tuple[str, ...]]:
+        """Return (sent, passed, evidence): passed is what was answered and what was seen to arrive. ``lost`` can tell nothing."""
+        shot = {who: job.stop() for who, job in self._shots.items() if who not in lost}
+        seen = {who: job.stop() for who, job in self._eyes.items() if who not in lost}
         sent = sum(int(counts["sent"]) for counts in shot.values())
         passed = sum(int(counts["answered"]) for counts in shot.values()) + sum(map(arrived, seen.values()))
         evidence = [f"{who}: {counts}" for who, counts in shot.items()]
