@@ -7,8 +7,8 @@ import click
 from buckler.cli.output import Table, output_option, say, show
 from buckler.cli.session import EXIT_USAGE, Failed
 from buckler.offline.files import policies_option, read_draft
-from buckler.offline.shelf import BadParameters, Shipped, list_shipped, write_shipped
-from buckler.policy.language import PROTOCOL_NAMES
+from buckler.policy.instances import packet_words
+from buckler.policy.shelf import BadParameters, Shipped, list_shipped, write_shipped
 from buckler.policy.tighten import Undecided, find_loosening
 
 
@@ -65,12 +65,7 @@ def tightens(against: tuple[str, ...], policies: tuple[str, ...]) -> None:
     if found is None:
         say("nothing is allowed that was not allowed before")
         return
-    protocol = PROTOCOL_NAMES.get(found.protocol, "another protocol")
-    raise Failed(f"{protocol} {found.port} from {_end(found.origin)} to {_end(found.to)} was not allowed before")
-
-
-def _end(end: dict[str, str] | str) -> str:
-    return end if isinstance(end, str) else "VM {" + ", ".join(f"{key}: {value}" for key, value in end.items()) + "}"
+    raise Failed(f"{packet_words(found)} was not allowed before")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from buckler.model.label import LABEL_TENANT, Operator, Selector
 from buckler.model.pool import Host
+from buckler.policy.instances import check_instances
 from buckler.policy.language import Document, EndpointSpec, FlowSpec, Kind, NetworkSpec, Peer, PolicySpec, Tier, VmSpec
 from buckler.policy.pool import link_local_address
 from buckler.policy.prefix import address_of, is_within, network_of
@@ -40,6 +41,7 @@ def check_documents(documents: Sequence[Document], applied: Sequence[Document] |
     for document in documents:
         problems += _policy(document, networks)
     problems += check_things(documents, networks)
+    problems += check_instances(documents)
     return tuple(sorted(problems, key=lambda each: (each.file, each.line, each.path)))
 
 

@@ -40,7 +40,7 @@ from buckler.policy.responses import read_response
 from buckler.policy.source import Raw, Source, read_source
 from buckler.policy.subjects import check_subject, read_subject
 from buckler.policy.things import read_address_group, read_endpoint, read_service
-from buckler.policy.words import LATER, read_peer, read_port
+from buckler.policy.words import LATER, read_instance, read_peer, read_port
 
 _TIMED = "an allowance must end with a dead agent too: the shield has no deadline yet, and nothing less is taken"
 _LATER_RULE = {
@@ -190,7 +190,7 @@ def _interface(place: Place) -> InterfaceSpec:
 
 
 def _policy(place: Place) -> PolicySpec:
-    known = (*_POLICY_HEAD, "subject", "ingress", "egress")
+    known = (*_POLICY_HEAD, "subject", "ingress", "egress", "instance")
     fields = place.fields(known, (*_DUTY, "subject"), _LATER_POLICY)
     head = _head(fields)
     ingress = _rules(fields.get("ingress"), "from")
@@ -204,13 +204,14 @@ def _policy(place: Place) -> PolicySpec:
     return PolicySpec(
         **head,
         subject=subject,
+        instance=read_instance(fields.get("instance")),
         ingress=ingress,
         egress=egress,
     )
 
 
 def _flow(place: Place) -> FlowSpec:
-    known = (*_POLICY_HEAD, "action", "overridable", "from", "to", "ports", "service")
+    known = (*_POLICY_HEAD, "action", "overridable", "from", "to", "ports", "service", "instance")
     has_service = isinstance(place.raw.value, dict) and "service" in place.raw.value
     fields = place.fields(known, (*_DUTY, "from") if has_service else (*_DUTY, "from", "to"), _LATER_POLICY)
     _check_service(fields, ("to", "ports"))
@@ -233,6 +234,7 @@ def _flow(place: Place) -> FlowSpec:
         action=action,
         overridable=fields["overridable"].flag() if "overridable" in fields else False,
         ports=each(fields.get("ports"), read_port),
+        instance=read_instance(fields.get("instance")),
     )
 
 

@@ -138,6 +138,13 @@ class Subject(Selector, frozen=True):
         return Stand.HOST if self.host is True else Stand.EDGE if self.edge is True else Stand.VM
 
 
+class InstanceSpec(_Spec, frozen=True):
+    """Of which shipped policy a document is one, with which parameters: it may be edited, and allow no more than that."""
+
+    library: str
+    parameters: dict[str, str] = {}
+
+
 class PolicySpec(_Spec, frozen=True):
     """A named list of rules at one subject, with the people and the reason behind it."""
 
@@ -152,6 +159,7 @@ class PolicySpec(_Spec, frozen=True):
     subject: Subject = Subject()
     ingress: tuple[IngressRule, ...] = ()
     egress: tuple[EgressRule, ...] = ()
+    instance: InstanceSpec | None = None
 
 
 class FlowSpec(_Spec, frozen=True):
@@ -171,6 +179,7 @@ class FlowSpec(_Spec, frozen=True):
     action: Action = Action.ALLOW
     overridable: bool = False
     ports: tuple[Port, ...] = ()
+    instance: InstanceSpec | None = None
 
 
 class InterfaceSpec(_Spec, frozen=True):

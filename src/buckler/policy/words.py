@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from buckler.model.label import Expression, Operator, Selector
 from buckler.policy.field import Place, each
-from buckler.policy.language import Peer, Port
+from buckler.policy.language import InstanceSpec, Peer, Port
 from buckler.policy.prefix import is_within
 
 LATER = "this version of Buckler refuses what it does not enforce"
@@ -82,6 +82,19 @@ def _expression(place: Place) -> Expression:
     if values and not needs_values:
         place.note(f"{operator} takes no values")
     return Expression(key, operator, values)
+
+
+def read_instance(place: Place | None) -> InstanceSpec | None:
+    """Read of which shipped policy a document is one. Whether it still is one, ``check_instances`` says."""
+    if place is None:
+        return None
+    fields = place.fields(("library", "parameters"), ("library",))
+    given = fields["parameters"].raw.value if "parameters" in fields else {}
+    if not isinstance(given, dict):
+        fields["parameters"].expected(dict)
+        given = {}
+    parameters = {name: fields["parameters"].at(name, raw).text() for name, raw in given.items()}
+    return InstanceSpec(fields["library"].name() if "library" in fields else "", parameters)
 
 
 def read_port(place: Place) -> Port:

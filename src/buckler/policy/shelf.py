@@ -5,6 +5,7 @@ A file begins with comments: its purpose, then one line for each parameter, ``na
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from importlib.resources import files
@@ -42,7 +43,7 @@ class BadParameters(ValueError):
 
 def list_shipped() -> dict[str, Shipped]:
     """Read the whole library, by name."""
-    folder = files("buckler.offline").joinpath("library")
+    folder = files("buckler.policy").joinpath("library")
     found = [
         _shipped(each.name.removesuffix(".yaml"), each.read_text())
         for each in folder.iterdir()
@@ -65,7 +66,9 @@ def write_shipped(shipped: Shipped, given: Mapping[str, str]) -> str:
         raise BadParameters(*problems)
     values = {each.name: given.get(each.name, each.default or "") for each in known.values()}
     body = "".join(line for line in shipped.text.splitlines(keepends=True) if not line.startswith("# "))
-    return f"# {shipped.purpose} From the library: {shipped.name}\n{Template(body).substitute(values)}"
+    instance = json.dumps({"library": shipped.name, "parameters": values})
+    body = Template(body).substitute(values).replace("\nspec:\n", f"\nspec:\n  instance: {instance}\n")
+    return f"# {shipped.purpose} From the library: {shipped.name}\n{body}"
 
 
 def check_shipped(name: str, text: str) -> Reading:
