@@ -10,12 +10,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from buckler.model.agentapi import Issuers, ObjectEnvelope, ObjectKind, ObjectName
-from buckler.model.bundle import Endpoint, Manifest, Member, Passport, RuleName, Segment, Stage
+from buckler.model.agentapi import Issuers
+from buckler.model.bundle import Endpoint, Manifest, Member, Members, Passport, RuleName, Segment, Stage
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.domain import PASSPORT_NAMESPACE
 from buckler.model.ids import Digest, HostId, IdentityNumber, Revision, RuleNumber, VmId, VmNumber, Zone
 from buckler.model.program import Direction, Entry, Program, Verdict
+from buckler.policy.bundle import Bundle
+from buckler.policy.whole import split_bundle
 from buckler.ports.state import Membership, State
 from buckler.trust.statement import Kind, key_text, sign
 
@@ -40,6 +42,7 @@ class Pool:
         self.root, self.issuer = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
         self.bridge = bridge
         self.revision = 0
+        self.made: dict[Digest, bytes] = {}
         self.endpoints = tuple(self.endpoint(number, program(80)) for number in range(1, vms + 1))
         self.programs = {digest_of(canonical_bytes(one)): one for one in (program(80),)}
 
@@ -90,19 +93,26 @@ class Pool:
             msgspec.structs.replace(one, program=digest_of(canonical_bytes(shield))) for one, shield in pairs
         )
 
-    def objects(self) -> dict[Digest, ObjectEnvelope]:
-        objects = {}
-        for kind, values in ((ObjectKind.SEGMENT, (self.segment(),)), (ObjectKind.PROGRAM, self.programs.values())):
-            for value in values:
-                content = canonical_bytes(value)
-                digest = digest_of(content)
-                statement = sign(Kind.OBJECT, canonical_bytes(ObjectName(kind, digest)), self.issuer)
-                objects[digest] = ObjectEnvelope(kind, content.decode(), statement)
-        return objects
+    def state(self) -> tuple[Digest, dict[Digest, bytes]]:
+        """The root and all objects of the state as it is now."""
+        rules = (RuleName(RuleNumber(1), "web", "http", "tenant"),)
+        return split_bundle(Bundle((self.segment(),), self.programs, rules))
 
-    def manifest(self, host: HostId = HOST, **changes) -> str:
+    def objects(self) -> dict[Digest, bytes]:
+        """The objects of now, and all that a manifest named before."""
+        self.made |= self.state()[1]
+        return self.made
+
+    def manifest(self, host: HostId = HOST, members: tuple[Member, ...] | None = None, **changes) -> str:
         self.revision += 1
-        objects = self.objects()
+        if members is None:
+            members = (
+                Member(host, "hv1", "", "10.99.0.1", ("10.99.0.1",)),
+                Member(HostId("other"), "hv2", "", "10.99.0.2", ("10.99.0.2",)),
+            )
+        everybody = canonical_bytes(Members(members))
+        root, objects = self.state()
+        self.made |= {**objects, digest_of(everybody): everybody}
         manifest = Manifest(
             pool=POOL,
             host=host,
@@ -110,13 +120,8 @@ class Pool:
             revision=Revision(self.revision),
             stage=Stage.STEADY,
             issued_at=1.0,
-            segments=tuple(digest for digest, one in objects.items() if one.kind is ObjectKind.SEGMENT),
-            programs=tuple(self.programs),
-            rules=(RuleName(RuleNumber(1), "web", "http", "tenant"),),
-            members=(
-                Member(host, "hv1", "", "10.99.0.1", ("10.99.0.1",)),
-                Member(HostId("other"), "hv2", "", "10.99.0.2", ("10.99.0.2",)),
-            ),
+            root=root,
+            members=digest_of(everybody),
         )
         return sign(Kind.MANIFEST, canonical_bytes(msgspec.structs.replace(manifest, **changes)), self.issuer)
 
@@ -129,8 +134,8 @@ class Pool:
         """Make the state that of a host which joined, and has the pool's newest manifest on disk."""
         state.put_membership(Membership(POOL, host, "hv1", (url,), key_text(self.root.public_key()), CERTIFICATE))
         state.put_document("issuers", self.issuers())
-        state.put_objects(self.objects())
-        state.put_document("manifest", self.manifest(host, **changes))
+        manifest = self.manifest(host, **changes)
+        state.put_policy({"manifest": manifest}, self.objects(), None)
 
 
 def card(mac: str, device: str = "", bridge: str = "br0", kind: str = "bridge") -> str:

@@ -303,7 +303,7 @@ def hostile(source: Peer, attend: Callable[[Channel], None]) -> Iterator[None]:
     listener = Listener(
         source.site.identity,
         lambda: (source.address, source.port),
-        lambda: tuple(member for member in source.believer.belief.manifest.members if member.id != source.id),
+        lambda: tuple(member for member in source.believer.belief.members if member.id != source.id),
         lambda _member, channel: attend(channel),
     )
     listener.start()

@@ -8,7 +8,7 @@ import pytest
 
 from buckler.drivers.inmemory.state import InMemoryState
 from buckler.drivers.state.sqlite import SqliteState
-from buckler.model.agentapi import Counter, ObjectEnvelope, ObjectKind
+from buckler.model.agentapi import Counter
 from buckler.model.bundle import Residence
 from buckler.model.event import Event, EventKind
 from buckler.model.ids import Digest, HostId, VmId
@@ -76,10 +76,13 @@ def test_what_vms_brought_along_is_kept_by_kind(state: State):
 
 
 def test_objects_not_needed_are_forgotten(state: State):
-    envelope = ObjectEnvelope(ObjectKind.PROGRAM, "{}", "s")
-    state.put_objects({Digest("a"): envelope, Digest("b"): envelope})
-    state.keep_objects(frozenset({Digest("b"), Digest("c")}))
-    assert state.objects() == {Digest("b"): envelope}
+    a, b, c = Digest("a"), Digest("b"), Digest("c")
+    state.put_policy({"manifest": "one"}, {a: b"{}", b: b"{}"}, None)
+    assert state.objects(frozenset({a, b, c})) == {a: b"{}", b: b"{}"}
+    state.put_policy({"manifest": "other"}, {c: b"[]"}, frozenset({b, c}))
+    assert state.objects(frozenset({a, b, c})) == {b: b"{}", c: b"[]"}
+    assert state.objects(frozenset({c})) == {c: b"[]"}
+    assert state.document("manifest") == "other"
 
 
 def test_events_are_numbered_and_leave_only_when_committed(state: State):

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import TypeVar
 
 import msgspec
 
 from buckler.gate.decide import PoolView
-from buckler.model.agentapi import Issuers, ObjectEnvelope, ObjectKind, ObjectName, Task, decode_object
-from buckler.model.bundle import Manifest, Segment, Stage
-from buckler.model.canonical import digest_of
+from buckler.model.agentapi import Issuers, Task
+from buckler.model.bundle import Manifest, Member, Members, Root, RuleName, Segment, Stage
 from buckler.model.ids import Digest, HostId, Revision
 from buckler.model.program import Program
+from buckler.policy.pieces import BadPieces
+from buckler.policy.walk import (
+    Fetch,
+    Name,
+    Node,
+    Nodes,
+    Place,
+    gather,
+    read_programs,
+    read_root,
+    read_rules,
+    read_segments,
+)
 from buckler.trust.statement import KeySet, Kind, Untrusted, key_from_text, key_id, verify
 
 _T = TypeVar("_T")
 
 
-class Belief(msgspec.Struct, frozen=True):
-    """All of it verified. ``manifest`` is None until the first one came; then its objects are complete.
+class Belief(msgspec.Struct, frozen=True, dict=True):
+    """All of it verified. ``manifest`` is None until the first one came; then all that it names is here.
 
     ``own_revision`` is that of the manifest for this very host; ``manifest`` has a higher one where its policy was lent by
     another member (see ``borrow``).
@@ -31,10 +44,17 @@ class Belief(msgspec.Struct, frozen=True):
     manifest: Manifest | None = None
     segments: tuple[Segment, ...] = ()
     programs: Mapping[Digest, Program] = {}
+    rules: tuple[RuleName, ...] = ()
+    members: tuple[Member, ...] = ()
+    root: Root = Root((), Digest(""))
     own_revision: Revision = Revision(0)
 
     def view(self) -> PoolView:
-        """What the gate needs of it."""
+        """What the gate needs of it, the same for as long as this is believed."""
+        return self._view
+
+    @cached_property
+    def _view(self) -> PoolView:
         return PoolView(
             pool=self.pool,
             keys=self.keys,
@@ -73,12 +93,10 @@ def read_manifest(statement: str, belief: Belief) -> Manifest:
 
 
 def read_lent_manifest(statement: str, belief: Belief) -> Manifest:
-    """Verify another member's manifest, of which all but what it says of that member holds here too. Raises Untrusted."""
+    """Verify another member's manifest. That this host is a member there shows when it is borrowed. Raises Untrusted."""
     manifest = _payload(Kind.MANIFEST, statement, belief.keys, Manifest)
     if manifest.pool != belief.pool:
         raise Untrusted("a manifest of another pool")
-    if belief.host not in {member.id for member in manifest.members}:
-        raise Untrusted("a manifest in which this host is no member")
     return manifest
 
 
@@ -101,25 +119,31 @@ def read_task(statement: str, belief: Belief) -> Task:
     return task
 
 
-def read_object(digest: Digest, envelope: ObjectEnvelope, keys: KeySet) -> Program | Segment:
-    """Verify an object's digest, its signature and its form. Raises Untrusted."""
-    name = _payload(Kind.OBJECT, envelope.statement, keys, ObjectName)
-    if name != ObjectName(envelope.kind, digest) or digest_of(envelope.content.encode()) != digest:
-        raise Untrusted(f"an object that is not {digest}")
-    try:
-        return decode_object(envelope)
-    except msgspec.DecodeError as error:
-        raise Untrusted(f"the object {digest} cannot be read: {error}") from error
+def gather_members(manifest: Manifest, known: Nodes, fetch: Fetch) -> dict[Name, Node]:
+    """Fetch who a manifest says is a member: little, and enough to see whether the rest is worth it. Raises Untrusted."""
+    return _gathered([(Place.MEMBERS, manifest.members)], known, fetch)
 
 
-def believe(belief: Belief, manifest: Manifest, envelopes: Mapping[Digest, ObjectEnvelope]) -> Belief:
+def gather_objects(manifest: Manifest, known: Nodes, fetch: Fetch) -> dict[Name, Node]:
+    """Give every object that a manifest leads to; what is not known is fetched. Raises Untrusted."""
+    return _gathered([(Place.ROOT, manifest.root), (Place.MEMBERS, manifest.members)], known, fetch)
+
+
+def is_member(host: HostId, manifest: Manifest, nodes: Nodes) -> bool:
+    """Whether a manifest says that a host is a member."""
+    return host in {member.id for member in _members(manifest, nodes)}
+
+
+def believe(belief: Belief, manifest: Manifest, nodes: Nodes) -> Belief:
     """Take a manifest with all of its objects, or nothing of it. Raises Untrusted."""
-    believed = _take(belief, manifest, envelopes)
+    believed = _take(belief, manifest, nodes)
     return msgspec.structs.replace(believed, own_revision=manifest.revision)
 
 
-def borrow(belief: Belief, lent: Manifest, envelopes: Mapping[Digest, ObjectEnvelope]) -> Belief:
+def borrow(belief: Belief, lent: Manifest, nodes: Nodes) -> Belief:
     """Take another member's newer policy and members; what the own manifest says of this host alone stays. Raises Untrusted."""
+    if not is_member(belief.host, lent, nodes):
+        raise Untrusted("a manifest in which this host is no member")
     own = belief.manifest
     kept = (False, dict[str, str](), ()) if own is None else (own.draining, own.adoptions, own.twins)
     merged = msgspec.structs.replace(
@@ -130,25 +154,40 @@ def borrow(belief: Belief, lent: Manifest, envelopes: Mapping[Digest, ObjectEnve
         adoptions=kept[1],
         twins=kept[2],
     )
-    return _take(belief, merged, envelopes)
+    return _take(belief, merged, nodes)
 
 
-def _take(belief: Belief, manifest: Manifest, envelopes: Mapping[Digest, ObjectEnvelope]) -> Belief:
-    segments = tuple(_object(digest, envelopes, belief.keys, Segment) for digest in manifest.segments)
-    programs = {digest: _object(digest, envelopes, belief.keys, Program) for digest in manifest.programs}
-    return msgspec.structs.replace(belief, manifest=manifest, segments=segments, programs=programs)
+def _take(belief: Belief, manifest: Manifest, nodes: Nodes) -> Belief:
+    """What a head or a table says is read once: the same digest says the same."""
+    try:
+        root = read_root(nodes, manifest.root)
+        segments = read_segments(nodes, root, dict(zip(belief.root.segments, belief.segments, strict=True)))
+        rules = belief.rules if root.rules == belief.root.rules else read_rules(nodes, root)
+    except BadPieces as error:
+        raise Untrusted(str(error)) from error
+    return msgspec.structs.replace(
+        belief,
+        manifest=manifest,
+        segments=tuple(segments.values()),
+        programs=read_programs(nodes),
+        rules=rules,
+        members=_members(manifest, nodes),
+        root=msgspec.structs.replace(root, segments=tuple(segments)),
+    )
 
 
-def _object(digest: Digest, envelopes: Mapping[Digest, ObjectEnvelope], keys: KeySet, kind: type[_T]) -> _T:
-    envelope = envelopes.get(digest)
-    if envelope is None:
-        raise Untrusted(f"the object {digest} is missing")
-    if (kind is Program) != (envelope.kind is ObjectKind.PROGRAM):
-        raise Untrusted(f"the object {digest} is of another kind")
-    value: Any = read_object(digest, envelope, keys)
-    if not isinstance(value, kind):
-        raise Untrusted(f"the object {digest} is of another kind")
-    return value
+def _members(manifest: Manifest, nodes: Nodes) -> tuple[Member, ...]:
+    node = nodes.get((Place.MEMBERS, manifest.members))
+    if node is None or not isinstance(node.value, Members):
+        raise Untrusted("a manifest without its members")
+    return node.value.members
+
+
+def _gathered(tops: list[Name], known: Nodes, fetch: Fetch) -> dict[Name, Node]:
+    try:
+        return gather(tops, known, fetch)
+    except BadPieces as error:
+        raise Untrusted(str(error)) from error
 
 
 def _payload(kind: Kind, statement: str, keys: KeySet, form: type[_T]) -> _T:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import msgspec
 import structlog
@@ -13,21 +13,23 @@ from buckler.agent.belief import (
     Belief,
     believe,
     borrow,
+    gather_members,
+    gather_objects,
     is_ahead,
+    is_member,
     issuer_keys,
     read_issuers,
     read_lent_manifest,
     read_manifest,
-    read_object,
 )
-from buckler.model.agentapi import ObjectEnvelope
 from buckler.model.bundle import Manifest
+from buckler.model.canonical import digest_of
 from buckler.model.ids import Digest
+from buckler.policy.walk import Fetch, Name, Node
 from buckler.ports.state import Membership, State
 from buckler.trust.statement import KeySet, Untrusted
 
 _log = structlog.get_logger()
-Fetch = Callable[[frozenset[Digest]], Mapping[Digest, ObjectEnvelope]]
 OWN, LENT = "manifest", "lent-manifest"
 
 
@@ -41,6 +43,9 @@ class Believer:
         self._lock = threading.Lock()
         self._own: Manifest | None = None
         self._lent: Manifest | None = None
+        self._nodes: dict[Name, Node] = {}
+        """Every object that is believed now, as it was read."""
+        self._holders = 0
         self._issuers_version, today = self._keys("issuers", membership.pool)
         self._belief = self._load(Belief(pool=membership.pool, host=membership.host, keys=today))
 
@@ -69,14 +74,18 @@ class Believer:
             if manifest.revision <= self._belief.own_revision:
                 return
             lent = self._lent if self._is_vouched_for() and is_ahead(self._lent, manifest) else None
-            envelopes = self._gather((manifest, lent), fetch)
-            belief = believe(self._belief, manifest, envelopes)
-            belief = belief if lent is None else borrow(belief, lent, envelopes)
-            self._keep(OWN, statement)
+            source = _Source(self._state, fetch)
+            nodes = gather_objects(manifest, self._nodes, source)
+            belief = believe(self._belief, manifest, nodes)
+            documents = self._said(OWN, statement)
             if lent is None:
-                self._state.put_document(LENT, "")
-            self._own, self._lent = manifest, lent
-            self._state.keep_objects(_needed((manifest, lent)))
+                documents[LENT] = ""
+            else:
+                ahead = gather_objects(lent, self._nodes, source)
+                belief, nodes = borrow(belief, lent, ahead), nodes | ahead
+            needed = None if self._holders else frozenset(digest for _, digest in nodes)
+            self._state.put_policy(documents, source.fresh, needed)
+            self._own, self._lent, self._nodes = manifest, lent, nodes
             self._adopt(belief)
 
     def borrow_manifest(self, statement: str, fetch: Fetch) -> bool:
@@ -85,18 +94,35 @@ class Believer:
         Nobody waits for the lender but who borrows: a member that hangs must not keep this host's own policy away.
         """
         lent = read_lent_manifest(statement, self._belief)
-        missing = _needed((lent,)) - self._held(_needed((lent,))).keys()
-        fetched = dict(fetch(missing)) if missing and self._is_newer(lent) else {}
+        with self.holding():
+            with self._lock:
+                if not self._is_newer(lent):
+                    return False
+                known = self._nodes
+            source = _Source(self._state, fetch)
+            if not is_member(self._belief.host, lent, gather_members(lent, known, source)):
+                raise Untrusted("a manifest in which this host is no member")
+            nodes = gather_objects(lent, known, source)
+            with self._lock:
+                lent = read_lent_manifest(statement, self._belief)
+                if not self._is_newer(lent):
+                    return False
+                belief = borrow(self._belief, lent, nodes)
+                self._state.put_policy(self._said(LENT, statement), source.fresh, None)
+                self._lent, self._nodes = lent, self._nodes | nodes
+                self._adopt(belief)
+                return True
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """What is on disk stays there meanwhile: somebody borrows, or is lent to, object by object."""
         with self._lock:
-            lent = read_lent_manifest(statement, self._belief)
-            if not self._is_newer(lent):
-                return False
-            envelopes = self._gather((lent,), lambda wanted: {each: fetched[each] for each in wanted & fetched.keys()})
-            belief = borrow(self._belief, lent, envelopes)
-            self._keep(LENT, statement)
-            self._lent = lent
-            self._adopt(belief)
-            return True
+            self._holders += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holders -= 1
 
     def newest(self) -> str:
         """The statement of the newest manifest that is believed here, for a member that knows an older one."""
@@ -106,9 +132,9 @@ class Believer:
         """The statement of the issuing keys."""
         return self._state.document("issuers")
 
-    def objects(self) -> dict[Digest, ObjectEnvelope]:
-        """What is on disk, as it was signed. Raises StateFailed."""
-        return self._state.objects()
+    def objects(self, wanted: frozenset[Digest]) -> Mapping[Digest, bytes]:
+        """What is on disk of them. Raises StateFailed."""
+        return self._state.objects(wanted)
 
     def _is_newer(self, lent: Manifest) -> bool:
         return lent.revision > self._belief.revision and is_ahead(lent, self._own)
@@ -121,29 +147,8 @@ class Believer:
             return False
         return True
 
-    def _gather(self, manifests: tuple[Manifest | None, ...], fetch: Fetch) -> dict[Digest, ObjectEnvelope]:
-        needed = _needed(manifests)
-        held = self._held(needed)
-        missing = needed - held.keys()
-        fetched = dict(fetch(missing)) if missing else {}
-        for digest, envelope in fetched.items():
-            read_object(digest, envelope, self._belief.keys)
-        self._state.put_objects(fetched)
-        return {**held, **fetched}
-
-    def _held(self, needed: frozenset[Digest]) -> dict[Digest, ObjectEnvelope]:
-        """Objects on disk that today's issuers vouch for: after a key was retired the others are fetched anew."""
-        held = {}
-        for digest, envelope in self._state.objects().items():
-            if digest in needed:
-                with suppress(Untrusted):
-                    read_object(digest, envelope, self._belief.keys)
-                    held[digest] = envelope
-        return held
-
-    def _keep(self, name: str, statement: str) -> None:
-        self._state.put_document(name, statement)
-        self._state.put_document(f"{name}-issuers", self._state.document("issuers"))
+    def _said(self, name: str, statement: str) -> dict[str, str]:
+        return {name: statement, f"{name}-issuers": self._state.document("issuers")}
 
     def _adopt(self, belief: Belief) -> None:
         self._belief = belief
@@ -155,17 +160,19 @@ class Believer:
         A manifest is believed by the issuers of its time: a key retired since must not close a host whose controller is
         away. Whatever comes anew is believed by today's only.
         """
-        belief, objects = blank, self._state.objects()
+        belief, source = blank, _Source(self._state, lambda _: {})
         try:
             if statement := self._state.document(OWN):
                 belief = self._of_its_time(belief, OWN, blank.keys)
                 own = read_manifest(statement, belief)
-                belief, self._own = believe(belief, own, objects), own
+                nodes = gather_objects(own, {}, source)
+                belief, self._own, self._nodes = believe(belief, own, nodes), own, nodes
             if statement := self._state.document(LENT):
                 belief = self._of_its_time(belief, LENT, blank.keys)
                 lent = read_lent_manifest(statement, belief)
-                if is_ahead(lent, self._own):  # a crash can leave what the own one has replaced
-                    belief, self._lent = borrow(belief, lent, objects), lent
+                if is_ahead(lent, self._own):  # older versions of this agent could leave what the own one has replaced
+                    nodes = gather_objects(lent, self._nodes, source)
+                    belief, self._lent, self._nodes = borrow(belief, lent, nodes), lent, self._nodes | nodes
         except Untrusted as error:
             _log.warning("a manifest on disk is not believed", error=str(error))
         return msgspec.structs.replace(belief, keys=blank.keys)
@@ -187,5 +194,19 @@ class Believer:
             return 0, {}
 
 
-def _needed(manifests: tuple[Manifest | None, ...]) -> frozenset[Digest]:
-    return frozenset(digest for each in manifests if each is not None for digest in (*each.segments, *each.programs))
+class _Source:
+    """Objects from the disk, the others from where a statement came. ``fresh`` is what has yet to be kept."""
+
+    def __init__(self, state: State, fetch: Fetch) -> None:
+        self._state = state
+        self._fetch = fetch
+        self.fresh: dict[Digest, bytes] = {}
+
+    def __call__(self, wanted: frozenset[Digest]) -> Mapping[Digest, bytes]:
+        held = {
+            digest: content for digest, content in self._state.objects(wanted).items() if digest_of(content) == digest
+        }
+        missing = wanted - held.keys() - self.fresh.keys()
+        fetched = self._fetch(missing) if missing else {}
+        self.fresh |= {digest: content for digest, content in fetched.items() if digest in missing}
+        return {**held, **{digest: self.fresh[digest] for digest in wanted & self.fresh.keys()}}

@@ -26,9 +26,8 @@ class Names(msgspec.Struct, frozen=True):
 def names_of(belief: Belief) -> Names:
     """Index a belief."""
     endpoints = [endpoint for segment in belief.segments for endpoint in segment.endpoints]
-    rules = () if belief.manifest is None else belief.manifest.rules
     return Names(
         by_uuid={endpoint.uuid.lower(): endpoint for endpoint in endpoints},
         by_number={endpoint.number: endpoint for endpoint in endpoints},
-        rules={rule.number: rule for rule in rules},
+        rules={rule.number: rule for rule in belief.rules},
     )

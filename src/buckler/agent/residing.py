@@ -77,8 +77,7 @@ def read_residence(statement: str, vm: VmId, belief: Belief) -> Residence | None
 
 def find_residence(statement: str, belief: Belief) -> Residence | None:
     """What a residence says, if it is that of a member, by the member's own key."""
-    members = () if belief.manifest is None else belief.manifest.members
-    for member in members:
+    for member in belief.members:
         try:
             key = key_from_text(member.public_key)
             stay = msgspec.json.decode(verify(Kind.RESIDENCE, statement, {key_id(key): key}), type=Residence)

@@ -28,13 +28,12 @@ def resolve(
     standing = {one.facts.uuid: decide(Operation.PLUG, one.facts, view) for one in residents}
     taps, devices, problems = _taps(residents, standing, links)
     bridge_ports, port_problems = _bridge_ports(belief.segments, roles, links)
-    members = () if belief.manifest is None else belief.manifest.members
     bridges = roles.bridges | {segment.bridge for segment in belief.segments}
     bridges |= {card.bridge for one in residents for card in one.facts.interfaces if card.bridge}
     open_ports = {(index, links[index].bridge) for index in (*taps, *bridge_ports)}
     return Desired(
         taps=taps,
-        addresses=resolve_addresses(belief.segments, members, host_addresses),
+        addresses=resolve_addresses(belief.segments, belief.members, host_addresses),
         macs=resolve_macs(belief.segments),
         bridge_ports=bridge_ports,
         guard=GuardState(
@@ -42,7 +41,7 @@ def resolve(
             ports=frozenset(open_ports),
             gateways=frozenset(segment.bridge for segment in belief.segments if segment.gateway),
             fabric=roles.fabric,
-            members=frozenset(member.fabric for member in members if member.fabric and member.id != belief.host),
+            members=frozenset(member.fabric for member in belief.members if member.fabric and member.id != belief.host),
         ),
         learning={
             link.ifindex: link.ifindex in taps

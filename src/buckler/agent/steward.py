@@ -181,8 +181,7 @@ class Steward:
         """Hosts by the names that the pool gives them."""
         if account is None:
             return {}
-        manifest = self._belief.manifest
-        names = {} if manifest is None else {member.id: member.name for member in manifest.members}
+        names = {member.id: member.name for member in self._belief.members}
         detail = account.detail()
         return detail | {side: names.get(detail[side], detail[side]) for side in ("from", "to") if side in detail}
 

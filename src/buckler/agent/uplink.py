@@ -79,9 +79,7 @@ class Downlink:
         if message.issuers:
             self._believer.take_issuers(message.issuers)
         if message.manifest:
-            self._believer.take_manifest(
-                message.manifest, lambda wanted: {each: client.object(each) for each in wanted}
-            )
+            self._believer.take_manifest(message.manifest, client.objects)
         if message.task:
             self._task(message.task, self._believer.belief)
         if message.checkpoint:

@@ -6,7 +6,7 @@ import hashlib
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import httpx
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from buckler.model.agentapi import (
+    MOST_WANTED,
     Acknowledgement,
     CaCertificate,
     ClaimBatch,
@@ -30,7 +31,7 @@ from buckler.model.agentapi import (
     JoinResponse,
     NonceRequest,
     NonceResponse,
-    ObjectEnvelope,
+    ObjectsWanted,
     Observation,
     SampleBatch,
     SamplesStored,
@@ -95,8 +96,18 @@ class ControllerClient:
                     return
                 yield msgspec.json.decode(line, type=StreamMessage)
 
-    def object(self, digest: Digest) -> ObjectEnvelope:
-        return self._call("GET", f"/agent/v1/objects/{digest}", None, ObjectEnvelope)
+    def objects(self, wanted: Iterable[Digest]) -> dict[Digest, bytes]:
+        """Fetch contents; what they are is for the caller to check. Raises ControllerAway, ControllerRefused."""
+        found: dict[Digest, bytes] = {}
+        left = sorted(wanted)
+        while left:
+            asked = left[:MOST_WANTED]
+            lines = self._request("POST", "/agent/v1/objects", ObjectsWanted(tuple(asked))).split(b"\n")
+            if not 0 < len(lines) <= len(asked):
+                raise ControllerAway("the controller gave no objects")
+            found.update(zip(asked, lines, strict=False))
+            left = left[len(lines) :]
+        return found
 
     def consistency(self, old: int, new: int) -> ConsistencyProof:
         return self._call("GET", f"/agent/v1/ledger/consistency?old={old}&new={new}", None, ConsistencyProof)
@@ -129,6 +140,13 @@ class ControllerClient:
         self._call("POST", "/agent/v1/tasks", report, None)
 
     def _call(self, method: str, path: str, body: msgspec.Struct | None, answer: type[_T] | None) -> _T:
+        content = self._request(method, path, body)
+        if answer is None:
+            return None  # type: ignore[return-value]
+        with _translated():
+            return msgspec.json.decode(content, type=answer)
+
+    def _request(self, method: str, path: str, body: msgspec.Struct | None) -> bytes:
         content = None if body is None else msgspec.json.encode(body)
         with _translated():
             response = self._http.request(method, path, content=content, headers=self._bearer())
@@ -136,9 +154,7 @@ class ControllerClient:
                 self._forget_token()
                 response = self._http.request(method, path, content=content, headers=self._bearer())
             self._check(response)
-            if answer is None:
-                return None  # type: ignore[return-value]
-            return msgspec.json.decode(response.content, type=answer)
+            return response.content
 
     def _check(self, response: httpx.Response, *, is_stream: bool = False) -> None:
         if response.status_code == 401:

@@ -20,6 +20,7 @@ from buckler.controller.agents.intake import intake_routes
 from buckler.controller.agents.joining import joining_routes
 from buckler.controller.agents.watching import watching_routes
 from buckler.controller.agents.witnessing import witnessing_routes
+from buckler.controller.carrying import carry_rollout
 from buckler.controller.engine import Engine
 from buckler.controller.files import make_folder
 from buckler.controller.keys import open_keys
@@ -48,6 +49,7 @@ def open_parts(settings: Settings) -> Parts:
     store = sealed(open_database(settings.database_url(), flow_ring=settings.flow_ring), settings, keys)
     parts = Parts(settings=settings, keys=keys, store=store, clock=time.time)
     with store.begin() as unit:
+        carry_rollout(unit)
         is_new = name_issuing_key(parts, unit)
         tell_start(parts, unit, VERSION)
         if is_new:

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import msgspec
 
-from buckler.controller.bound_words import Names, names_of, program_words
+from buckler.controller.bound_words import program_words
 from buckler.controller.parts import Parts
 from buckler.controller.passports import every_issuer
-from buckler.controller.problems import Refused
 from buckler.controller.proving import proven
+from buckler.controller.published import Shelf
 from buckler.ledger.residence import (
     HOST_KINDS,
     RESIDENCE_KINDS,
-    Enforced,
     Span,
     enforced_on,
     holds_at,
     spans_of,
     stays_of,
 )
-from buckler.model.binding import binding_of, policy_of
-from buckler.model.bundle import Endpoint, Manifest, Segment
-from buckler.model.canonical import digest_of
+from buckler.model.binding import binding_of
+from buckler.model.bundle import Endpoint
 from buckler.model.event import EventKind
-from buckler.model.ids import Digest, HostId, Revision
+from buckler.model.ids import HostId
 from buckler.model.operatorapi.vms import BoundCard, BoundPolicy
-from buckler.model.program import Program
-from buckler.ports.publication import PublishedManifest
 from buckler.ports.records import VmRecord
 from buckler.ports.store import Unit
-from buckler.trust.statement import KeySet, Kind, Untrusted, verify
 
 _MOST = 100_000
 
@@ -52,68 +47,16 @@ def bound_policies(parts: Parts, unit: Unit, vm: VmRecord, at: float, host: str)
     return _joined(found)
 
 
-class Shelf:
-    """Manifests and objects as they were published, each proven before it is told of. Lives for one answer."""
-
-    def __init__(self, unit: Unit, keys: KeySet) -> None:
-        self._unit = unit
-        self._keys = keys
-        self._manifests: dict[tuple[str, int, str], Manifest] = {}
-        self._contents: dict[Digest, str] = {}
-        self.names: Names = names_of(unit)
-
-    def manifest(self, enforced: Enforced) -> Manifest:
-        """The manifest whose policy a host enforced: its own, or one of the same revision that a member lent it."""
-        key = (enforced.host, enforced.revision, enforced.policy)
-        if key not in self._manifests:
-            self._manifests[key] = self._found(enforced)
-        return self._manifests[key]
-
-    def segment(self, digest: Digest) -> Segment:
-        return msgspec.json.decode(self._content(digest), type=Segment)
-
-    def program(self, digest: Digest) -> Program:
-        return msgspec.json.decode(self._content(digest), type=Program)
-
-    def _found(self, enforced: Enforced) -> Manifest:
-        revision = Revision(enforced.revision)
-        own = self._unit.manifests.find(HostId(enforced.host), revision)
-        for published in (*([own] if own else []), *self._others(enforced, own)):
-            manifest = self._read(published)
-            if enforced.policy in {"", policy_of(manifest)}:
-                return manifest
-        raise Refused(500, "a kept manifest is missing", f"revision {revision} as entry {enforced.entry} names it")
-
-    def _others(self, enforced: Enforced, own: PublishedManifest | None) -> tuple[PublishedManifest, ...]:
-        if own is not None and (not enforced.policy or policy_of(self._read(own)) == enforced.policy):
-            return ()
-        return self._unit.manifests.at(Revision(enforced.revision)) if enforced.policy else ()
-
-    def _read(self, published: PublishedManifest) -> Manifest:
-        try:
-            return msgspec.json.decode(verify(Kind.MANIFEST, published.statement, self._keys), type=Manifest)
-        except (Untrusted, msgspec.DecodeError) as error:
-            raise Refused(500, "a kept manifest was altered", str(error)) from error
-
-    def _content(self, digest: Digest) -> str:
-        if digest not in self._contents:
-            envelope = self._unit.objects.get(digest)
-            if envelope is None or digest_of(envelope.content.encode()) != digest:
-                raise Refused(500, "a kept object is missing or was altered", digest)
-            self._contents[digest] = envelope.content
-        return self._contents[digest]
-
-
 def _bound(shelf: Shelf, vm: VmRecord, span: Span, host: str) -> BoundPolicy:
     entries, note = span.stay.entries, span.stay.note
     if span.enforced is None:
         why = "no revision that was enforced there is known: closed, or bound by what stood before the first entry"
         return BoundPolicy(host, span.since, span.until, (), entries=entries, note="; ".join(filter(None, (note, why))))
-    manifest = shelf.manifest(span.enforced)
+    policy = shelf.policy(shelf.manifest(span.enforced))
     mine: list[tuple[Endpoint, str]] = []
-    for segment in map(shelf.segment, manifest.segments):
+    for segment in policy.segments:
         mine += [(endpoint, segment.network) for endpoint in segment.endpoints if endpoint.vm == vm.id]
-    rules = {each.number: each for each in manifest.rules}
+    rules = {each.number: each for each in policy.rules}
     cards = tuple(
         BoundCard(
             mac=endpoint.mac,
@@ -122,7 +65,7 @@ def _bound(shelf: Shelf, vm: VmRecord, span: Span, host: str) -> BoundPolicy:
             identity=endpoint.identity,
             program=endpoint.program,
             addresses=endpoint.addresses,
-            rules=program_words(shelf.program(endpoint.program), rules, shelf.names),
+            rules=program_words(policy.programs[endpoint.program], rules, shelf.names),
         )
         for endpoint, network in sorted(mine, key=lambda each: each[0].mac)
     )

@@ -22,11 +22,11 @@ from buckler.controller.rollout_state import (
     write_rollout,
 )
 from buckler.controller.stepping import completed, forgotten, is_complete, moved, next_index, told
-from buckler.model.bundle import Manifest, Stage
-from buckler.model.canonical import canonical_bytes
-from buckler.model.ids import HostId, Revision
-from buckler.model.pool import Host
-from buckler.policy.bundle import Bundle, build_bundle, build_manifest
+from buckler.model.bundle import Manifest, Members, Stage
+from buckler.model.canonical import canonical_bytes, digest_of
+from buckler.model.ids import Digest, HostId, Revision
+from buckler.model.pool import Host, HostState
+from buckler.policy.bundle import Bundle, build_bundle, build_members
 from buckler.policy.rollout import awaited_hosts, plan_rollout
 from buckler.ports.publication import PublishedManifest
 from buckler.ports.store import StoreFailed, Unit
@@ -88,7 +88,7 @@ class Engine:
         target = self._target(unit, state, source)
         name = target.digest()
         if name == before.target:
-            return self._renamed(before, target, source)
+            return self._renamed(unit, before, target, source)
         in_force = [load_bundle(unit, each) for each in before.in_force]
         stages = tuple(
             PlannedStage(each.stage, store_bundle(unit, each.bundle), each.waits_for_all)
@@ -98,13 +98,12 @@ class Engine:
             stages = (PlannedStage(Stage.OPEN, store_bundle(unit, target), waits_for_all=False),)
         return Rollout(source, name, stages, in_force=before.in_force, is_done=False, holdings=before.holdings)
 
-    def _renamed(self, before: Rollout, target: Bundle, source: Revision) -> Rollout:
+    def _renamed(self, unit: Unit, before: Rollout, target: Bundle, source: Revision) -> Rollout:
         """Packets see no difference; rules may have new names."""
         if not before.stages:
             return msgspec.structs.replace(before, source=source)
         last = before.stages[-1]
-        named = msgspec.structs.replace(last.bundle, rules=target.rules)
-        stages = (*before.stages[:-1], msgspec.structs.replace(last, bundle=named))
+        stages = (*before.stages[:-1], msgspec.structs.replace(last, wanted=store_bundle(unit, target)))
         return msgspec.structs.replace(before, source=source, stages=stages)
 
     def _published(self, unit: Unit, state: State, rollout: Rollout) -> Rollout:
@@ -125,11 +124,13 @@ class Engine:
         if not due:
             return rollout
         revision = unit.revisions.allocate("publish", "controller", self._parts.clock())
+        everybody = canonical_bytes(Members(build_members(state.hosts)))
+        unit.objects.put({digest_of(everybody): everybody})
         for host, index, rest, errand in due:
             stage = rollout.stages[index]
-            self._publish(unit, state, host, stage, revision, errand)
+            self._publish(unit, host, stage, revision, errand, digest_of(everybody))
             positions[host.id] = moved(positions.get(host.id), index, revision, rest)
-            rollout = told(rollout, host.id, stage.bundle, revision)
+            rollout = told(rollout, host.id, stage.wanted, revision)
         return msgspec.structs.replace(rollout, positions=positions, source=self._through(rollout, revision))
 
     def _through(self, rollout: Rollout, revision: Revision) -> Revision:
@@ -141,26 +142,29 @@ class Engine:
     def _publish(
         self,
         unit: Unit,
-        state: State,
         host: Host,
         stage: PlannedStage,
         revision: Revision,
         errand: Errand,
+        members: Digest,
     ) -> None:
-        manifest = self._manifest(state, host, stage, revision, errand)
+        manifest = self._manifest(host, stage, revision, errand, members)
         statement = sign(Kind.MANIFEST, canonical_bytes(manifest), self._parts.keys.issuing)
         unit.manifests.put(PublishedManifest(host.id, revision, stage.stage.value, statement, manifest.issued_at))
 
-    def _manifest(self, state: State, host: Host, stage: PlannedStage, revision: Revision, errand: Errand) -> Manifest:
-        named = build_manifest(
-            Bundle(rules=stage.bundle.rules),
+    def _manifest(
+        self, host: Host, stage: PlannedStage, revision: Revision, errand: Errand, members: Digest
+    ) -> Manifest:
+        return Manifest(
             pool=self._parts.settings.pool,
-            host=host,
-            hosts=state.hosts,
+            host=host.id,
+            host_name=host.name,
             revision=revision,
             stage=stage.stage,
             issued_at=self._parts.clock(),
+            root=stage.wanted.root,
+            members=members,
+            draining=host.state is not HostState.ACTIVE,
             adoptions=errand.adoptions,
+            twins=errand.twins,
         )
-        segments, programs = tuple(sorted(stage.bundle.segments)), tuple(sorted(stage.bundle.programs))
-        return msgspec.structs.replace(named, segments=segments, programs=programs, twins=errand.twins)

@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import msgspec
 
-from buckler.model.agentapi import ObjectEnvelope, ObjectKind
-from buckler.model.bundle import RuleName, Segment, Stage
+from buckler.model.bundle import Root, Stage
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.ids import Digest, HostId, Revision
-from buckler.model.program import Program
-from buckler.policy.bundle import Bundle, segment_digest
+from buckler.policy.bundle import Bundle
+from buckler.policy.pieces import BadPieces
+from buckler.policy.whole import join_bundle, split_bundle
 from buckler.ports.store import StoreFailed, Unit
 
 
-class BundleName(msgspec.Struct, frozen=True):
-    """A bundle by the digests of its objects, which the store holds."""
+class StateName(msgspec.Struct, frozen=True):
+    """A state of the pool by the root of its objects, which the store holds.
 
-    segments: tuple[Digest, ...] = ()
-    programs: tuple[Digest, ...] = ()
-    rules: tuple[RuleName, ...] = ()
+    ``state`` names what bears on packets: states that differ only in the names of rules are one.
+    """
 
-    @property
-    def state(self) -> Digest:
-        """Name what bears on packets: states that differ only in the names of rules are one."""
-        return digest_of(canonical_bytes((self.segments, self.programs)))
+    root: Digest
+    state: Digest
 
 
 class PlannedStage(msgspec.Struct, frozen=True):
     """One stage of the change that is under way."""
 
     stage: Stage
-    bundle: BundleName
+    wanted: StateName
     waits_for_all: bool
 
 
@@ -64,7 +61,7 @@ class Rollout(msgspec.Struct, frozen=True):
     target: str = ""
     stages: tuple[PlannedStage, ...] = ()
     positions: dict[HostId, Position] = {}
-    in_force: tuple[BundleName, ...] = ()
+    in_force: tuple[StateName, ...] = ()
     is_done: bool = True
     holdings: dict[HostId, tuple[Holding, ...]] = {}
 
@@ -87,27 +84,23 @@ def write_rollout(unit: Unit, rollout: Rollout) -> None:
     unit.revisions.set_rollout(msgspec.json.encode(rollout).decode())
 
 
-def store_bundle(unit: Unit, bundle: Bundle) -> BundleName:
-    """Keep a bundle's objects; return how to find it again. Objects are signed when they are handed out."""
-    objects = bundle.objects()
-    known = unit.objects.known(objects)
-    for digest, content in objects.items():
-        if digest not in known:
-            kind = ObjectKind.PROGRAM if digest in bundle.programs else ObjectKind.SEGMENT
-            unit.objects.put(digest, ObjectEnvelope(kind, content.decode(), ""))
-    segments = tuple(segment_digest(segment) for segment in bundle.segments)
-    return BundleName(segments, tuple(sorted(bundle.programs)), bundle.rules)
+def name_of(root: Digest, content: bytes) -> StateName:
+    """Name a state by its root object."""
+    heads = msgspec.json.decode(content, type=Root).segments
+    return StateName(root, digest_of(canonical_bytes(heads)))
 
 
-def load_bundle(unit: Unit, name: BundleName) -> Bundle:
-    """Read a bundle back."""
-    segments = tuple(msgspec.json.decode(_content(unit, digest), type=Segment) for digest in name.segments)
-    programs = {digest: msgspec.json.decode(_content(unit, digest), type=Program) for digest in name.programs}
-    return Bundle(segments, programs, name.rules)
+def store_bundle(unit: Unit, bundle: Bundle) -> StateName:
+    """Keep a whole state's objects; return how to find it again."""
+    root, objects = split_bundle(bundle)
+    held = unit.objects.get(objects)
+    unit.objects.put({digest: content for digest, content in objects.items() if digest not in held})
+    return name_of(root, objects[root])
 
 
-def _content(unit: Unit, digest: Digest) -> str:
-    envelope = unit.objects.get(digest)
-    if envelope is None:
-        raise StoreFailed(f"the object {digest} is missing from the store")
-    return envelope.content
+def load_bundle(unit: Unit, name: StateName) -> Bundle:
+    """Read a whole state back."""
+    try:
+        return join_bundle(name.root, {}, unit.objects.get)
+    except BadPieces as error:
+        raise StoreFailed(f"a state cannot be read from the store: {error}") from error

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from buckler.controller.rollout_state import BundleName, Holding, Position, Rollout
+from buckler.controller.rollout_state import Holding, Position, Rollout, StateName
 from buckler.model.agentapi import Acknowledgement
 from buckler.model.ids import HostId, Revision
 
@@ -46,11 +46,11 @@ def completed(rollout: Rollout) -> Rollout:
     """The state after ``is_complete``: one stage is left, and nothing else is in force anywhere."""
     last = rollout.stages[-1:]
     positions = {host: msgspec.structs.replace(each, index=0) for host, each in rollout.positions.items()}
-    in_force = tuple(stage.bundle for stage in last)
+    in_force = tuple(stage.wanted for stage in last)
     return msgspec.structs.replace(rollout, stages=last, positions=positions, in_force=in_force, is_done=True)
 
 
-def told(rollout: Rollout, host: HostId, state: BundleName, revision: Revision) -> Rollout:
+def told(rollout: Rollout, host: HostId, state: StateName, revision: Revision) -> Rollout:
     """The state after a host was told a bundle: what it was told before and did not take, it will never hold."""
     before = rollout.holdings.get(host, ())
     if before and before[-1].state != state.state and not before[-1].is_taken:

@@ -8,7 +8,7 @@ POST     /agent/v1/join          JoinRequest → JoinResponse (the single-use to
 POST     /agent/v1/nonce         NonceRequest → NonceResponse
 POST     /agent/v1/token         TokenRequest → TokenResponse (5 minutes)
 GET      /agent/v1/watch?since=  → newline-delimited StreamMessage for as long as the token lives
-GET      /agent/v1/objects/D     → ObjectEnvelope
+POST     /agent/v1/objects       ObjectsWanted → their contents in order, one a line; perhaps only the first of them
 POST     /agent/v1/ack           Acknowledgement → 204
 POST     /agent/v1/events        EventBatch → EventsStored
 PUT      /agent/v1/observed      Observation → 204
@@ -37,12 +37,13 @@ from typing import Any
 
 import msgspec
 
-from buckler.model.bundle import Segment
 from buckler.model.event import Event
 from buckler.model.flow import FlowRecord
 from buckler.model.ids import Digest, HostId, Revision, VmId
-from buckler.model.program import Program
 from buckler.model.sample import Sample
+
+MOST_WANTED = 1000
+"""Objects that one request may name."""
 
 
 class CaCertificate(msgspec.Struct, frozen=True):
@@ -77,7 +78,7 @@ class JoinResponse(msgspec.Struct, frozen=True):
 
 
 class Issuers(msgspec.Struct, frozen=True):
-    """The keys that may sign manifests, objects, tasks, passports and checkpoints of the ledger now. Higher ``version`` wins."""
+    """The keys that may sign manifests, tasks, passports and checkpoints of the ledger now. Higher ``version`` wins."""
 
     pool: str
     version: int
@@ -125,22 +126,10 @@ class Cosigned(msgspec.Struct, frozen=True):
     note: str
 
 
-class ObjectKind(StrEnum):
-    PROGRAM = "program"
-    SEGMENT = "segment"
+class ObjectsWanted(msgspec.Struct, frozen=True):
+    """At most ``MOST_WANTED`` at once. Nothing is signed: an object is what its digest says, and a manifest names digests."""
 
-
-class ObjectEnvelope(msgspec.Struct, frozen=True):
-    """``content`` is canonical JSON of a Program or Segment; ``statement`` (kind OBJECT) signs ObjectName."""
-
-    kind: ObjectKind
-    content: str
-    statement: str
-
-
-class ObjectName(msgspec.Struct, frozen=True):
-    kind: ObjectKind
-    digest: Digest
+    digests: tuple[Digest, ...]
 
 
 class Acknowledgement(msgspec.Struct, frozen=True):
@@ -318,9 +307,3 @@ class TaskReport(msgspec.Struct, frozen=True):
     state: TaskState
     message: str = ""
     detail: dict[str, Any] = {}
-
-
-def decode_object(envelope: ObjectEnvelope) -> Program | Segment:
-    """Decode the content after its digest and signature were checked. Raises msgspec.ValidationError."""
-    kind: type[Program] | type[Segment] = Program if envelope.kind is ObjectKind.PROGRAM else Segment
-    return msgspec.json.decode(envelope.content, type=kind)

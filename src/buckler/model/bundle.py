@@ -1,4 +1,4 @@
-"""What a controller tells a host to enforce: a signed manifest of content-addressed objects."""
+"""What a controller tells a host to enforce: a signed manifest, and the tree of content-addressed objects that it names."""
 
 from __future__ import annotations
 
@@ -101,6 +101,13 @@ class Branch(msgspec.Struct, frozen=True):
     children: tuple[Digest, ...]
 
 
+class Root(msgspec.Struct, frozen=True):
+    """The top of one state of the pool: the heads of all segments by zone, and the table of rules' names (``r:NUMBER``)."""
+
+    segments: tuple[Digest, ...]
+    rules: Digest
+
+
 class RuleName(msgspec.Struct, frozen=True, array_like=True):
     """What a rule number stands for, so that a host can name it with the controller away."""
 
@@ -119,6 +126,12 @@ class Member(msgspec.Struct, frozen=True):
     fabric: str
     addresses: tuple[str, ...]
     migrate_uri: str = ""
+
+
+class Members(msgspec.Struct, frozen=True):
+    """All members, as one object: it changes when hosts join, leave or move, not with policy."""
+
+    members: tuple[Member, ...]
 
 
 class Stage(StrEnum):
@@ -161,6 +174,7 @@ class Residence(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """Everything one host enforces at one revision. A host takes only a higher revision than it has.
 
+    ``root`` and ``members`` name objects: whoever believes the manifest believes what their digests lead to.
     ``adoptions`` (VM id → compact JWS passport) are VMs whose domain has no passport yet: the host that holds the
     domain with that uuid writes it there. ``draining`` hosts admit no VM that arrives or starts.
     """
@@ -171,10 +185,8 @@ class Manifest(msgspec.Struct, frozen=True):
     revision: Revision
     stage: Stage
     issued_at: float
-    segments: tuple[Digest, ...]
-    programs: tuple[Digest, ...]
-    rules: tuple[RuleName, ...]
-    members: tuple[Member, ...]
+    root: Digest
+    members: Digest
     draining: bool = False
     adoptions: dict[str, str] = {}
     twins: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Pool and resolved policy → the objects that hosts enforce: segments, programs, manifests. Signs nothing."""
+"""Pool and resolved policy → what hosts enforce: segments and programs, as one value. Cuts nothing into objects."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from buckler.model.bundle import CidrIdentity, Endpoint, Manifest, Member, RuleName, Segment, Stage
+from buckler.model.bundle import CidrIdentity, Endpoint, Member, RuleName, Segment
 from buckler.model.canonical import canonical_bytes, digest_of
-from buckler.model.ids import IDENTITY_GROUP, IDENTITY_INFRA, IDENTITY_WORLD, Digest, IdentityNumber, Revision
+from buckler.model.ids import IDENTITY_GROUP, IDENTITY_INFRA, IDENTITY_WORLD, Digest, IdentityNumber
 from buckler.model.pool import Host, HostState, Network
 from buckler.model.program import Program
 from buckler.policy.compile import Resolved, compile_program, resolve_pool
@@ -25,11 +25,6 @@ class Bundle(msgspec.Struct, frozen=True):
     rules: tuple[RuleName, ...] = ()
     outside: dict[str, IdentityNumber] = {}
     """What prefixes mean in every segment, unless it says otherwise."""
-
-    def objects(self) -> dict[Digest, bytes]:
-        """Give every object's canonical content by its digest."""
-        found = {digest: canonical_bytes(program) for digest, program in self.programs.items()}
-        return found | {digest_of(content): content for content in map(canonical_bytes, self.segments)}
 
     def digest(self) -> Digest:
         """Name everything that bears on packets (the names of rules do not)."""
@@ -77,39 +72,6 @@ def assemble_bundle(
 def program_digest(program: Program) -> Digest:
     """Name a program by its canonical content."""
     return digest_of(canonical_bytes(program))
-
-
-def segment_digest(segment: Segment) -> Digest:
-    """Name a segment by its canonical content."""
-    return digest_of(canonical_bytes(segment))
-
-
-def build_manifest(
-    bundle: Bundle,
-    *,
-    pool: str,
-    host: Host,
-    hosts: Iterable[Host],
-    revision: Revision,
-    stage: Stage,
-    issued_at: float,
-    adoptions: Mapping[str, str] | None = None,
-) -> Manifest:
-    """Build one host's unsigned manifest: every object of the pool, so that any VM can arrive at any time."""
-    return Manifest(
-        pool=pool,
-        host=host.id,
-        host_name=host.name,
-        revision=revision,
-        stage=stage,
-        issued_at=issued_at,
-        segments=tuple(sorted(segment_digest(segment) for segment in bundle.segments)),
-        programs=tuple(sorted(bundle.programs)),
-        rules=bundle.rules,
-        members=build_members(hosts),
-        draining=host.state is not HostState.ACTIVE,
-        adoptions=dict(adoptions or {}),
-    )
 
 
 def build_members(hosts: Iterable[Host]) -> tuple[Member, ...]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from buckler.model.bundle import Root
 from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import Digest, IdentityNumber, VmId
 from buckler.model.label import LABEL_ENDPOINT, Labels
 from buckler.model.pool import Host, Network, Outsider, Vm
 from buckler.policy.bundle import outside_table
 from buckler.policy.compose import NAMED_KINDS, compose_document, names_of
-from buckler.policy.delta import Delta, Numbering, State
+from buckler.policy.delta import Delta, Numbering
 from buckler.policy.language import AddressGroupSpec, Document, FlowSpec, Kind, PolicySpec, ServiceSpec
 from buckler.policy.pieces import head_of, place_endpoint
 from buckler.policy.pool import Pool, Singled, Station, identity_key, singled_out, stations_of, visitor_of
@@ -202,7 +203,7 @@ class Current:
             self._write_head(net, outside)
         rules = self._rules.write()
         heads = tuple(net.head for net in sorted(self._nets.values(), key=lambda each: each.network.zone))
-        before, self._root = self._root, self.shelf.hold(canonical_bytes(State(heads, rules)))
+        before, self._root = self._root, self.shelf.hold(canonical_bytes(Root(heads, rules)))
         if before:
             self.shelf.release(before)
         fresh, gone = self.shelf.turn()

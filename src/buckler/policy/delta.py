@@ -28,10 +28,3 @@ class Delta(msgspec.Struct, frozen=True):
     root: Digest
     fresh: dict[Digest, bytes]
     gone: frozenset[Digest]
-
-
-class State(msgspec.Struct, frozen=True):
-    """The root object: the heads of all segments by zone, and the table of rules' names (``r:NUMBER``)."""
-
-    segments: tuple[Digest, ...]
-    rules: Digest

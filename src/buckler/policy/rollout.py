@@ -94,7 +94,8 @@ def _intermediate(held: Sequence[Bundle], target: Bundle) -> tuple[Bundle, Bundl
     names = tuple(rules[number] for number in sorted(rules))
     used = {each.program for segment in (*closed, *flipped) for each in segment.endpoints}
     kept = {digest: programs[digest] for digest in sorted(used)}
-    return Bundle(tuple(closed), kept, names), Bundle(tuple(flipped), kept, names)
+    outside = target.outside
+    return Bundle(tuple(closed), kept, names, outside), Bundle(tuple(flipped), kept, names, outside)
 
 
 def _counterpart(bundle: Bundle, segment: Segment) -> Segment | None:

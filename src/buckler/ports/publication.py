@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
-from buckler.model.agentapi import Acknowledgement, ObjectEnvelope
+from buckler.model.agentapi import Acknowledgement
 from buckler.model.ids import Digest, HostId, Revision
 
 
@@ -81,16 +81,13 @@ class Manifests(Protocol):
 
 
 class Objects(Protocol):
-    """Signed objects by digest."""
+    """What manifests lead to, by digest: each what its digest says, for ever."""
 
-    def get(self, digest: Digest) -> ObjectEnvelope | None:
-        """One object."""
+    def get(self, digests: Iterable[Digest]) -> dict[Digest, bytes]:
+        """The contents of those that are held."""
 
-    def known(self, digests: Iterable[Digest]) -> frozenset[Digest]:
-        """Those of ``digests`` that are held."""
-
-    def put(self, digest: Digest, envelope: ObjectEnvelope) -> None:
-        """Add one; an equal digest is the same object."""
+    def put(self, objects: Mapping[Digest, bytes]) -> None:
+        """Add objects; an equal digest is the same object."""
 
 
 class Acks(Protocol):

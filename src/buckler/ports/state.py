@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import msgspec
 
-from buckler.model.agentapi import Counter, ObjectEnvelope
+from buckler.model.agentapi import Counter
 from buckler.model.bundle import Residence
 from buckler.model.event import Event
 from buckler.model.ids import Digest, HostId, VmId
@@ -76,12 +76,13 @@ class State(Protocol):
 
     def put_document(self, name: str, statement: str) -> None: ...
 
-    def objects(self) -> dict[Digest, ObjectEnvelope]: ...
+    def objects(self, wanted: frozenset[Digest]) -> dict[Digest, bytes]:
+        """The contents of those that are kept."""
 
-    def put_objects(self, envelopes: dict[Digest, ObjectEnvelope]) -> None: ...
-
-    def keep_objects(self, needed: frozenset[Digest]) -> None:
-        """Forget all other objects."""
+    def put_policy(
+        self, documents: Mapping[str, str], objects: Mapping[Digest, bytes], needed: frozenset[Digest] | None
+    ) -> None:
+        """Keep statements and objects in one step, and forget every object that is not ``needed`` (None: forget none)."""
 
     def record(self, event: Event) -> Event:
         """Give the event the next sequence number and keep it until it is handed over."""

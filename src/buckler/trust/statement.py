@@ -28,7 +28,6 @@ class Kind(StrEnum):
 
     ISSUERS = "buckler-issuers+jws"
     MANIFEST = "buckler-manifest+jws"
-    OBJECT = "buckler-object+jws"
     TASK = "buckler-task+jws"
     PASSPORT = "buckler-passport+jws"
     RESIDENCE = "buckler-residence+jws"

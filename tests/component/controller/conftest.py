@@ -25,19 +25,19 @@ from buckler.model.agentapi import (
     Issuers,
     JoinRequest,
     JoinResponse,
-    ObjectName,
     Observation,
     ObservedDomain,
     StreamMessage,
     Task,
-    decode_object,
 )
-from buckler.model.bundle import Manifest
-from buckler.model.canonical import digest_of
+from buckler.model.bundle import Manifest, Member
 from buckler.model.event import Event, EventKind
-from buckler.model.ids import Digest, Revision
+from buckler.model.ids import Revision
 from buckler.model.operatorapi.documents import ApplyRequest, ApplyResult, SourceFile
 from buckler.model.operatorapi.hosts import JoinTokenRequest
+from buckler.policy.bundle import Bundle
+from buckler.policy.walk import Place, read_node
+from buckler.policy.whole import join_bundle
 from buckler.ports.state import Membership, State
 from buckler.trust.statement import KeySet, Kind, key_from_text, key_id, key_text, verify
 from tests.component.controller.nursery import Nursery
@@ -188,12 +188,15 @@ class Agent:
         revision = self.newest.revision if self.newest else Revision(0)
         self.client.send_observation(Observation(time.time(), revision, domains))
 
-    def object(self, digest: Digest) -> object:
-        envelope = self.client.object(digest)
-        assert digest_of(envelope.content.encode()) == digest
-        named = msgspec.json.decode(verify(Kind.OBJECT, envelope.statement, self.issuers), type=ObjectName)
-        assert (named.kind, named.digest) == (envelope.kind, digest)
-        return decode_object(envelope)
+    def policy(self) -> Bundle:
+        """What the newest manifest leads to, object by object."""
+        assert self.newest is not None
+        return join_bundle(self.newest.root, {}, self.client.objects)
+
+    def members(self) -> tuple[Member, ...]:
+        assert self.newest is not None
+        name = (Place.MEMBERS, self.newest.members)
+        return read_node(name, self.client.objects([name[1]])[name[1]]).value.members  # type: ignore[no-any-return]
 
     def _run(self) -> None:
         while not self._over.is_set():

@@ -18,7 +18,6 @@ from buckler.model.agentapi import (
     ObservedDomain,
     ObservedInterface,
 )
-from buckler.model.bundle import Segment
 from buckler.model.ids import VmId
 from buckler.model.operatorapi.vms import VmView
 
@@ -80,8 +79,7 @@ def sources(controller: ControllerProcess, name: str = "web") -> dict[str, str]:
 def enforced(agent: Agent) -> set[str]:
     """The addresses of web as the host was told last."""
     assert agent.newest is not None
-    (segment,) = [agent.object(digest) for digest in agent.newest.segments]
-    assert isinstance(segment, Segment)
+    (segment,) = agent.policy().segments
     found = {address for each in segment.endpoints if each.name == "web" for address in each.addresses}
     assert found <= set(segment.identities)
     return found

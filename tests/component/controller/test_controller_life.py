@@ -27,7 +27,7 @@ from buckler.model.agentapi import (
     TaskReport,
     TaskState,
 )
-from buckler.model.bundle import Passport, Segment
+from buckler.model.bundle import Passport
 from buckler.model.event import Event, EventKind
 from buckler.model.flow import FlowRecord
 from buckler.model.operatorapi.documents import LabelRequest, Reference
@@ -81,8 +81,7 @@ def events(first: int, last: int, vm: str = "", kind: EventKind = EventKind.DOMA
 def cards(agent: Agent) -> dict[str, int]:
     """MAC → identity in the newest manifest."""
     assert agent.newest is not None
-    segments = [agent.object(digest) for digest in agent.newest.segments]
-    return {e.mac: e.identity for s in segments if isinstance(s, Segment) for e in s.endpoints}
+    return {e.mac: e.identity for s in agent.policy().segments for e in s.endpoints}
 
 
 def running(agents: Sequence[Agent]) -> Agent:

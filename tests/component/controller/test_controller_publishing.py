@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from buckler.__main__ import main
 from buckler.client.operator import OperatorFailed
 from buckler.controller.keys import rotate_issuing
-from buckler.model.bundle import Segment, Stage
+from buckler.model.bundle import Stage
 from buckler.model.operatorapi.documents import ApplyRequest, LabelRequest, Reference, SourceFile
-from buckler.model.program import Program, Verdict
+from buckler.model.program import Verdict
 from buckler.trust.statement import key_from_text
 
 from .conftest import Agent, ControllerProcess, wait_for
@@ -24,11 +24,9 @@ from .test_controller_life import domain, ledger
 def allows(agent: Agent, port: int = 5432) -> bool:
     """Whether the newest manifest has any program that opens ``port``."""
     assert agent.newest is not None
-    programs = [agent.object(digest) for digest in agent.newest.programs]
     return any(
         entry.verdict is Verdict.ALLOW and entry.protocol == 6 and entry.port == port
-        for program in programs
-        if isinstance(program, Program)
+        for program in agent.policy().programs.values()
         for entry in program.entries
     )
 
@@ -42,9 +40,8 @@ def test_an_applied_document_reaches_every_kernel_and_apply_waits_for_it(
     assert result.waiting == ()
     for agent in agents:
         assert agent.newest is not None
-        assert {member.name for member in agent.newest.members} == {"host-a", "host-b"}
-        segments = [agent.object(digest) for digest in agent.newest.segments]
-        assert [segment.network for segment in segments if isinstance(segment, Segment)] == ["front"]
+        assert {member.name for member in agent.members()} == {"host-a", "host-b"}
+        assert [segment.network for segment in agent.policy().segments] == ["front"]
         assert allows(agent)
     with controller.operator() as client:
         status = client.status()

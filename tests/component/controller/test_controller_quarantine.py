@@ -37,10 +37,10 @@ spec:
 """
 
 
-def held(agent: Agent) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def held(agent: Agent) -> str:
     """Everything that bears on packets."""
     assert agent.newest is not None
-    return agent.newest.segments, agent.newest.programs
+    return agent.newest.root
 
 
 def started(agents: list[Agent], controller: ControllerProcess, *texts: str) -> None:

@@ -154,7 +154,7 @@ def test_a_manifest_or_object_that_was_altered_is_never_told(
     when = clock.tell(agents[0], EventKind.DOMAIN_STARTED)
     forged = sign(Kind.MANIFEST, b"{}", Ed25519PrivateKey.generate())
     with sqlite3.connect(controller.folder / "state/pool.sqlite") as database:
-        database.execute("UPDATE objects SET envelope = replace(envelope, '5432', '5433')")
+        database.execute("UPDATE objects SET content = replace(content, '5432', '5433')")
     with controller.operator() as client:
         from buckler.client.operator import OperatorFailed
 

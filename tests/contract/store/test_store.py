@@ -15,8 +15,6 @@ from buckler.ledger.tree import Edge, cover, fold, grown
 from buckler.model.agentapi import (
     Acknowledgement,
     Counter,
-    ObjectEnvelope,
-    ObjectKind,
     Observation,
     Task,
     TaskKind,
@@ -259,14 +257,14 @@ def test_tasks_stay_open_until_they_end_or_expire(store: Database) -> None:
 
 
 def test_manifests_objects_acks_observations_and_intake(store: Database) -> None:
-    digest = Digest("sha256:" + "1" * 64)
-    envelope = ObjectEnvelope(ObjectKind.PROGRAM, "{}", "jws")
+    digest, other = Digest("sha256:" + "1" * 64), Digest("sha256:" + "2" * 64)
     newer = PublishedManifest(A, Revision(2), "open", "jws2", 2.0)
     with store.write() as unit:
         unit.manifests.put(PublishedManifest(A, Revision(1), "close", "jws1", 1.0))
         unit.manifests.put(newer)
-        unit.objects.put(digest, envelope)
-        unit.objects.put(digest, envelope)
+        unit.objects.put({digest: b"{}"})
+        unit.objects.put({digest: b"{}", other: '{"a":"ä"}'.encode()})
+        unit.objects.put({})
         unit.acks.put(A, Acknowledgement(Revision(1), 1.0))
         unit.acks.put(A, Acknowledgement(Revision(2), 2.0, ("late",)))
         unit.observations.put(A, Observation(1.0, Revision(1), ()))
@@ -274,8 +272,7 @@ def test_manifests_objects_acks_observations_and_intake(store: Database) -> None
         unit.intakes.advance(A, 9)
     with store.read() as unit:
         assert unit.manifests.latest(A) == newer
-        assert unit.objects.get(digest) == envelope
-        assert unit.objects.known([digest, Digest("sha256:other")]) == {digest}
+        assert unit.objects.get([digest, other, Digest("x")]) == {digest: b"{}", other: '{"a":"ä"}'.encode()}
         assert unit.acks.all() == {A: Acknowledgement(Revision(2), 2.0, ("late",))}
         assert unit.observations.all() == {A: Observation(1.0, Revision(1), ())}
         assert unit.intakes.through(A) == 9

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler.agent.believing import LENT, OWN, Believer
 from buckler.drivers.inmemory.state import InMemoryState
-from buckler.model.agentapi import Issuers, ObjectEnvelope
+from buckler.model.agentapi import Issuers
 from buckler.model.bundle import Member, Stage
 from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import Digest, HostId, Revision
@@ -40,7 +40,7 @@ class World:
     def lent(self, revision: int, stage: Stage = Stage.OPEN) -> str:
         return self.manifest(revision, stage, OTHER)
 
-    def fetch(self, wanted: Iterable[Digest]) -> Mapping[Digest, ObjectEnvelope]:
+    def fetch(self, wanted: Iterable[Digest]) -> Mapping[Digest, bytes]:
         return {digest: self.pool.objects()[digest] for digest in wanted}
 
     def rotate(self) -> str:
@@ -96,7 +96,7 @@ def test_lent_policy_by_a_retired_key_is_not_taken(world: World):
 def test_a_lender_that_hangs_keeps_the_hosts_own_policy_from_nobody(world: World):
     asked, hang = threading.Event(), threading.Event()
 
-    def slow(wanted: Iterable[Digest]) -> Mapping[Digest, ObjectEnvelope]:
+    def slow(wanted: Iterable[Digest]) -> Mapping[Digest, bytes]:
         objects = world.fetch(wanted)
         asked.set()
         assert hang.wait(5)

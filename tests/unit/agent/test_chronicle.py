@@ -76,9 +76,8 @@ def test_a_migration_is_one_arrival_here_and_one_leaving_there():
     assert [event.kind for event in told(("stopped", "migrated"))] == [EventKind.MIGRATION_LEFT]
 
 
-def manifest(revision: int, *segments: str) -> Manifest:
-    digests = tuple(Digest(each) for each in segments)
-    return Manifest("p", HostId("h1"), "hv1", Revision(revision), Stage.FLIP, 1.0, digests, (), (), ())
+def manifest(revision: int, root: str) -> Manifest:
+    return Manifest("p", HostId("h1"), "hv1", Revision(revision), Stage.FLIP, 1.0, Digest(root), Digest("m"))
 
 
 def test_policy_that_was_lent_and_the_hosts_own_of_the_same_revision_are_two_entries():

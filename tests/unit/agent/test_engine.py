@@ -14,7 +14,7 @@ from buckler.agent.residents import Residents
 from buckler.gate.domain import parse_domain
 from buckler.model.bundle import Manifest, Stage
 from buckler.model.canonical import canonical_bytes, digest_of
-from buckler.model.ids import Revision
+from buckler.model.ids import Digest, Revision
 from buckler.model.shield import Tap
 from buckler.ports.links import Link
 from buckler.ports.shield import ShieldFailed
@@ -45,7 +45,7 @@ class Troubled:
         )
         identities = {address: each.identity for each in endpoints for address in each.addresses}
         segment = msgspec.structs.replace(self.kit.segment(), endpoints=endpoints, identities=identities)
-        manifest = Manifest(POOL, HOST, "hv1", Revision(revision), Stage.STEADY, 0.0, (), (digest,), (), ())
+        manifest = Manifest(POOL, HOST, "hv1", Revision(revision), Stage.STEADY, 0.0, Digest("r"), Digest("m"))
         keys = {key_id(self.kit.issuer.public_key()): self.kit.issuer.public_key()}
         return Belief(POOL, HOST, keys, manifest, (segment,), {digest: one})
 

@@ -24,7 +24,7 @@ from buckler.agent.resolve import resolve
 from buckler.gate.domain import parse_domain
 from buckler.model.bundle import Manifest, Member, Stage
 from buckler.model.canonical import canonical_bytes, digest_of
-from buckler.model.ids import IdentityNumber, Revision
+from buckler.model.ids import Digest, IdentityNumber, Revision
 from buckler.ports.links import Link
 from buckler.trust.statement import key_id
 from tests.memorykernel import MemoryKernel
@@ -127,8 +127,8 @@ def _belief(host: Host) -> Belief:
     members = tuple(
         Member(HOST if not n else f"h{n}", f"hv{n}", "", f"10.99.0.{n + 1}", ()) for n in range(host.members)
     )
-    manifest = Manifest(POOL, HOST, "hv1", Revision(1), Stage.STEADY, 0.0, (), tuple(PROGRAMS), (), members)
-    return Belief(POOL, HOST, KEYS, manifest, (segment,), PROGRAMS)
+    manifest = Manifest(POOL, HOST, "hv1", Revision(1), Stage.STEADY, 0.0, Digest("r"), Digest("m"))
+    return Belief(POOL, HOST, KEYS, manifest, (segment,), PROGRAMS, members=members)
 
 
 @given(HOSTS, HOSTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from buckler.controller.rollout_state import BundleName, PlannedStage, Position, Rollout
+from buckler.controller.rollout_state import PlannedStage, Position, Rollout, StateName
 from buckler.controller.stepping import (
     acknowledged_index,
     completed,
@@ -16,12 +16,12 @@ from buckler.controller.stepping import (
     told,
 )
 from buckler.model.agentapi import Acknowledgement
-from buckler.model.bundle import RuleName, Stage
-from buckler.model.ids import Digest, HostId, Revision, RuleNumber
+from buckler.model.bundle import Stage
+from buckler.model.ids import Digest, HostId, Revision
 
 A, B = HostId("a"), HostId("b")
 STAGES = tuple(
-    PlannedStage(stage, BundleName(segments=(Digest(stage.value),)), waits)
+    PlannedStage(stage, StateName(Digest(stage.value), Digest(stage.value)), waits)
     for stage, waits in ((Stage.CLOSE, False), (Stage.FLIP, False), (Stage.OPEN, True))
 )
 
@@ -70,7 +70,7 @@ def test_complete_only_when_everyone_proved_the_last_stage() -> None:
     assert is_complete(state, (A,), acks(a=8))
     done = completed(state)
     assert done.is_done
-    assert done.in_force == (STAGES[-1].bundle,)
+    assert done.in_force == (STAGES[-1].wanted,)
     assert all(position.index == 0 for position in done.positions.values())
     assert next_index(done, A, (A, B), acks(a=8, b=8)) == 0
 
@@ -98,13 +98,12 @@ def rollout_after(state: Rollout, host: HostId, revision: int, heard: dict[HostI
     return Rollout(stages=state.stages, positions=positions, is_done=False)
 
 
-def name(word: str, rule: str = "") -> BundleName:
-    rules = (RuleName(RuleNumber(1), rule, rule, "tenant"),) if rule else ()
-    return BundleName(segments=(Digest(word),), rules=rules)
+def name(word: str, rule: str = "") -> StateName:
+    return StateName(Digest(f"{word} {rule}"), Digest(word))
 
 
 def words(state: Rollout) -> list[str]:
-    return [each.segments[0] for each in state.in_force]
+    return [each.state for each in state.in_force]
 
 
 def test_a_host_that_is_away_adds_one_state_however_much_is_changed() -> None:
@@ -134,5 +133,5 @@ def test_equal_states_are_one_and_the_last_published_one_stays() -> None:
     for revision, word, rule in ((1, "one", "r"), (2, "other", "r"), (3, "one", "renamed")):
         state = taken(told(state, A, name(word, rule), Revision(revision)), A)
     assert words(state) == ["other", "one"]
-    assert state.in_force[-1].rules[0].policy == "renamed"
+    assert state.in_force[-1].root == "one renamed"
     assert words(forgotten(state, (), {})) == ["one"]

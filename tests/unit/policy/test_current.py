@@ -10,14 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from buckler.model.bundle import Branch, Leaf, SegmentHead
+from buckler.model.bundle import Branch, Leaf, Root, SegmentHead
 from buckler.model.ids import Digest, VmId, VmNumber, Zone
 from buckler.model.label import Selector
 from buckler.model.pool import Interface, Network, Outsider, ShieldMode, Vm
 from buckler.model.program import Program
 from buckler.policy.bundle import build_bundle
 from buckler.policy.current import Current, fill
-from buckler.policy.delta import Delta, State
+from buckler.policy.delta import Delta
 from buckler.policy.language import Document, Port
 from buckler.policy.pieces import BadPieces, Item, join_segment, split_segment
 from buckler.policy.pool import Numbers, Pool, outsider_from_document
@@ -195,7 +195,7 @@ class History:
     def assert_equals_bundle(self, root: Digest, documents: tuple[Document, ...]) -> None:
         """What agents put together is what the plain way builds."""
         bundle = build_bundle(self.pool(), documents, self.numbering.numbers())
-        state = msgspec.json.decode(self.objects[root], type=State)
+        state = msgspec.json.decode(self.objects[root], type=Root)
         heads = [msgspec.json.decode(self.objects[each], type=SegmentHead) for each in state.segments]
         joined = tuple(
             join_segment(each, table(self.objects, each.items), table(self.objects, each.outside)) for each in heads
@@ -322,7 +322,7 @@ def test_pieces_without_a_program_make_no_segment():
     )
     delta = history.settle()
     head = msgspec.json.decode(
-        history.objects[msgspec.json.decode(history.objects[delta.root], type=State).segments[0]], type=SegmentHead
+        history.objects[msgspec.json.decode(history.objects[delta.root], type=Root).segments[0]], type=SegmentHead
     )
     items = {key: item for key, item in table(history.objects, head.items).items() if not key.startswith("p:")}
     with pytest.raises(BadPieces):

@@ -231,8 +231,7 @@ class Desk:
         return None if coming is None else coming.taker
 
     def _members(self) -> tuple[Member, ...]:
-        manifest = self._site.believer.belief.manifest
-        return () if manifest is None else tuple(one for one in manifest.members if one.id != self._site.host)
+        return tuple(one for one in self._site.believer.belief.members if one.id != self._site.host)
 
     def _attend(self, member: Member, channel: Channel) -> None:
         Giver(self._site, self._departures, member, channel, Notice(self._begun, self._went.get)).run()

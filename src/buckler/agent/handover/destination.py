@@ -17,7 +17,6 @@ from buckler.agent.handover.channel import Channel, ChannelFailed, Deadline, con
 from buckler.agent.handover.section import BadSection, Content
 from buckler.agent.handover.site import Site
 from buckler.agent.handover.talk import (
-    MAX_OBJECT,
     MAX_WANTED,
     MAX_WELCOME,
     VERSION,
@@ -29,9 +28,10 @@ from buckler.agent.handover.talk import (
     Want,
     Welcome,
 )
-from buckler.model.agentapi import ObjectEnvelope
 from buckler.model.bundle import Member, Residence
+from buckler.model.canonical import digest_of
 from buckler.model.ids import Digest
+from buckler.policy.walk import MAX_BYTES, MAX_OBJECT
 from buckler.ports.shield import ShieldFailed
 from buckler.ports.state import StateFailed
 from buckler.trust.statement import Untrusted, key_from_text, public_bytes
@@ -219,23 +219,24 @@ class Taker:
             if welcome.issuers:
                 self._site.believer.take_issuers(welcome.issuers)
             if welcome.manifest:
-                self._site.believer.borrow_manifest(welcome.manifest, lambda wanted: self._fetch(channel, wanted))
+                deadline = Deadline(_POLICY_SECONDS)
+                self._site.believer.borrow_manifest(
+                    welcome.manifest, lambda wanted: self._fetch(channel, wanted, deadline)
+                )
         except (Untrusted, StateFailed) as error:
             _log.warning("the source's policy was not taken", source=self._member.name, error=str(error))
 
-    def _fetch(self, channel: Channel, wanted: frozenset[Digest]) -> Mapping[Digest, ObjectEnvelope]:
-        deadline = Deadline(_POLICY_SECONDS)
-        found: dict[Digest, ObjectEnvelope] = {}
-        digests = sorted(wanted)
+    def _fetch(self, channel: Channel, wanted: frozenset[Digest], deadline: Deadline) -> Mapping[Digest, bytes]:
+        found: dict[Digest, bytes] = {}
+        digests, size = sorted(wanted), 0
         for start in range(0, len(digests), MAX_WANTED):
             part = tuple(digests[start : start + MAX_WANTED])
             channel.send(Want(part), deadline)
             for digest in part:
-                raw = channel.receive_bytes(MAX_OBJECT, deadline)
-                try:
-                    found[digest] = msgspec.json.decode(raw, type=ObjectEnvelope)
-                except msgspec.DecodeError as error:
-                    raise Untrusted(f"the object {digest} cannot be read: {error}") from error
+                content = found[digest] = channel.receive_bytes(MAX_OBJECT, deadline)
+                size += len(content)
+                if digest_of(content) != digest or size > MAX_BYTES:
+                    raise Untrusted(f"an object that is not {digest}, or too many")
         return found
 
     def _take_one(self, channel: Channel) -> Bundle:

@@ -43,8 +43,7 @@ def make_desk(
     key = Ed25519PrivateKey.from_private_bytes(state.host_key())
 
     def address() -> str:
-        manifest = believer.belief.manifest
-        members = () if manifest is None else manifest.members
+        members = believer.belief.members
         return settings.fabric_address or next((member.fabric for member in members if member.id == host), "")
 
     site = Site(

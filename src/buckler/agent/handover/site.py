@@ -41,8 +41,7 @@ class Site(msgspec.Struct, frozen=True):
 
     def member(self, host: HostId) -> Member | None:
         """Another member of the pool as this host believes it now: one that was revoked is none."""
-        manifest = self.believer.belief.manifest
-        members = () if manifest is None else manifest.members
+        members = self.believer.belief.members
         return next((member for member in members if member.id == host != self.host), None)
 
     def binding(self, vm: VmId) -> Digest:

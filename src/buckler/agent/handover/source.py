@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 import structlog
@@ -16,7 +16,6 @@ from buckler.agent.handover.departures import Departures, Phase
 from buckler.agent.handover.section import Content, Section
 from buckler.agent.handover.site import Site
 from buckler.agent.handover.talk import (
-    MAX_OBJECT,
     MAX_WANTED,
     VERSION,
     Give,
@@ -28,10 +27,9 @@ from buckler.agent.handover.talk import (
     Want,
     Welcome,
 )
-from buckler.model.agentapi import ObjectEnvelope
 from buckler.model.bundle import Member
-from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import Digest, HostId, VmId
+from buckler.policy.walk import MAX_BYTES
 from buckler.ports.hypervisor import HypervisorFailed
 from buckler.ports.shield import ShieldFailed
 from buckler.ports.state import StateFailed
@@ -46,7 +44,6 @@ _PACE_SECONDS = 0.1
 _IDLE_SHARE = 4
 _ASK_SECONDS = 5.0
 _NEWS_SECONDS = 2.0
-_MAX_POLICY_BYTES = 1 << 30
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -84,8 +81,10 @@ class Giver:
         if not isinstance(hello, Hello) or hello.version != VERSION:
             raise ChannelFailed("no greeting of a handover")
         refusal = self._why_not(hello)
-        self._welcome(hello, refusal)
-        if not self._serve_policy() or refusal:
+        with self._site.believer.holding():
+            self._welcome(hello, refusal)
+            is_ready = self._serve_policy()
+        if not is_ready or refusal:
             return
         began = time.monotonic()
         with self._departures.follow(hello.uuid):
@@ -157,7 +156,6 @@ class Giver:
 
     def _serve_policy(self) -> bool:
         """Objects until the other side is ready for the VM's own. False when it wants no more."""
-        objects: dict[Digest, ObjectEnvelope] = {}
         sent = 0
         deadline, ready = Deadline(_POLICY_SECONDS), Deadline(_READY_SECONDS)
         while True:
@@ -166,20 +164,19 @@ class Giver:
                 return True
             if not isinstance(message, Want) or len(message.digests) > MAX_WANTED:
                 return False
-            objects = objects or self._objects()
+            objects = self._objects(message.digests)
             for digest in message.digests:
-                envelope = objects.get(digest)
-                if envelope is None:
+                content = objects.get(digest)
+                if content is None:
                     raise ChannelFailed("it wants an object that is not here")
-                content = canonical_bytes(envelope)
                 sent += len(content)
-                if sent > _MAX_POLICY_BYTES or len(content) > MAX_OBJECT:
+                if sent > MAX_BYTES:
                     raise ChannelFailed("it wants too much")
                 self._channel.send_bytes(content, deadline)
 
-    def _objects(self) -> dict[Digest, ObjectEnvelope]:
+    def _objects(self, wanted: Iterable[Digest]) -> Mapping[Digest, bytes]:
         try:
-            return self._site.believer.objects()
+            return self._site.believer.objects(frozenset(wanted))
         except StateFailed as error:
             raise ChannelFailed(str(error)) from error
 

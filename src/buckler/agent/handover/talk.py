@@ -4,7 +4,7 @@
 from           message        what follows
 =============  =============  ==================================================================================
 destination    Hello          Welcome
-destination    Want           as many ObjectEnvelopes as it names, in order; any number of times
+destination    Want           as many objects as it names, in order; any number of times
 destination    Give           Handed and the bodies of its sections by name; each is answered by Taken
 either         Refused        nothing: the connection ends
 =============  =============  ==================================================================================
@@ -16,10 +16,9 @@ import msgspec
 
 from buckler.model.ids import Digest, HostId, Revision, VmId
 
-VERSION = 1
+VERSION = 2
 MAX_MESSAGE = 64 * 1024
 MAX_WELCOME = 64 * 1024 * 1024
-MAX_OBJECT = 64 * 1024 * 1024
 MAX_WANTED = 256
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 import msgspec
-from litestar import get
+from litestar import Response, get, post
 from litestar.handlers import BaseRouteHandler
 from litestar.params import Parameter
 from litestar.response import Stream
@@ -17,14 +17,13 @@ from buckler.controller.problems import Refused
 from buckler.controller.rollout_state import read_rollout, write_rollout
 from buckler.controller.stepping import taken
 from buckler.controller.tokens import Sealed
-from buckler.model.agentapi import ObjectEnvelope, ObjectName, StreamMessage
-from buckler.model.canonical import canonical_bytes
-from buckler.model.ids import Digest, HostId, Revision
+from buckler.model.agentapi import MOST_WANTED, ObjectsWanted, StreamMessage
+from buckler.model.ids import HostId, Revision
 from buckler.model.pool import HostState
 from buckler.ports.publication import PublishedManifest
-from buckler.trust.statement import Kind, sign
 
 _HEARTBEAT = 3.0
+_ANSWER = 8 << 20
 _WITNESS_PERIOD = 2.0
 """How often one host is given a newer checkpoint: each costs it a write to disk."""
 
@@ -48,18 +47,29 @@ def watching_routes(parts: Parts) -> list[BaseRouteHandler]:
         caller_of(parts, request)
         return Stream(_lines(parts, session, Revision(since)), media_type="application/x-ndjson")
 
-    @get("/agent/v1/objects/{digest:str}", sync_to_thread=True)
-    def show_object(request: AnyRequest, digest: str) -> ObjectEnvelope:
+    @post("/agent/v1/objects", status_code=200, sync_to_thread=True)
+    def give_objects(request: AnyRequest, data: ObjectsWanted) -> Response[bytes]:
         caller_of(parts, request)
+        if not 0 < len(data.digests) <= MOST_WANTED:
+            raise Refused(413, "too many objects at once, or none")
         with parts.store.read() as unit:
-            found = unit.objects.get(Digest(digest))
-        if found is None:
+            found = unit.objects.get(data.digests)
+        if found.keys() != set(data.digests):
             raise Refused(404, "no such object")
-        # Signed on the way out: what is stored outlives the issuing key that was in use when it was made.
-        name = canonical_bytes(ObjectName(kind=found.kind, digest=Digest(digest)))
-        return ObjectEnvelope(found.kind, found.content, sign(Kind.OBJECT, name, parts.keys.issuing))
+        return Response(_as_many(found[digest] for digest in data.digests), media_type="application/x-ndjson")
 
-    return [watch, show_object]
+    return [watch, give_objects]
+
+
+def _as_many(contents: Iterable[bytes]) -> bytes:
+    """One a line (canonical JSON has no line breaks), until it is enough for one answer: the host asks again."""
+    lines, size = [], 0
+    for content in contents:
+        lines.append(content)
+        size += len(content)
+        if size > _ANSWER:
+            break
+    return b"\n".join(lines)
 
 
 async def _lines(parts: Parts, session: Sealed, since: Revision) -> AsyncIterator[bytes]:

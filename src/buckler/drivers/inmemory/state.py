@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from buckler.model.agentapi import ObjectEnvelope
 from buckler.model.bundle import Residence
 from buckler.model.event import Event
 from buckler.model.ids import Digest, VmId
@@ -22,7 +21,7 @@ class InMemoryState:
         self._key = secrets.token_bytes(32)
         self._membership: Membership | None = None
         self._documents: dict[str, str] = {}
-        self._objects: dict[Digest, ObjectEnvelope] = {}
+        self._objects: dict[Digest, bytes] = {}
         self._spool: list[Event] = []
         self._sequence = 0
         self._residences: dict[VmId, Residence] = {}
@@ -49,14 +48,15 @@ class InMemoryState:
     def put_document(self, name: str, statement: str) -> None:
         self._documents[name] = statement
 
-    def objects(self) -> dict[Digest, ObjectEnvelope]:
-        return dict(self._objects)
+    def objects(self, wanted: frozenset[Digest]) -> dict[Digest, bytes]:
+        return {digest: self._objects[digest] for digest in wanted & self._objects.keys()}
 
-    def put_objects(self, envelopes: dict[Digest, ObjectEnvelope]) -> None:
-        self._objects.update(envelopes)
-
-    def keep_objects(self, needed: frozenset[Digest]) -> None:
-        self._objects = {digest: envelope for digest, envelope in self._objects.items() if digest in needed}
+    def put_policy(
+        self, documents: Mapping[str, str], objects: Mapping[Digest, bytes], needed: frozenset[Digest] | None
+    ) -> None:
+        self._documents.update(documents)
+        every = {**self._objects, **objects}
+        self._objects = {digest: each for digest, each in every.items() if needed is None or digest in needed}
 
     def record(self, event: Event) -> Event:
         self._sequence += 1

@@ -6,14 +6,13 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from buckler.model.agentapi import ObjectEnvelope
 from buckler.model.bundle import Residence
 from buckler.model.event import Event
 from buckler.model.ids import Digest, VmId
@@ -23,7 +22,8 @@ from buckler.ports.state import Membership, Remembered, Share, StateFailed, Tall
 _T = TypeVar("_T")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS objects (digest TEXT PRIMARY KEY, envelope BLOB NOT NULL) STRICT;
+DROP TABLE IF EXISTS objects;
+CREATE TABLE IF NOT EXISTS pieces (digest TEXT PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS spool (sequence INTEGER PRIMARY KEY AUTOINCREMENT, event BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS residences (vm TEXT PRIMARY KEY, residence BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS tallies (key TEXT PRIMARY KEY, tally BLOB NOT NULL) STRICT;
@@ -84,20 +84,25 @@ class SqliteState:
     def put_document(self, name: str, statement: str) -> None:
         self._keep(f"document/{name}", statement.encode())
 
-    def objects(self) -> dict[Digest, ObjectEnvelope]:
+    def objects(self, wanted: frozenset[Digest]) -> dict[Digest, bytes]:
+        found: dict[Digest, bytes] = {}
         with self._transaction() as db:
-            rows = db.execute("SELECT digest, envelope FROM objects").fetchall()
-        return {Digest(digest): _decode(envelope, ObjectEnvelope) for digest, envelope in rows}
+            for digest in wanted:
+                row = db.execute("SELECT content FROM pieces WHERE digest = ?", (digest,)).fetchone()
+                if row is not None:
+                    found[digest] = bytes(row[0])
+        return found
 
-    def put_objects(self, envelopes: dict[Digest, ObjectEnvelope]) -> None:
-        rows = [(digest, msgspec.json.encode(envelope)) for digest, envelope in envelopes.items()]
+    def put_policy(
+        self, documents: Mapping[str, str], objects: Mapping[Digest, bytes], needed: frozenset[Digest] | None
+    ) -> None:
+        kept = [(f"document/{name}", statement.encode()) for name, statement in documents.items()]
         with self._transaction() as db:
-            db.executemany("INSERT OR REPLACE INTO objects VALUES (?, ?)", rows)
-
-    def keep_objects(self, needed: frozenset[Digest]) -> None:
-        with self._transaction() as db:
-            held = {row[0] for row in db.execute("SELECT digest FROM objects")}
-            db.executemany("DELETE FROM objects WHERE digest = ?", [(digest,) for digest in held - needed])
+            db.executemany("INSERT OR REPLACE INTO pieces VALUES (?, ?)", objects.items())
+            db.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?)", kept)
+            if needed is not None:
+                held = {row[0] for row in db.execute("SELECT digest FROM pieces")}
+                db.executemany("DELETE FROM pieces WHERE digest = ?", [(digest,) for digest in held - needed])
 
     def record(self, event: Event) -> Event:
         with self._transaction() as db:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from buckler.drivers.store.rows import add_row, put_row, text_of, value_of
+from buckler.drivers.store.rows import add_rows, put_row, text_of, value_of
 from buckler.drivers.store.tables import ACKS, MANIFESTS, OBJECTS, POOL, REVISIONS
-from buckler.model.agentapi import Acknowledgement, ObjectEnvelope
+from buckler.model.agentapi import Acknowledgement
 from buckler.model.ids import Digest, HostId, Revision
 from buckler.ports.publication import PublishedManifest, RevisionRecord, Tally
 
@@ -97,21 +97,20 @@ class ObjectRows:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def get(self, digest: Digest) -> ObjectEnvelope | None:
-        content = value_of(self._connection, OBJECTS, "envelope", digest=digest)
-        return msgspec.json.decode(content, type=ObjectEnvelope) if content is not None else None
-
-    def known(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+    def get(self, digests: Iterable[Digest]) -> dict[Digest, bytes]:
         wanted = sorted(set(digests))
-        found: set[Digest] = set()
+        found: dict[Digest, bytes] = {}
         for start in range(0, len(wanted), _CHUNK):
-            chunk = wanted[start : start + _CHUNK]
-            query = select(OBJECTS.c.digest).where(OBJECTS.c.digest.in_(chunk))
-            found.update(self._connection.execute(query).scalars())
-        return frozenset(found)
+            query = select(OBJECTS).where(OBJECTS.c.digest.in_(wanted[start : start + _CHUNK]))
+            found |= {Digest(row.digest): row.content.encode() for row in self._connection.execute(query)}
+        return found
 
-    def put(self, digest: Digest, envelope: ObjectEnvelope) -> None:
-        add_row(self._connection, OBJECTS, {"digest": digest, "envelope": text_of(envelope)})
+    def put(self, objects: Mapping[Digest, bytes]) -> None:
+        add_rows(
+            self._connection,
+            OBJECTS,
+            [{"digest": digest, "content": content.decode()} for digest, content in objects.items()],
+        )
 
 
 class AckRows:

@@ -31,6 +31,13 @@ def add_row(connection: Connection, table: Table, row: Mapping[str, Any]) -> boo
     return connection.execute(query).one_or_none() is not None
 
 
+def add_rows(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert those rows whose primary key is not there."""
+    if rows:
+        make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        connection.execute(make(table).on_conflict_do_nothing(), rows)
+
+
 def insert_rows(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
     """Insert rows; one that is there already is an error."""
     if rows:

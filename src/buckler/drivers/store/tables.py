@@ -171,7 +171,7 @@ OBJECTS = Table(
     "objects",
     METADATA,
     Column("digest", Text, primary_key=True),
-    Column("envelope", Text, nullable=False),
+    Column("content", Text, nullable=False),
 )
 
 ACKS = Table(
