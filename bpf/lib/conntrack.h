@@ -6,6 +6,7 @@
 #include "decisions.h"
 #include "peer.h"
 #include "policy.h"
+#include "rates.h"
 #include "tcp.h"
 #include "waiting.h"
 
@@ -81,23 +82,29 @@ INLINE void note_full(__u32 index, __u64 now)
 		state->full_until = now + SECOND;
 }
 
+/* Note in a connection what decided about it and on which terms. */
+INLINE void note_decision(const struct frame *f, struct connection *c)
+{
+	c->rule = f->rule;
+	c->observed = f->observed;
+	c->staged_rule = f->staged_rule;
+	c->staged = f->staged;
+	c->until = c->flags & CONNECTION_OBSERVED ? NEVER : f->until;
+}
+
 /*
  * Judge a connection of an older stamp by today's policy and today's owner of the remote address.
  * Returns 0 when it lives on, else why not. The frame's peer must have been resolved already.
  */
 INLINE int rejudge(struct frame *f, struct connection *c)
 {
-	__u8 flags = 0;
-	if (!is_allowed(f, f->index, c->direction, c->port)) {
-		if (f->mode != MODE_OBSERVE)
-			return REASON_POLICY;
-		flags = CONNECTION_OBSERVED;
-	}
-	c->rule = f->rule;
-	c->observed = f->observed;
+	int refused = ask_policy(f, f->index, c->direction, c->port);
+	if (refused && f->mode != MODE_OBSERVE)
+		return refused;
 	c->peer_identity = f->peer_identity;
 	c->peer_vm = f->peer_vm;
-	c->flags = flags;
+	c->flags = refused ? CONNECTION_OBSERVED : 0;
+	note_decision(f, c);
 	c->stamp = f->stamp;
 	return 0;
 }
@@ -107,24 +114,26 @@ INLINE void take_decision(struct frame *f, const struct connection *c)
 	f->decided = 1;
 	f->rule = c->rule;
 	f->observed = c->observed;
+	f->staged = c->staged;
+	f->staged_rule = c->staged_rule;
 	f->peer_identity = c->peer_identity;
 	f->peer_vm = c->peer_vm;
 	f->rule_direction = c->direction;
 }
 
-/* Whose the other end is and what policy says of it. Returns 0, or what refuses: INFRA, POLICY. */
+/* Whose the other end is and what policy says of it. Returns 0, or what refuses: INFRA, POLICY, EXPIRED. */
 INLINE int decide(struct __sk_buff *skb, struct frame *f, __u32 direction)
 {
-	int refused, allowed;
+	int refused;
 	if (f->recalled)
 		return f->recalled == RECALLED_ALLOWED ? 0 : REASON_POLICY;
 	refused = resolve_peer(skb, direction == DIR_EGRESS);
 	if (refused)
 		return refused;
-	allowed = is_allowed(f, f->index, direction, f->policy_port);
+	refused = ask_policy(f, f->index, direction, f->policy_port);
 	if (f->plain)
-		remember_decision(f, direction, allowed);
-	return allowed ? 0 : REASON_POLICY;
+		remember_decision(f, direction, refused);
+	return refused;
 }
 
 /* A new connection: judged, then put among the half-open ones. */
@@ -151,6 +160,10 @@ STAGE open_connection(struct __sk_buff *skb, __u32 direction)
 	table = bpf_map_lookup_elem(&waiting, &slot);
 	if (!table || is_full(f->index, f->now))
 		return f->mode == MODE_OBSERVE ? REASON_OBSERVED : REASON_CONNECTIONS_FULL;
+	if (!refused)
+		refused = take_rate(f, direction);
+	if (refused && f->mode != MODE_OBSERVE)
+		return refused;
 	c = &draft->connection;
 	__builtin_memset(c, 0, sizeof(*c));
 	if (!f->missed) {
@@ -161,8 +174,7 @@ STAGE open_connection(struct __sk_buff *skb, __u32 direction)
 	c->stamp = f->stamp; /* read before the policy: a change in between makes it old at once */
 	c->created = f->now;
 	c->expires = f->now + get_timeout(f->protocol, STATE_NEW);
-	c->rule = f->rule;
-	c->observed = f->observed;
+	note_decision(f, c);
 	c->peer_identity = f->peer_identity;
 	c->peer_vm = f->peer_vm;
 	c->port = f->policy_port;
@@ -218,10 +230,12 @@ INLINE int is_reopening(const struct frame *f, const struct connection *c, __u32
 STAGE turn_connection(struct __sk_buff *skb, __u32 direction)
 {
 	struct frame *f = get_frame(0);
+	int refused;
 	KEEP(skb);
 	if (!f || resolve_peer(skb, direction == DIR_EGRESS))
 		return REASON_INFRA;
-	return is_allowed(f, f->index, direction, f->policy_port) ? 0 : REASON_POLICY;
+	refused = ask_policy(f, f->index, direction, f->policy_port);
+	return refused ? refused : take_rate(f, direction);
 }
 
 /* Behind a SYN stands nothing but its answer; the bare ACK of an end that knows an older connection is one (RFC 9293, 3.5.1). */
@@ -289,6 +303,11 @@ STAGE judge_flow(struct __sk_buff *skb, __u32 direction)
 			return refused;
 		}
 	}
+	if (c->until <= f->now) { /* only an enforced one has an end */
+		take_decision(f, c);
+		forget(draft, table, half_open, kept);
+		return f->mode == MODE_OBSERVE ? REASON_OBSERVED : REASON_EXPIRED;
+	}
 	take_decision(f, c);
 	against = direction != c->direction;
 	before = c->state;
@@ -312,9 +331,8 @@ STAGE judge_flow(struct __sk_buff *skb, __u32 direction)
 	if (turned) {
 		c->direction = direction;
 		c->port = f->policy_port;
-		c->rule = f->rule;
-		c->observed = f->observed;
 		c->flags = 0;
+		note_decision(f, c);
 		if (f->protocol == PROTO_TCP)
 			c->state = STATE_REPLIED;
 		return REASON_NEW;
@@ -347,9 +365,12 @@ STAGE judge_stateless(struct __sk_buff *skb, __u32 direction)
 			return REASON_MARTIAN;
 		f->peer_identity = IDENTITY_GROUP;
 	}
-	if (is_allowed(f, f->index, direction, f->policy_port))
+	refused = ask_policy(f, f->index, direction, f->policy_port);
+	if (!refused)
+		refused = take_rate(f, direction); /* each of them is a first packet */
+	if (!refused)
 		return REASON_STATELESS;
-	return f->mode == MODE_OBSERVE ? REASON_OBSERVED : REASON_POLICY;
+	return f->mode == MODE_OBSERVE ? REASON_OBSERVED : refused;
 }
 
 #endif

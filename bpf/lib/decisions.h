@@ -11,12 +11,12 @@
 /* `local` was found among the VM's own addresses and both addresses fit for a unicast packet before this was written. */
 struct decision {
 	struct address remote, local;
-	__u64 stamp;
+	__u64 stamp, until;
 	__u32 index, book;
 	__u16 port;
 	__u8 protocol, direction;
-	__u32 peer_identity, peer_vm, rule, observed;
-	__u32 allowed;
+	__u32 peer_identity, peer_vm, rule, observed, staged_rule;
+	__u8 staged, outcome; /* RECALLED_* */
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -55,23 +55,28 @@ INLINE int recall_decision(struct frame *f, __u32 direction)
 	if (!d || d->stamp != f->stamp || d->index != f->index || d->book != f->book || (f->book & 1) ||
 	    d->port != f->policy_port || d->protocol != f->protocol || d->direction != direction)
 		return 0;
-	if (!same_address(&d->remote, remote) || !same_address(&d->local, local_of(f, direction)))
+	if (d->until <= f->now || !same_address(&d->remote, remote) || !same_address(&d->local, local_of(f, direction)))
 		return 0;
 	f->peer_identity = d->peer_identity;
 	f->peer_vm = d->peer_vm;
 	f->rule = d->rule;
 	f->observed = d->observed;
+	f->staged = d->staged;
+	f->staged_rule = d->staged_rule;
+	f->until = d->until;
 	f->decided = 1;
 	f->rule_direction = direction;
-	f->recalled = d->allowed ? RECALLED_ALLOWED : RECALLED_DENIED;
+	f->recalled = d->outcome;
+	f->rejected = d->outcome == RECALLED_REJECTED;
 	return 1;
 }
 
-INLINE void remember_decision(const struct frame *f, __u32 direction, int allowed)
+/* Not what is told or counted each time, nor what has ended and may be given another end. */
+INLINE void remember_decision(const struct frame *f, __u32 direction, int refused)
 {
 	const struct address *remote = remote_of(f, direction);
 	struct decision *d = find_place(f, remote, direction);
-	if (!d || !f->stamp || (f->book & 1))
+	if (!d || !f->stamp || (f->book & 1) || f->logged || f->connections || refused == REASON_EXPIRED)
 		return;
 	d->remote = *remote;
 	d->local = *local_of(f, direction);
@@ -85,7 +90,10 @@ INLINE void remember_decision(const struct frame *f, __u32 direction, int allowe
 	d->peer_vm = f->peer_vm;
 	d->rule = f->rule;
 	d->observed = f->observed;
-	d->allowed = allowed;
+	d->staged = f->staged;
+	d->staged_rule = f->staged_rule;
+	d->until = f->until;
+	d->outcome = !refused ? RECALLED_ALLOWED : f->rejected ? RECALLED_REJECTED : RECALLED_DENIED;
 }
 
 #endif

@@ -3,10 +3,11 @@
 #ifndef BUCKLER_EVENTS_H
 #define BUCKLER_EVENTS_H
 
-#include "frame.h"
+#include "rates.h"
 
 #define EVENT_SECOND 1000000000ULL
 #define WAKE_ABOVE (1 << 20)
+#define KEPT_ABOVE (3 << 20) /* of 4 MiB: what is left is for rules that log */
 
 INLINE void count_shed(int lost)
 {
@@ -36,15 +37,33 @@ INLINE int is_within_budget(__u32 index, __u64 now)
 	return __sync_fetch_and_add(&state->budget_used, 1) < s->events_per_second;
 }
 
+/* Every first packet that a rule which logs decides: by a budget of its own, so no flood of others keeps it back. */
+INLINE int is_logged(const struct frame *f, __u32 reason)
+{
+	return f->logged && (reason == REASON_NEW || reason == REASON_STATELESS || reason == REASON_OBSERVED ||
+			     reason == REASON_POLICY || reason == REASON_RATE || reason == REASON_EXPIRED ||
+			     reason == REASON_CONNECTIONS_FULL);
+}
+
+INLINE int is_within_logged(__u32 index, __u64 now)
+{
+	__u32 slot = index >> 1;
+	struct tap_state *state = bpf_map_lookup_elem(&tap_states, &slot);
+	return state && is_due(&state->logged_until, now, RATE_SECOND / LOGGED_PER_SECOND, RATE_SECOND);
+}
+
 STAGE emit_event(struct __sk_buff *skb, __u32 direction, __u32 reason)
 {
 	struct frame *f = get_frame(0);
 	struct event *e;
-	__u64 wake = BPF_RB_NO_WAKEUP;
+	__u64 waiting, wake = BPF_RB_NO_WAKEUP;
+	int logged;
 	KEEP(skb);
 	if (!f)
 		return 0;
-	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	logged = is_logged(f, reason);
+	waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+	e = waiting > KEPT_ABOVE && !logged ? 0 : bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
 		count_shed(1);
 		return 0;
@@ -57,6 +76,7 @@ STAGE emit_event(struct __sk_buff *skb, __u32 direction, __u32 reason)
 	e->peer_identity = f->peer_identity;
 	e->rule = f->rule;
 	e->observed = f->observed;
+	e->staged_rule = f->staged_rule;
 	e->length = f->length;
 	e->source = f->source;
 	e->destination = f->destination;
@@ -68,7 +88,9 @@ STAGE emit_event(struct __sk_buff *skb, __u32 direction, __u32 reason)
 	e->direction = direction;
 	e->allowed = reason < REASON_FIRST_REFUSAL;
 	e->reason = reason;
-	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > WAKE_ABOVE)
+	e->staged = f->staged;
+	e->flags = (logged ? EVENT_LOGGED : 0) | (f->answered ? EVENT_ANSWERED : 0);
+	if (waiting > WAKE_ABOVE)
 		wake = BPF_RB_FORCE_WAKEUP;
 	bpf_ringbuf_submit(e, wake);
 	return 0;

@@ -3,6 +3,7 @@
 #ifndef BUCKLER_FRAME_H
 #define BUCKLER_FRAME_H
 
+#include <stddef.h>
 #include "maps.h"
 
 #define ETH_LENGTH 14
@@ -25,6 +26,7 @@
 
 #define RECALLED_DENIED 1 /* of frame.recalled */
 #define RECALLED_ALLOWED 2
+#define RECALLED_REJECTED 3
 
 struct frame {
 	struct address source;
@@ -34,7 +36,8 @@ struct frame {
 	__u32 sequence, acknowledgement;
 	__u32 ifindex, index, zone;
 	__u32 vm, peer_identity, peer_vm, peer_flags;
-	__u32 rule, observed;
+	__u32 rule, observed, staged_rule;
+	__u32 connections, within;
 	__u16 source_port, destination_port;
 	__u16 policy_port, window;
 	__u16 ethertype, payload;
@@ -49,7 +52,13 @@ struct frame {
 	__u32 sum_start;
 	__u16 sum_offset, summed;
 	__u32 cut, cut_size; /* see offload.h */
+	__u64 until;
+	__u8 staged, logged, rejected, answered;
+	/* the last: it outlives a frame. Not 0 while the shield's own answer goes out of that tap, see answer.h */
+	__u32 answering;
 };
+
+#define FRAME_KEEPS offsetof(struct frame, answering)
 
 /* [0] the frame, [1] the packet inside an ICMP error. tc runs with soft interrupts off: nobody else writes meanwhile. */
 struct {

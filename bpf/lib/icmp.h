@@ -64,7 +64,7 @@ STAGE judge_icmp_error(struct __sk_buff *skb, __u32 direction)
 	c = bpf_map_lookup_elem(table, &draft->key);
 	if (!c)
 		c = find_waiting(half_open, &draft->key, hash_key(&draft->key));
-	if (!c || c->expires < f->now)
+	if (!c || c->expires < f->now || (c->stamp == f->stamp && c->until <= f->now))
 		return REASON_ICMP_ERROR;
 	refused = resolve_peer(skb, direction == DIR_EGRESS);
 	if (refused)

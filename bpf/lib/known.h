@@ -12,7 +12,7 @@
 
 INLINE int is_known(const struct frame *f, const struct connection *c)
 {
-	return c->stamp == f->stamp && c->expires >= f->now && !f->opens &&
+	return c->stamp == f->stamp && c->expires >= f->now && c->until > f->now && !f->opens &&
 	       (c->state == STATE_ESTABLISHED || c->state == STATE_CLOSING);
 }
 

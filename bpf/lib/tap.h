@@ -3,6 +3,7 @@
 #ifndef BUCKLER_TAP_H
 #define BUCKLER_TAP_H
 
+#include "answer.h"
 #include "arp.h"
 #include "claims.h"
 #include "conntrack.h"
@@ -180,29 +181,65 @@ INLINE int is_event(__u32 reason)
 	return reason == REASON_NEW || reason == REASON_OBSERVED;
 }
 
+/* Tell of what it was, by one of two budgets. */
+INLINE void tell(struct __sk_buff *skb, const struct frame *f, __u32 direction, __u32 reason)
+{
+	int within;
+	if (is_logged(f, reason))
+		within = is_within_logged(f->index, f->now);
+	else if (is_event(reason) && reason != REASON_UNCONFIGURED)
+		within = is_within_budget(f->index, f->now);
+	else
+		return;
+	if (within)
+		emit_event(skb, direction, reason);
+	else
+		count_shed(0);
+}
+
+/* The shield's own: made from a frame that was judged, and by nobody else (see answer.h). */
+INLINE int is_answer_of_ours(const struct __sk_buff *skb, const struct frame *f, __u32 direction)
+{
+	return direction == DIR_INGRESS ? f->answering == skb->ifindex : skb->mark & MARK_ANSWER;
+}
+
+INLINE int let_answer_pass(struct __sk_buff *skb, struct frame *f, __u32 direction)
+{
+	count_reason(skb->ifindex, direction, REASON_ANSWER, get_length(skb));
+	if (direction == DIR_INGRESS)
+		f->answering = 0;
+	skb->mark = direction == DIR_INGRESS ? 0 : MARK_JUDGED;
+	return VERDICT_PASS;
+}
+
 INLINE int judge_tap(struct __sk_buff *skb, __u32 direction)
 {
 	struct frame *f = get_frame(0);
 	__u32 reason;
 	if (!f)
 		return VERDICT_DROP;
-	__builtin_memset(f, 0, sizeof(*f));
+	if (is_answer_of_ours(skb, f, direction))
+		return let_answer_pass(skb, f, direction);
+	__builtin_memset(f, 0, FRAME_KEEPS);
 	f->ifindex = skb->ifindex;
 	f->length = get_length(skb);
 	reason = judge_frame(skb, f, direction);
 	count_reason(f->ifindex, direction, reason, f->length);
-	if (f->decided)
+	if (f->decided) {
 		count_pair(f, reason < REASON_FIRST_REFUSAL);
-	if (is_event(reason) && reason != REASON_UNCONFIGURED) {
-		if (is_within_budget(f->index, f->now))
-			emit_event(skb, direction, reason);
-		else
-			count_shed(0);
+		if (f->staged)
+			count_staged(skb, reason < REASON_FIRST_REFUSAL);
 	}
+	if (reason == REASON_POLICY)
+		f->answered = may_answer(f, direction);
+	tell(skb, f, direction, reason);
 	if (f->claim || (direction == DIR_INGRESS && reason == REASON_DHCP))
 		emit_claim(skb, f->claim);
-	if (is_refused(reason))
+	if (is_refused(reason)) {
+		if (f->answered)
+			send_answer(skb, direction);
 		return VERDICT_DROP;
+	}
 	if (direction == DIR_EGRESS) {
 		note_resident(f);
 		skb->mark |= MARK_JUDGED;

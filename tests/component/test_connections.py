@@ -224,7 +224,7 @@ def _expire(tapped: Tapped, local: int) -> None:
     with closing(_connections(tapped)) as table:
         for key, value in table.items().items():
             if layout.CONNECTION_KEY.unpack(key)[3] == local:
-                table.put(key, layout.CONNECTION_EXPIRES.pack(1) + value[layout.CONNECTION_EXPIRES.size :])
+                table.put(key, layout.U64.pack(1) + value[layout.U64.size :])
 
 
 def _row(number: int, word: bytes) -> tuple[bytes, bytes]:

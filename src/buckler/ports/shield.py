@@ -104,3 +104,10 @@ class Upkeep(Protocol):
 
     def prune(self) -> int:
         """Free connections whose time is up; return how many."""
+
+    def keep_time(self, *, is_believed: bool) -> bool:
+        """Say how the host's wall clock goes, when it was stepped or its standing changed; return whether anything did.
+
+        While it is not believed (at first: until this is called), every allowance with an end has ended. What a dead
+        agent said last holds on: ends are kept in a time that nobody steps.
+        """

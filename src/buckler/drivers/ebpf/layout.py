@@ -39,6 +39,7 @@ CLAIM = struct.Struct("<QII16s16sHB5x1024s")
 CLAIM_BUDGET = struct.Struct("<QI4x")
 SETTINGS = struct.Struct("<QQII32s")
 U32 = struct.Struct("<I")
+U64 = struct.Struct("<Q")
 
 FORMATS: dict[str, struct.Struct] = {
     "endpoint": ENDPOINT,
@@ -85,8 +86,8 @@ EVENT_LOGGED = 1
 EVENT_ANSWERED = 2
 REASON_COUNT = 64
 REASON_COUNTS_SIZE = 2 * REASON_COUNT * COUNT.size
-CONNECTION_EXPIRES = struct.Struct("<Q")
-"""The first field of ``connection``."""
+CONNECTION_TIMES = struct.Struct("<4Q")
+"""How ``connection`` begins: expires, created, stamp, until."""
 
 _LAST_SECOND = (1 << 64) // 1_000_000_000 - 1
 _MAPPED = b"\0" * 10 + b"\xff\xff"

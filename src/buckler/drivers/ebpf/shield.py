@@ -16,6 +16,7 @@ from buckler.drivers.ebpf.bpffs import digest_of_pin
 from buckler.drivers.ebpf.bridge_ports import ROLE_HOOKS
 from buckler.drivers.ebpf.carrying import SIZES, resize
 from buckler.drivers.ebpf.kernel import Kernel
+from buckler.drivers.ebpf.pruning import delete_buckets, free_buckets, free_expired
 from buckler.drivers.ebpf.table import Table
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.ids import Digest, IdentityNumber, VmNumber, Zone
@@ -25,6 +26,7 @@ from buckler.model.shield import MOST_CONNECTIONS, PortRole, Tap
 from buckler.ports.shield import ShieldFailed
 
 Result = TypeVar("Result")
+_CLOCK_STEP = 1_000_000_000
 _MODES = (ShieldMode.ENFORCE, ShieldMode.OBSERVE)
 _SET_SIZES = (layout.U32.size, layout.HALF_OPEN_SET.size)
 _FRAGMENT_SIZES = (layout.FRAGMENT_KEY.size, layout.FRAGMENT.size)
@@ -105,14 +107,26 @@ class EbpfShield:
             if table is None:
                 continue
             try:
-                freed += _free_expired(table, now)
+                freed += free_expired(table, now)
                 is_larger = table.max_entries > self._quota(index)
             finally:
                 table.close()
             if is_larger:
                 with self._kernel.lock:
                     self._guarded("shrink a table", lambda index=index: self._resize(index >> 1, self._quota(index)))  # type: ignore[misc]
+        free_buckets(self._kernel["rates"], now)
         return freed
+
+    def keep_time(self, *, is_believed: bool) -> bool:
+        """See the port."""
+        clock = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        clock = max(clock, 0) if is_believed else 0
+        with self._kernel.lock:
+            known = self._kernel.clock()
+            if bool(known) == bool(clock) and abs(known - clock) <= _CLOCK_STEP:
+                return False
+            self._guarded("set the clock", lambda: self._kernel.set_clock(clock))
+            return True
 
     def _guarded(self, what: str, action: Callable[[], Result]) -> Result:
         try:
@@ -305,6 +319,7 @@ class EbpfShield:
         for key in [key for key in own.items() if layout.OWN_KEY.unpack(key)[0] in sides]:
             own.delete(key)
         self._kernel["tap_states"].put(layout.U32.pack(slot), bytes(layout.TAP_STATE.size))
+        delete_buckets(self._kernel["rates"], slot)
 
     def _delete_tap(self, ifindex: int) -> None:
         key = layout.U32.pack(ifindex)
@@ -361,17 +376,6 @@ def _normalise(tap: Tap) -> Tap:
     """Write a tap as it reads back."""
     addresses = {layout.unpack_address(layout.pack_address(address)) for address in tap.addresses}
     return msgspec.structs.replace(tap, mac=tap.mac.lower(), addresses=tuple(sorted(addresses)))
-
-
-def _free_expired(table: Table, now: int) -> int:
-    """Ask again right before each deletion: a connection may have begun anew under the same key."""
-    freed = 0
-    for key, seen in table.items().items():
-        value = table.get(key) if layout.CONNECTION_EXPIRES.unpack_from(seen)[0] < now else None
-        if value is not None and layout.CONNECTION_EXPIRES.unpack_from(value)[0] < now:
-            table.delete(key)
-            freed += 1
-    return freed
 
 
 def _digest_of_table(table: Table) -> Digest:

@@ -17,6 +17,7 @@ class InMemoryShield:
     def __init__(self, interfaces: set[int]) -> None:
         self.interfaces = interfaces
         self.rejudged = 0
+        self.believes = False
         self._programs: dict[Digest, Program] = {}
         self._taps: dict[int, Tap] = {}
 
@@ -75,6 +76,11 @@ class InMemoryShield:
     def prune(self) -> int:
         """See the port."""
         return 0
+
+    def keep_time(self, *, is_believed: bool) -> bool:
+        """See the port. No clock here is ever stepped."""
+        was, self.believes = self.believes, is_believed
+        return was != is_believed
 
 
 class InMemoryAddressBook:
