@@ -10,6 +10,7 @@ import structlog
 from buckler.agent.adopt import keep_unknown
 from buckler.agent.apply import Kernel, OnStep, apply, observe, step_name
 from buckler.agent.belief import Belief
+from buckler.agent.book import Book
 from buckler.agent.desired import Desired, Observed, Roles
 from buckler.agent.plan import Rejudge, Step, normal, plan
 from buckler.agent.residents import Residents
@@ -46,6 +47,7 @@ class Engine:
         self._roles = roles
         self._residents = residents
         self._on_step = on_step
+        self._book = Book()
         self._settled: Desired | None = None
         self._owes_rejudge = False
 
@@ -101,7 +103,7 @@ class Engine:
     def _look(self, belief: Belief) -> tuple[Desired, Observed, tuple[Step, ...]]:
         links = self._kernel.links.links()
         addresses = self._kernel.links.host_addresses()
-        desired = resolve(belief, self._roles, self._residents.all(), links, addresses)
+        desired = resolve(belief, self._roles, self._residents.all(), links, addresses, self._book)
         observed = observe(self._kernel, links)
         if not self._residents.is_complete:
             desired = keep_unknown(desired, observed)

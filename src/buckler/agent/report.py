@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -10,7 +10,6 @@ from buckler.agent.belief import Belief
 from buckler.agent.engine import Outcome
 from buckler.agent.residents import Residents
 from buckler.gate.decision import Decision, InterfacePlan
-from buckler.gate.domain import BadDomain, parse_domain
 from buckler.model.agentapi import Acknowledgement, Observation, ObservedDomain, ObservedInterface
 from buckler.model.domain import DomainFacts, DomainState
 from buckler.model.ids import Revision, VmId
@@ -35,7 +34,11 @@ def observation_of(
     One that is ``awaited`` by migration counts as paused until its stay here has begun: told as running beside the
     residence of an earlier stay, it would look like a copy.
     """
-    domains = tuple(_domain(_settled(domain, awaited), outcome, residences) for domain in residents.snapshot.domains)
+    admitted = {outcome.desired.devices.get(index) for index in outcome.admitted}
+    domains = tuple(
+        _domain(_settled(domain, awaited), residents.facts_in(domain), outcome, admitted, residences)
+        for domain in residents.snapshot.domains
+    )
     return Observation(at, enforced, domains, outcome.problems)
 
 
@@ -45,10 +48,14 @@ def _settled(domain: Domain, awaited: frozenset[str]) -> Domain:
     return msgspec.structs.replace(domain, state=DomainState.PAUSED.value)
 
 
-def _domain(domain: Domain, outcome: Outcome, residences: Mapping[VmId, str]) -> ObservedDomain:
-    try:
-        facts = parse_domain(domain.xml)
-    except BadDomain:
+def _domain(
+    domain: Domain,
+    facts: DomainFacts | None,
+    outcome: Outcome,
+    admitted: Collection[str | None],
+    residences: Mapping[VmId, str],
+) -> ObservedDomain:
+    if facts is None:
         return ObservedDomain(domain.uuid, domain.name, domain.state)
     decision = outcome.desired.standing.get(facts.uuid)
     return ObservedDomain(
@@ -57,15 +64,16 @@ def _domain(domain: Domain, outcome: Outcome, residences: Mapping[VmId, str]) ->
         state=domain.state,
         vm="" if decision is None else decision.vm,
         passport=facts.passport or "",
-        interfaces=_interfaces(facts, decision, outcome),
+        interfaces=_interfaces(facts, decision, admitted),
         volumes=facts.volumes,
         residence="" if decision is None else residences.get(decision.vm, ""),
     )
 
 
-def _interfaces(facts: DomainFacts, decision: Decision | None, outcome: Outcome) -> tuple[ObservedInterface, ...]:
+def _interfaces(
+    facts: DomainFacts, decision: Decision | None, admitted: Collection[str | None]
+) -> tuple[ObservedInterface, ...]:
     plans: dict[str, InterfacePlan] = {} if decision is None else {plan.mac: plan for plan in decision.interfaces}
-    admitted = {outcome.desired.devices.get(index) for index in outcome.admitted}
     return tuple(
         ObservedInterface(
             mac=card.mac,

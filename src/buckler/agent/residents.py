@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -32,6 +32,8 @@ class Residents:
         self._listed: dict[str, DomainFacts] = {}
         self._fresh: dict[str, tuple[float, DomainFacts]] = {}
         self._unreadable: tuple[str, ...] = ()
+        self._read: dict[str, DomainFacts | BadDomain] = {}
+        """What each text of the newest snapshot says: none is parsed twice."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -50,11 +52,15 @@ class Residents:
         """Whether the domain, running or not, already shows exactly this passport."""
         for domain in self._snapshot.domains:
             if domain.uuid.lower() == uuid:
-                try:
-                    return parse_domain(domain.xml).passport == passport
-                except BadDomain:
-                    return False
+                facts = self.facts_in(domain)
+                return facts is not None and facts.passport == passport
         return False
+
+    def facts_in(self, domain: Domain) -> DomainFacts | None:
+        """What a domain of the snapshot says, running or not; None when it cannot be read."""
+        read = self._read.get(domain.xml)
+        read = _parse(domain.xml) if read is None else read
+        return None if isinstance(read, BadDomain) else read
 
     def facts_of(self, uuid: str) -> DomainFacts | None:
         """A resident's, the hook's word before libvirt's."""
@@ -75,8 +81,9 @@ class Residents:
 
     def take(self, snapshot: Snapshot) -> None:
         """Replace what libvirt said; forget the hook's word where libvirt knows better."""
+        self._read = {xml: self._read.get(xml) or _parse(xml) for xml in {domain.xml for domain in snapshot.domains}}
         self._snapshot = snapshot
-        listed, unreadable = _read(snapshot.domains)
+        listed, unreadable = _running(snapshot.domains, self._read)
         self._listed, self._unreadable = listed, tuple(unreadable)
         self._fresh = {uuid: fresh for uuid, fresh in self._fresh.items() if fresh[0] >= snapshot.began}
 
@@ -86,14 +93,24 @@ class Residents:
         return (*(Resident(facts, is_fresh=True) for _, facts in self._fresh.values()), *listed)
 
 
-def _read(domains: Iterable[Domain]) -> tuple[dict[str, DomainFacts], list[str]]:
+def _parse(xml: str) -> DomainFacts | BadDomain:
+    try:
+        return parse_domain(xml)
+    except BadDomain as error:
+        return BadDomain(str(error))  # without the stack that raised it, which would keep the whole document
+
+
+def _running(
+    domains: Iterable[Domain], read: Mapping[str, DomainFacts | BadDomain]
+) -> tuple[dict[str, DomainFacts], list[str]]:
     facts: dict[str, DomainFacts] = {}
     unreadable: list[str] = []
     for domain in domains:
         if domain.state in _ABSENT:
             continue
-        try:
-            facts[domain.uuid] = parse_domain(domain.xml)
-        except BadDomain as error:
-            unreadable.append(f"{domain.name} stays closed: {error}")
+        said = read[domain.xml]
+        if isinstance(said, BadDomain):
+            unreadable.append(f"{domain.name} stays closed: {said}")
+        else:
+            facts[domain.uuid] = said
     return facts, unreadable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from buckler.agent.belief import Belief
-from buckler.agent.book import endpoint_addresses, resolve_addresses, resolve_macs
+from buckler.agent.book import Book, endpoint_addresses
 from buckler.agent.desired import Desired, Resident, Roles
 from buckler.gate.decide import decide
 from buckler.gate.decision import Decision, InterfacePlan, Operation
@@ -21,8 +21,9 @@ def resolve(
     residents: Iterable[Resident],
     links: Mapping[int, Link],
     host_addresses: Iterable[str],
+    book: Book | None = None,
 ) -> Desired:
-    """Compute everything anew from the whole input: there is no other state."""
+    """Compute it from the whole input alone; ``book`` spares going through what it saw the last time."""
     residents = tuple(residents)
     view = belief.view()
     standing = {one.facts.uuid: decide(Operation.PLUG, one.facts, view) for one in residents}
@@ -31,10 +32,11 @@ def resolve(
     bridges = roles.bridges | {segment.bridge for segment in belief.segments}
     bridges |= {card.bridge for one in residents for card in one.facts.interfaces if card.bridge}
     open_ports = {(index, links[index].bridge) for index in (*taps, *bridge_ports)}
+    addresses, macs = (book or Book()).resolve(belief.segments, belief.members, host_addresses)
     return Desired(
         taps=taps,
-        addresses=resolve_addresses(belief.segments, belief.members, host_addresses),
-        macs=resolve_macs(belief.segments),
+        addresses=addresses,
+        macs=macs,
         bridge_ports=bridge_ports,
         guard=GuardState(
             bridges=frozenset(bridges),

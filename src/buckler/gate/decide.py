@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import msgspec
 
@@ -17,7 +18,7 @@ _COVERED = frozenset({"bridge", "network"})
 _PORT_HINT = "use <interface type='bridge'> on a bridge of the pool"
 
 
-class PoolView(msgspec.Struct, frozen=True):
+class PoolView(msgspec.Struct, frozen=True, dict=True):
     """What this host believes of the pool: ``has_policy`` is False until its first manifest came."""
 
     pool: str
@@ -29,12 +30,16 @@ class PoolView(msgspec.Struct, frozen=True):
 
     def endpoints(self, uuid: str) -> Mapping[str, tuple[Segment, Endpoint]]:
         """All registered interfaces of the domain with this uuid, by MAC."""
-        return {
-            endpoint.mac.lower(): (segment, endpoint)
-            for segment in self.segments
-            for endpoint in segment.endpoints
-            if endpoint.uuid.lower() == uuid
-        }
+        return self._by_uuid.get(uuid, {})
+
+    @cached_property
+    def _by_uuid(self) -> dict[str, dict[str, tuple[Segment, Endpoint]]]:
+        """Looked through once, not once for each domain: a host knows thousands and has hundreds."""
+        found: dict[str, dict[str, tuple[Segment, Endpoint]]] = {}
+        for segment in self.segments:
+            for endpoint in segment.endpoints:
+                found.setdefault(endpoint.uuid.lower(), {})[endpoint.mac.lower()] = segment, endpoint
+        return found
 
 
 def decide(operation: Operation, facts: DomainFacts, view: PoolView) -> Decision:
