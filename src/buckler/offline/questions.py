@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 
 import click
 
-from buckler.cli.output import Table, output_option, show
+from buckler.cli.output import Table, output_option, say, show
 from buckler.cli.session import Failed, operator
-from buckler.model.operatorapi.answers import PolicyFinding, ReachPair
-from buckler.model.operatorapi.documents import DocumentItem
+from buckler.model.operatorapi.answers import PolicyFinding, ReachPair, UnusedRule
 from buckler.offline.files import inventory_option, policies_option, read_draft
 from buckler.policy.draft import Draft
 from buckler.policy.problem import Problem
@@ -73,31 +71,31 @@ def _ends(name: str, text: str) -> click.Command:
 
 
 @click.command()
+@click.option("--days", type=click.IntRange(0, 100_000), default=0, help="Met nothing for so many days; 0: ever.")
 @output_option("table", "json", "yaml")
 @click.pass_context
-def unused(context: click.Context, output: str) -> None:
-    """List rules of the pool that no packet met so far, by the counters of all hosts.
+def unused(context: click.Context, days: int, output: str) -> None:
+    """List rules of the pool that no packet met, by the counters of all hosts.
 
-    A rule that matters once a year is listed too. Policies of one name in two tenants count as one.
+    Rules that decide nothing by themselves (pass, mode observe) are not counted and not listed. A rule that matters once a year is
+    listed. Policies of one name in two tenants count as one. What has not been looked at for so many days is listed as such.
     Exit codes: 0 there are none, 1 there are.
     """
     with operator(context) as client:
-        used = {(each.policy, each.rule) for each in client.counters() if each.packets}
-        written = [item for kind in ("Policy", "Flow") for item in client.documents(kind)]
-    found = [finding for item in written for finding in _unused(item, used)]
-    show(found, output, lambda: findings_table(found), tuple)
-    context.exit(1 if found else 0)
+        answer = client.unused(days)
+    for host in answer.unheard:
+        say(f"host {host} is silent: what it counted since is missing here", err=True)
+    show(answer, output, lambda: unused_table(answer.rules), lambda: ())
+    context.exit(1 if any(each.known for each in answer.rules) else 0)
 
 
-def _unused(item: DocumentItem, used: set[tuple[str, str]]) -> Iterator[PolicyFinding]:
-    name, spec = item.document["metadata"]["name"], item.document["spec"]
-    sides = [side for side in ("ingress", "egress") if side in spec]
-    rules = (
-        [rule["name"] for side in sides for rule in spec[side]] if "subject" in spec or sides else ["egress", "ingress"]
+def unused_table(found: tuple[UnusedRule, ...]) -> Table:
+    """Make a row of every rule, those first of which it is known."""
+    rows = tuple(
+        (f"{each.policy}/{each.rule}", each.text, f"{each.file}:{each.line}" if each.file else "")
+        for each in sorted(found, key=lambda each: not each.known)
     )
-    for rule in rules:
-        if (name, rule) not in used:
-            yield PolicyFinding("unused", f"{name}/{rule}", "no packet met it so far", item.file, item.line)
+    return Table(("RULE", "WHAT", "WHERE"), rows, empty="nothing found")
 
 
 def findings_table(found: list[PolicyFinding]) -> Table:

@@ -66,13 +66,14 @@ class CounterTotal(msgspec.Struct, frozen=True):
     packets: int
     bytes: int
     hosts: tuple[str, ...]
+    changed: float = 0
 
 
 class Counters(Protocol):
     """What hosts counted, per rule and pair. Telling the same twice changes nothing."""
 
-    def put(self, host: HostId, counters: Iterable[Counter]) -> None:
-        """Take a host's counts: within an epoch the higher one, a higher epoch added to those before."""
+    def put(self, host: HostId, counters: Iterable[Counter], at: float) -> None:
+        """Take a host's counts: within an epoch the higher one, a higher epoch added to those before. ``at`` is now."""
 
     def count(self, host: HostId) -> int:
         """How many different counts of a host are stored."""

@@ -285,7 +285,7 @@ def test_counters_told_twice_count_once_and_epochs_add_up(store: Database) -> No
 
     def tell(host: HostId, key: str, epoch: int, packets: int, **more: str) -> None:
         with store.write() as unit:
-            unit.counters.put(host, [Counter(key, epoch, packets, packets * 10, **{**ends, **more})])
+            unit.counters.put(host, [Counter(key, epoch, packets, packets * 10, **{**ends, **more})], 1.0)
 
     for packets in (5, 9, 9, 7):  # the last is an old one that arrives late
         tell(first, "1/2", 100, packets)
@@ -408,3 +408,22 @@ def test_flows_that_passed_only_because_a_vm_is_observed_can_be_asked_for(store:
             for verdict in ("", "allow", "deny", "observed")
         }
     assert ports == {"": [1, 2, 7], "allow": [2, 7], "deny": [1], "observed": [7]}
+
+
+def test_counters_say_when_they_last_rose(store: Database) -> None:
+    ends = {"local": "web", "peer": "db", "direction": "egress", "verdict": "allow", "policy": "p", "rule": "r"}
+
+    def tell(host: str, epoch: int, packets: int, at: float) -> float:
+        with store.write() as unit:
+            unit.counters.put(HostId(host), [Counter("k", epoch, packets, 0, **ends)], at)
+        with store.read() as unit:
+            (total,) = unit.counters.totals()
+        return total.changed
+
+    assert tell("h1", 1, 0, 10.0) == 0  # a count that never rose
+    assert tell("h1", 1, 5, 20.0) == 20
+    assert tell("h1", 1, 5, 30.0) == 20
+    assert tell("h1", 2, 0, 40.0) == 20  # it begins anew after a restart, and nothing came yet
+    assert tell("h1", 2, 1, 50.0) == 50
+    assert tell("h2", 1, 3, 45.0) == 50
+    assert tell("h1", 1, 9, 60.0) == 50  # what is over says nothing any more

@@ -98,7 +98,7 @@ def intake_routes(parts: Parts) -> list[BaseRouteHandler]:
         if len(data.counters) > _BATCH or any(len(msgspec.json.encode(each)) > _FLOW_SIZE for each in data.counters):
             raise Refused(413, "too many counters in one report, or one that is too large")
         with parts.store.write() as unit:
-            unit.counters.put(host, data.counters)
+            unit.counters.put(host, data.counters, parts.clock())
             if unit.counters.count(host) > _COUNTERS:
                 raise Refused(413, "too many different counters of one host")
 

@@ -17,9 +17,10 @@ from buckler.controller.operators.views import list_rogues, task_view
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import load_state
 from buckler.controller.problems import Refused
+from buckler.controller.usage import list_unused
 from buckler.model.ids import HostId
 from buckler.model.operatorapi import PREFIX
-from buckler.model.operatorapi.answers import Explanation, PolicyFinding, Reach
+from buckler.model.operatorapi.answers import Explanation, PolicyFinding, Reach, UnusedRules
 from buckler.model.operatorapi.pool import Rogue
 from buckler.model.operatorapi.traffic import CounterItem, FlowItem
 from buckler.model.operatorapi.vms import TaskView
@@ -96,6 +97,11 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
             items = [_counter_item(total, names) for total in unit.counters.totals()]
         return [item for item in items if _is_wanted(item, verdict, origin, to)]
 
+    @get(PREFIX + "/unused", sync_to_thread=True)
+    def unused(days: int = Parameter(query="days", ge=0, le=100_000, default=0)) -> UnusedRules:
+        with parts.store.read() as unit:
+            return list_unused(unit, parts.clock(), days)
+
     @get(PREFIX + "/tasks", sync_to_thread=True)
     def list_tasks() -> list[TaskView]:
         with parts.store.read() as unit:
@@ -114,12 +120,13 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
         with parts.store.read() as unit:
             return list(list_rogues(unit, load_state(unit)))
 
-    return [explain_path, reach, policy_findings, flows, counters, list_tasks, show_task, rogues]
+    return [explain_path, reach, policy_findings, flows, counters, unused, list_tasks, show_task, rogues]
 
 
 def _counter_item(total: CounterTotal, names: dict[HostId, str]) -> CounterItem:
     hosts = tuple(sorted(names.get(HostId(host), host) for host in total.hosts))
-    return CounterItem(**{**msgspec.structs.asdict(total), "hosts": hosts})
+    fields = {**msgspec.structs.asdict(total), "hosts": hosts}
+    return CounterItem(**{name: fields[name] for name in CounterItem.__struct_fields__})
 
 
 def _is_wanted(item: CounterItem, verdict: str, origin: str, to: str) -> bool:

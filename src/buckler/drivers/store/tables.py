@@ -248,6 +248,7 @@ COUNTERS = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("settled_packets", BigInteger, nullable=False),
     Column("settled_bytes", BigInteger, nullable=False),
+    Column("changed", Float(53), nullable=False, server_default="0"),
     Column("local", Text, nullable=False),
     Column("peer", Text, nullable=False),
     Column("direction", Text, nullable=False),

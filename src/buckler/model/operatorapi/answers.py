@@ -91,6 +91,32 @@ class PolicyFinding(Answer, frozen=True):
     line: int = 0
 
 
+class UnusedRule(Answer, frozen=True):
+    """A rule that met no packet since ``since`` (Unix time; 0: not known). ``packets``: what it counted before that.
+
+    ``known`` False: it is not known for all of the days that were asked for; ``text`` says why.
+    """
+
+    kind: str
+    tenant: str
+    policy: str
+    rule: str
+    text: str
+    since: float = 0
+    packets: int = 0
+    known: bool = True
+    file: str = ""
+    line: int = 0
+
+
+class UnusedRules(Answer, frozen=True):
+    """``unheard``: hosts that are silent: what they counted since is missing."""
+
+    days: int
+    rules: tuple[UnusedRule, ...] = ()
+    unheard: tuple[str, ...] = ()
+
+
 class Reach(Answer, frozen=True):
     """Every ordered pair of different ``vms`` (and ``world``) occurs once in ``pairs``."""
 
