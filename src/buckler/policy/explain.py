@@ -118,14 +118,18 @@ def _ends(pool: Pool, documents: tuple[Document, ...], asked: _Asked, network: N
 
 
 def _owned_elsewhere(pool: Pool, address: str, network: Network) -> bool:
-    """Say whether an address is in another network's room, so that asking here is beside the point."""
+    """Say whether an address is in other networks' room only, so that asking here is beside the point.
+
+    Networks may have one and the same room: then the address is outside in each of them.
+    """
     parsed = address_of(address)
-    return any(
-        parsed.version == network_of(cidr).version and parsed in network_of(cidr)
+    owners = {
+        each.name
         for each in pool.networks
-        if each.name != network.name
         for cidr in each.cidrs
-    )
+        if parsed.version == network_of(cidr).version and parsed in network_of(cidr)
+    }
+    return bool(owners) and network.name not in owners
 
 
 def name_end(end: End) -> str:
