@@ -7,11 +7,15 @@ from typing import Any
 import msgspec
 
 from buckler.policy.language import API_VERSION, SPECS, Kind
+from buckler.policy.vocabulary import meaning_of
 
 
 def document_schema(kind: Kind) -> dict[str, Any]:
     """Give the schema (2020-12) of one kind."""
     (spec,), components = msgspec.json.schema_components([SPECS[kind]], ref_template="#/$defs/{name}")
+    for name, part in components.items():
+        for field, written in part.get("properties", {}).items():
+            written["description"] = meaning_of(name, field)
     for rule in ("IngressRule", "EgressRule"):
         if rule in components:
             components[rule]["required"] = ["action"]  # a rule left unnamed is named by its place
