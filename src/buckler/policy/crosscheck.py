@@ -226,6 +226,8 @@ def _peers(
         if not peer.cidr:
             continue
         for network in networks.values():
+            if tier is Tier.TENANT and network.tenant != document.tenant:
+                continue  # it binds its own tenant's VMs only, and is told of no other tenant's networks
             spec = network.spec
             cidrs = spec.cidrs if isinstance(spec, NetworkSpec) else ()
             for cidr in cidrs:

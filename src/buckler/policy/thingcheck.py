@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from buckler.policy.compose import NAMED_KINDS, UnknownName, key_of_named
 from buckler.policy.language import (
+    DEFAULT_TENANT,
     AddressGroupSpec,
     Document,
     EndpointSpec,
@@ -104,6 +105,8 @@ def _within(document: Document, path: str, address: str, network: Document, spec
 def _group(document: Document, spec: AddressGroupSpec, networks: Mapping[str, Document]) -> Iterator[Problem]:
     for index, prefix in enumerate(spec.cidrs):
         for network in networks.values():
+            if document.tenant not in (DEFAULT_TENANT, network.tenant):
+                continue  # only its own tenant can name it
             for cidr in network.spec.cidrs if isinstance(network.spec, NetworkSpec) else ():
                 if is_within(cidr, prefix) or is_within(prefix, cidr):
                     yield _problem(

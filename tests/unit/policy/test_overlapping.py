@@ -4,6 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from buckler.policy.crosscheck import check_documents
 from buckler.policy.documents import read_documents
 from buckler.policy.explain import explain
 from buckler.policy.source import Source
@@ -47,3 +48,13 @@ def test_an_address_that_nobody_has_is_outside_in_each_network_that_has_its_pref
     for vm, verdict in (("red-1", "allow"), ("blue-1", "deny")):
         told = explain(pool, reading.documents, address, vm, protocol, 8 << 8)
         assert (told.verdict, [path.network for path in told.paths]) == (verdict, [vm.partition("-")[0]])
+
+
+def test_a_tenant_is_told_nothing_of_another_tenants_networks():
+    text = NETWORK.format(tenant="red", bridge="br0", number=1) + NETWORK.format(tenant="blue", bridge="br1", number=2)
+    wide = POLICY.replace("{world: true}", "{cidr: 10.50.0.0/16}, {addresses: near}")
+    group = "kind: AddressGroup\nmetadata: {name: near, tenant: red}\nspec: {cidrs: [10.50.0.0/17]}\n"
+    documents = read_documents([Source("x.yaml", f"{text}{wide}---\napiVersion: buckler.io/v1\n{group}")]).documents
+    told = " ".join(each.message for each in check_documents(documents))
+    assert "network red" in told
+    assert "blue" not in told
