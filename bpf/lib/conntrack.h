@@ -115,7 +115,8 @@ INLINE void take_decision(struct frame *f, const struct connection *c)
 	f->rule = c->rule;
 	f->observed = c->observed;
 	f->staged = c->staged;
-	f->staged_rule = c->staged_rule;
+	if (c->staged)
+		f->staged_rule = c->staged_rule;
 	f->peer_identity = c->peer_identity;
 	f->peer_vm = c->peer_vm;
 	f->rule_direction = c->direction;

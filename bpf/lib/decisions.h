@@ -64,6 +64,7 @@ INLINE int recall_decision(struct frame *f, __u32 direction)
 	f->staged = d->staged;
 	f->staged_rule = d->staged_rule;
 	f->until = d->until;
+	f->connections = 0;
 	f->decided = 1;
 	f->rule_direction = direction;
 	f->recalled = d->outcome;

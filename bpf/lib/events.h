@@ -76,7 +76,7 @@ STAGE emit_event(struct __sk_buff *skb, __u32 direction, __u32 reason)
 	e->peer_identity = f->peer_identity;
 	e->rule = f->rule;
 	e->observed = f->observed;
-	e->staged_rule = f->staged_rule;
+	e->staged_rule = f->staged ? f->staged_rule : 0;
 	e->length = f->length;
 	e->source = f->source;
 	e->destination = f->destination;

@@ -36,8 +36,7 @@ struct frame {
 	__u32 sequence, acknowledgement;
 	__u32 ifindex, index, zone;
 	__u32 vm, peer_identity, peer_vm, peer_flags;
-	__u32 rule, observed, staged_rule;
-	__u32 connections, within;
+	__u32 rule, observed;
 	__u16 source_port, destination_port;
 	__u16 policy_port, window;
 	__u16 ethertype, payload;
@@ -51,14 +50,15 @@ struct frame {
 	__u32 book, mode;
 	__u32 sum_start;
 	__u16 sum_offset, summed;
-	__u32 cut, cut_size; /* see offload.h */
+	__u32 cut, cut_size;                     /* see offload.h */
+	__u8 staged, logged, rejected, answered; /* of the verdict; staged_rule is that of `staged`, if not 0 */
+	/* From here on nothing is cleared for a new frame (FRAME_KEEPS). What decides writes these: */
 	__u64 until;
-	__u8 staged, logged, rejected, answered;
-	/* the last: it outlives a frame. Not 0 while the shield's own answer goes out of that tap, see answer.h */
-	__u32 answering;
+	__u32 staged_rule, connections, within;
+	__u32 answering; /* not 0 while the shield's own answer goes out of that tap, see answer.h */
 };
 
-#define FRAME_KEEPS offsetof(struct frame, answering)
+#define FRAME_KEEPS offsetof(struct frame, until)
 
 /* [0] the frame, [1] the packet inside an ICMP error. tc runs with soft interrupts off: nobody else writes meanwhile. */
 struct {

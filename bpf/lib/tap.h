@@ -230,9 +230,11 @@ INLINE int judge_tap(struct __sk_buff *skb, __u32 direction)
 		if (f->staged)
 			count_staged(skb, reason < REASON_FIRST_REFUSAL);
 	}
-	if (reason == REASON_POLICY)
-		f->answered = may_answer(f, direction);
-	tell(skb, f, direction, reason);
+	if (reason != REASON_ESTABLISHED) { /* most are, and of them nothing is told */
+		if (reason == REASON_POLICY)
+			f->answered = may_answer(f, direction);
+		tell(skb, f, direction, reason);
+	}
 	if (f->claim || (direction == DIR_INGRESS && reason == REASON_DHCP))
 		emit_claim(skb, f->claim);
 	if (is_refused(reason)) {
