@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from buckler.model.label import RESERVED_PREFIX
+from buckler.model.label import RESERVED_PREFIX, Selector
 from buckler.policy.language import (
     DEFAULT_TENANT,
     Document,
@@ -17,6 +17,7 @@ from buckler.policy.language import (
     Kind,
     NetworkSpec,
     PolicySpec,
+    Subject,
     VmSpec,
 )
 
@@ -112,6 +113,7 @@ def policy_document(
     description: str,
     ingress: Sequence[IngressRule] = (),
     egress: Sequence[EgressRule] = (),
+    subject: Selector,
     file: str = "",
     line: int = 0,
     **spec: Any,
@@ -122,6 +124,7 @@ def policy_document(
         owner="imported",
         reason=f"carried over from {file or 'the source'}"[:1024],
         review=review,
+        subject=Subject(subject.match_labels, subject.match_expressions),
         ingress=tuple(ingress),
         egress=tuple(egress),
         **spec,
