@@ -13,6 +13,7 @@ from buckler.controller.pool_state import QUARANTINE, attributes_now, load_docum
 from buckler.controller.problems import Refused
 from buckler.controller.registry import Author, Edit, plan_edits, store_edits
 from buckler.controller.simulate import imagine
+from buckler.controller.waiting import wait_enforced
 from buckler.model.operatorapi.body import Issue
 from buckler.model.operatorapi.documents import ApplyResult, Change, DiffResult, Reference, SourceFile
 from buckler.policy.claimcheck import Holding, check_holdings
@@ -61,22 +62,43 @@ def check_etag(stored: StoredDocument, wanted: str) -> None:
         raise Refused(412, "the document was changed meanwhile", f"it is now {etag_of(stored)}, not {wanted}")
 
 
-async def apply_documents(parts: Parts, wanted: Wanted, author: Author) -> ApplyResult:
-    """Check and store a change, and wake the engine. Raises Refused with every problem."""
-    result = await asyncio.to_thread(store_change, parts, wanted, author)
-    if result.revision:
+async def apply_documents(parts: Parts, wanted: Wanted, author: Author, wait: float = 0.0) -> ApplyResult:
+    """Check and store a change, wake the engine, and wait for the hosts if asked to. Raises Refused with every problem.
+
+    What is only said of a change, and bars nothing, is worked out last: no shield waits for it.
+    """
+    stored = await asyncio.to_thread(_store, parts, wanted, author)
+    if stored.result.revision:
         parts.work.ring()
-    return result
+    waiting = await wait_enforced(parts, stored.result.revision, min(wait, 600)) if wait else ()
+    result = await asyncio.to_thread(_with_oddities, parts, stored)
+    return msgspec.structs.replace(result, waiting=waiting)
 
 
 def store_change(parts: Parts, wanted: Wanted, author: Author) -> ApplyResult:
-    """``apply_documents`` without the waking, for the thread that it runs in."""
+    """``apply_documents`` in one thread, without waking or waiting."""
+    return _with_oddities(parts, _store(parts, wanted, author))
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    """A change that is stored, or would be, with all documents after it and those that were applied."""
+
+    result: ApplyResult
+    after: tuple[Document, ...]
+    applied: tuple[Document, ...]
+
+
+def _store(parts: Parts, wanted: Wanted, author: Author) -> _Stored:
     read = _read(wanted)
     with parts.store.read() if wanted.dry_run else parts.store.write() as unit:
         plan = check_change(unit, wanted, read)
-        odd = warn_oddities(unit, plan.after, read[0], dt.datetime.fromtimestamp(parts.clock(), dt.UTC).date())
-        plan = msgspec.structs.replace(plan, warnings=(*plan.warnings, *odd))
-        return commit_change(parts, unit, plan, author, dry_run=wanted.dry_run)
+        return _Stored(commit_change(parts, unit, plan, author, dry_run=wanted.dry_run), plan.after, read[0])
+
+
+def _with_oddities(parts: Parts, stored: _Stored) -> ApplyResult:
+    with parts.store.read() as unit:
+        odd = warn_oddities(unit, stored.after, stored.applied, dt.datetime.fromtimestamp(parts.clock(), dt.UTC).date())
+    return msgspec.structs.replace(stored.result, warnings=(*stored.result.warnings, *odd))
 
 
 def warn_oddities(
@@ -179,10 +201,11 @@ def _uuid(document: Document) -> str:
 
 def list_holdings(unit: Unit) -> tuple[Holding, ...]:
     """List the addresses that VMs have by claims."""
+    now = unit.vms.attributes_now()
     return tuple(
         Holding(grant.network, grant.address, record.tenant, record.name, grant.source.value)
         for record in unit.vms.all()
-        for grant in grants_of(record.id, attributes_now(unit, record.id))
+        for grant in grants_of(record.id, now.get(record.id, {}))
     )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler.controller.parts import Parts
 from buckler.model.agentapi import Issuers
@@ -23,7 +26,13 @@ def claims_of(parts: Parts, vm: Vm) -> Passport:
 
 def passport_of(parts: Parts, vm: Vm) -> str:
     """Sign a VM's passport. Equal claims give an equal text for as long as the issuing key stays."""
-    return sign(Kind.PASSPORT, canonical_bytes(claims_of(parts, vm)), parts.keys.issuing)
+    return _signed(claims_of(parts, vm), parts.keys.issuing)
+
+
+@lru_cache(maxsize=1 << 16)
+def _signed(claims: Passport, key: Ed25519PrivateKey) -> str:
+    """Signed once: every manifest names the passports that are still to be written."""
+    return sign(Kind.PASSPORT, canonical_bytes(claims), key)
 
 
 def signer_of(statement: str, vm: VmId, uuid: str, keys: KeySet) -> KeyId:

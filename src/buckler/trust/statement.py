@@ -59,7 +59,12 @@ def key_from_text(text: str) -> Ed25519PublicKey:
 
 def key_id(key: Ed25519PublicKey) -> KeyId:
     """Name a key by its JWK thumbprint (RFC 7638)."""
-    jwk = json.dumps({"crv": "Ed25519", "kty": "OKP", "x": key_text(key)}, separators=(",", ":"), sort_keys=True)
+    return _thumbprint(key_text(key))
+
+
+@lru_cache(maxsize=1024)
+def _thumbprint(text: str) -> KeyId:
+    jwk = json.dumps({"crv": "Ed25519", "kty": "OKP", "x": text}, separators=(",", ":"), sort_keys=True)
     return _encode(hashlib.sha256(jwk.encode()).digest())
 
 

@@ -17,7 +17,6 @@ from buckler.controller.pool_state import load_documents
 from buckler.controller.problems import Refused
 from buckler.controller.registry import Author
 from buckler.controller.revisions import check_comment
-from buckler.controller.waiting import wait_enforced
 from buckler.model.event import EventKind
 from buckler.model.operatorapi import PREFIX
 from buckler.model.operatorapi.documents import (
@@ -41,9 +40,7 @@ def document_routes(parts: Parts) -> list[BaseRouteHandler]:
     async def apply(request: AnyRequest, data: ApplyRequest) -> ApplyResult:
         wanted = Wanted(files=data.files, delete=data.delete, dry_run=data.dry_run)
         author = Author(actor_of(request), "apply", comment=check_comment(data.comment))
-        result = await apply_documents(parts, wanted, author)
-        waiting = await wait_enforced(parts, result.revision, min(data.wait, 600)) if data.wait else ()
-        return msgspec.structs.replace(result, waiting=waiting)
+        return await apply_documents(parts, wanted, author, data.wait)
 
     @post(PREFIX + "/diff", status_code=200, sync_to_thread=True)
     def diff(data: ApplyRequest) -> DiffResult:
@@ -86,9 +83,7 @@ def document_routes(parts: Parts) -> list[BaseRouteHandler]:
         changed = msgspec.structs.replace(document, labels=_relabelled(document, data))
         wanted = Wanted(documents=(changed,), etags={document.key: etag_of(stored)}, dry_run=data.dry_run)
         author = Author(actor_of(request), "label", EventKind.VM_LABELLED)
-        result = await apply_documents(parts, wanted, author)
-        waiting = await wait_enforced(parts, result.revision, min(data.wait, 600)) if data.wait else ()
-        return msgspec.structs.replace(result, waiting=waiting)
+        return await apply_documents(parts, wanted, author, data.wait)
 
     return [apply, diff, list_documents, show_document, delete_document, label]
 

@@ -63,6 +63,8 @@ class Database:
         self._sample_ring = sample_ring
         self._is_sqlite = engine.dialect.name == "sqlite"
         self._turn: Any = threading.RLock() if isinstance(engine.pool, StaticPool) else nullcontext()
+        # SQLite has who finds it locked sleep, in steps up to 100 ms: the writers of one process queue here instead.
+        self._writing: Any = threading.RLock() if self._is_sqlite else nullcontext()
 
     @contextmanager
     def read(self) -> Iterator[Unit]:
@@ -77,7 +79,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Unit]:
         """See ports.store.Store."""
-        with self._turn, _translated(), self._engine.connect() as fresh:
+        with self._turn, self._writing, _translated(), self._engine.connect() as fresh:
             connection = fresh.execution_options(**{_WRITE: True})
             with connection.begin():
                 connection.execute(select(POOL.c.id).where(POOL.c.id == 1).with_for_update())
