@@ -26,6 +26,7 @@ from buckler.policy.language import (
     PolicyMode,
     PolicySpec,
     Port,
+    RateLimitSpec,
     ServiceSpec,
     Stand,
     Subject,
@@ -193,7 +194,9 @@ def port(choose: Chooser) -> Port:
 def action(choose: Chooser, tier: Tier) -> Action:
     return pick(
         choose,
-        (Action.DENY, Action.PASS) if tier is Tier.PLATFORM else (Action.ALLOW, Action.DENY, Action.PASS, Action.ALLOW),
+        (Action.DENY, Action.PASS, Action.REJECT)
+        if tier is Tier.PLATFORM
+        else (Action.ALLOW, Action.DENY, Action.PASS, Action.ALLOW, Action.ALLOW, Action.REJECT),
     )
 
 
@@ -206,6 +209,7 @@ def policy(choose: Chooser, index: int) -> Document:
             "overridable": flag(choose, 4),
             "peers": several(choose, 0, 2, peer),
             "ports": several(choose, 0, 2, port),
+            **terms(choose),
         }
         for number in range(choose.number(1, 4))
     ]
@@ -254,14 +258,20 @@ def flow(choose: Chooser, index: int) -> Document:
         action=action(choose, tier),
         overridable=flag(choose, 4),
         ports=() if named else several(choose, 0, 2, port),
+        **terms(choose),
     )
     return Document(Kind.FLOW, f"f{index}", spec)
 
 
 def _head(choose: Chooser, tier: Tier) -> dict[str, Any]:
     words = {"description": "d", "owner": "o", "reason": "r", "review": "2030-01-01"}
-    mode = PolicyMode.OBSERVE if flag(choose, 6) else PolicyMode.ENFORCE
+    mode = pick(choose, (*[PolicyMode.ENFORCE] * 8, PolicyMode.OBSERVE, PolicyMode.STAGED))
     return {**words, "tier": tier, "order": choose.number(0, 2), "mode": mode}
+
+
+def terms(choose: Chooser) -> dict[str, Any]:
+    rate = RateLimitSpec(choose.number(1, 3), choose.number(1, 3)) if flag(choose, 6) else None
+    return {"log": flag(choose, 5), "rate_limit": rate}
 
 
 def policies(choose: Chooser, high: int = 6) -> tuple[Document, ...]:

@@ -97,20 +97,20 @@ def _store(parts: Parts, wanted: Wanted, author: Author) -> _Stored:
 
 def _with_oddities(parts: Parts, stored: _Stored) -> ApplyResult:
     with parts.store.read() as unit:
-        odd = warn_oddities(unit, stored.after, stored.applied, dt.datetime.fromtimestamp(parts.clock(), dt.UTC).date())
+        odd = warn_oddities(unit, stored.after, stored.applied, parts.clock())
     return msgspec.structs.replace(stored.result, warnings=(*stored.result.warnings, *odd))
 
 
 def warn_oddities(
-    unit: Unit, after: tuple[Document, ...], applied: tuple[Document, ...], today: dt.date
+    unit: Unit, after: tuple[Document, ...], applied: tuple[Document, ...], now: float
 ) -> tuple[Issue, ...]:
-    """Warn of applied policies as `policy check` does: what means nobody in the pool, and reviews that are past."""
+    """Warn of applied policies as `policy check` does: what means nobody in the pool, reviews and ends that are past."""
     own = {(each.file, line) for each in applied for line in (each.line, *each.lines.values())}
-    if not any(hasattr(each.spec, "review") for each in applied):
+    if not any(hasattr(each.spec, "review") or each.kind is Kind.EXCEPTION for each in applied):
         return ()
-    draft = imagine(unit, after)
-    numbers = lend_numbers(draft.numbers, draft.pool, after)
-    found = list_warnings(draft.pool, after, numbers, today.isoformat())
+    draft, today = imagine(unit, after, now), dt.datetime.fromtimestamp(now, dt.UTC).date()
+    numbers = lend_numbers(draft.numbers, draft.pool, draft.documents)
+    found = list_warnings(draft.pool, draft.documents, numbers, today.isoformat(), draft.over)
     return tuple(_issue(each) for each in found if (each.file, each.line) in own)
 
 
@@ -137,12 +137,12 @@ def diff_documents(parts: Parts, wanted: Wanted) -> DiffResult:
     with parts.store.read() as unit:
         plan = plan_change(load_documents(unit), read, wanted, list_holdings(unit))
         refuse_hosts_addresses(unit, plan)
-        return diff_plan(unit, plan)
+        return diff_plan(unit, plan, parts.clock())
 
 
-def diff_plan(unit: Unit, plan: Planned) -> DiffResult:
-    """Say what a checked change does."""
-    delta = diff_reach(imagine(unit, plan.before), imagine(unit, plan.after))
+def diff_plan(unit: Unit, plan: Planned, now: float) -> DiffResult:
+    """Say what a checked change does now."""
+    delta = diff_reach(imagine(unit, plan.before, now), imagine(unit, plan.after, now))
     documents = tuple(diff_document(edit.before, edit.after) for edit in plan.edits)
     return DiffResult(documents=documents, reach=delta.pairs, warnings=plan.warnings, count=delta.count)
 

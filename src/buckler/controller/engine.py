@@ -22,6 +22,7 @@ from buckler.controller.rollout_state import (
     write_rollout,
 )
 from buckler.controller.stepping import completed, forgotten, is_complete, moved, next_index, told
+from buckler.controller.ticking import Ticked, at_time, record_ticks
 from buckler.model.bundle import Manifest, Members, Stage
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.ids import Digest, HostId, Revision
@@ -42,7 +43,7 @@ class Engine:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._built: tuple[Revision, Bundle] | None = None
+        self._built: tuple[tuple[Revision, int], Bundle] | None = None
 
     async def keep_publishing(self) -> None:
         """Publish whenever something changed, for ever; what fails is tried again and opens nothing meanwhile."""
@@ -64,9 +65,12 @@ class Engine:
             state = load_state(unit)
             if note_drained(self._parts, unit, state):
                 state = load_state(unit)
-            before = read_rollout(unit)
+            before, ticked = read_rollout(unit), at_time(state, self._parts.clock())
+            state = ticked.state
+            if before.held != ticked.held:
+                record_ticks(self._parts, unit, before.held, ticked)
             awaited = tuple(HostId(host) for host in awaited_hosts(state.hosts))
-            rollout = self._replanned(unit, state, forgotten(before, awaited, unit.acks.all()))
+            rollout = self._replanned(unit, ticked, forgotten(before, awaited, unit.acks.all()))
             rollout = self._published(unit, state, rollout)
             if not rollout.is_done and is_complete(rollout, awaited, unit.acks.all()):
                 rollout = completed(rollout)
@@ -74,18 +78,23 @@ class Engine:
                 write_rollout(unit, rollout)
             return rollout != before
 
-    def _target(self, unit: Unit, state: State, source: Revision) -> Bundle:
-        if self._built is None or self._built[0] != source:
+    def _target(self, unit: Unit, state: State, which: tuple[Revision, int]) -> Bundle:
+        """Build what is declared. ``which``: the revision, and the time at which what holds of it changes."""
+        if self._built is None or self._built[0] != which:
             numbers = allocate_numbers(unit, state.pool, state.documents)
-            self._built = source, build_bundle(state.pool, state.documents, numbers)
+            self._built = which, build_bundle(state.pool, state.documents, numbers)
         return self._built[1]
 
-    def _replanned(self, unit: Unit, state: State, before: Rollout) -> Rollout:
-        """Take in what was declared since: a new plan if it bears on packets, else the old one."""
+    def _replanned(self, unit: Unit, ticked: Ticked, before: Rollout) -> Rollout:
+        """Take in what was declared, began or ended since: a new plan if it bears on packets, else the old one."""
         source = unit.revisions.current()
-        if source == before.source and before.target:
-            return before
-        target = self._target(unit, state, source)
+        if source == before.source and before.target and ticked.boundary == before.boundary:
+            return msgspec.structs.replace(before, held=ticked.held)
+        target = self._target(unit, ticked.state, (source, ticked.boundary))
+        planned = self._planned(unit, before, target, source)
+        return msgspec.structs.replace(planned, boundary=ticked.boundary, held=ticked.held)
+
+    def _planned(self, unit: Unit, before: Rollout, target: Bundle, source: Revision) -> Rollout:
         name = target.digest()
         if name == before.target:
             return self._renamed(unit, before, target, source)
@@ -135,8 +144,8 @@ class Engine:
 
     def _through(self, rollout: Rollout, revision: Revision) -> Revision:
         """Our own revision declares nothing: what was built for the one before is built for it too."""
-        if self._built is not None and self._built[0] == rollout.source:
-            self._built = revision, self._built[1]
+        if self._built is not None and self._built[0] == (rollout.source, rollout.boundary):
+            self._built = (revision, rollout.boundary), self._built[1]
         return revision
 
     def _publish(

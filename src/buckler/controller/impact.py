@@ -18,6 +18,7 @@ from buckler.policy.language import PROTOCOLS
 from buckler.policy.lend import lend_numbers
 from buckler.policy.replay import Answer, Attempt, Replayer, Unplaced
 from buckler.policy.resolve import LAST_PORT
+from buckler.policy.staging import promote_all
 from buckler.ports.journal import FlowQuery, StoredFlow
 
 LISTED = 1000
@@ -43,7 +44,8 @@ def find_impact(parts: Parts, request: ImpactRequest) -> Impact:
     """Say what a draft would change. Raises Refused with every problem of the draft."""
     with parts.store.read() as unit:
         plan = check_change(unit, Wanted(files=request.files, delete=request.delete, dry_run=True))
-        before, after = imagine(unit, plan.before), imagine(unit, plan.after)
+        now, wanted = parts.clock(), promote_all(plan.after) if request.staged else plan.after
+        before, after = imagine(unit, plan.before, now), imagine(unit, wanted, now)
         flows = [each for each in unit.flows.find(FlowQuery(limit=_RING)) if each.flow.at >= request.since]
     impact = replay(flows, before, after)
     return msgspec.structs.replace(impact, warnings=plan.warnings)

@@ -71,7 +71,7 @@ def _put_back(parts: Parts, unit: Unit, revision: int, request: RollbackRequest,
     back = plan_return(now, documents_of(unit, revision), inventory=request.inventory)
     plan = check_change(unit, Wanted(documents=back.documents, delete=back.delete, dry_run=request.dry_run))
     # Told before it is stored: afterwards the VMs that it registers would have ids already.
-    diff = diff_plan(unit, plan)
+    diff = diff_plan(unit, plan, parts.clock())
     result = commit_change(parts, unit, plan, author, dry_run=request.dry_run)
     return RollbackResult(result, diff, newest_revision(unit), back.left)
 

@@ -64,6 +64,10 @@ class Rollout(msgspec.Struct, frozen=True):
     in_force: tuple[StateName, ...] = ()
     is_done: bool = True
     holdings: dict[HostId, tuple[Holding, ...]] = {}
+    boundary: int = 0
+    """When what holds of the declared changes by itself; 0: never."""
+    held: tuple[str, ...] = ()
+    """The documents that hold for now only, by key: so that each beginning and end is recorded once."""
 
     def current_stage(self) -> Stage:
         """Name the stage that the slowest host was told; STEADY when all is done."""

@@ -14,18 +14,20 @@ from buckler.policy.draft import Draft
 from buckler.policy.language import Document, Kind
 from buckler.policy.pool import Pool, network_from_document, outsider_from_document, vm_from_document
 from buckler.policy.reachdiff import diff_reach
+from buckler.policy.timing import active
 from buckler.ports.records import NumberSpace
 from buckler.ports.store import Unit
 
 
-def imagine(unit: Unit, documents: tuple[Document, ...]) -> Draft:
-    """Make of documents what the pool would be with them: VMs in quarantine stay so, addresses granted stay granted."""
-    return Draft(imagined_pool(unit, documents), documents, read_numbers(unit))
+def imagine(unit: Unit, documents: tuple[Document, ...], now: float) -> Draft:
+    """Make of documents what the pool would be with them now: VMs in quarantine stay so, addresses granted stay granted."""
+    told = active(documents, now)
+    return Draft(imagined_pool(unit, documents), told.documents, read_numbers(unit), told.over)
 
 
-def compare_documents(unit: Unit, before: tuple[Document, ...], after: tuple[Document, ...]) -> DiffResult:
-    """Say what is another in ``after``, in documents and in who may reach whom."""
-    delta = diff_reach(imagine(unit, before), imagine(unit, after))
+def compare_documents(unit: Unit, before: tuple[Document, ...], after: tuple[Document, ...], now: float) -> DiffResult:
+    """Say what is another in ``after``, in documents and in who may reach whom now."""
+    delta = diff_reach(imagine(unit, before, now), imagine(unit, after, now))
     return DiffResult(diff_documents(before, after), delta.pairs, count=delta.count)
 
 

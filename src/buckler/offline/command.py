@@ -15,7 +15,15 @@ from buckler.cli.rollback import rollback
 from buckler.cli.session import EXIT_USAGE, Failed
 from buckler.offline.compare import compare
 from buckler.offline.exporting import export
-from buckler.offline.files import count_words, inventory_option, policies_option, read_checked, read_draft
+from buckler.offline.files import (
+    count_words,
+    inventory_option,
+    parse_time,
+    policies_option,
+    read_checked,
+    read_draft,
+    time_option,
+)
 from buckler.offline.questions import question_commands, warn_oddities
 from buckler.offline.shipping import library, tightens
 from buckler.policy.draft import Draft, draft_pool, vm_title
@@ -23,6 +31,7 @@ from buckler.policy.explain import UnknownEnd
 from buckler.policy.explain import explain as explain_path
 from buckler.policy.matrix import Connection, Place, Talk, list_talks
 from buckler.policy.problem import Problem, Severity, has_errors
+from buckler.policy.staging import promote_all
 
 SHOWN_BLOCKS = 4
 """Of addresses with the same answer; all of them are in the other forms."""
@@ -44,18 +53,20 @@ policy.add_command(export)
 @policy.command()
 @inventory_option
 @policies_option
+@time_option
 @click.option("--strict", is_flag=True, help="Warnings fail too.")
 @output_option("table", "json", "yaml")
-def check(inventory: tuple[str, ...], policies: tuple[str, ...], strict: bool, output: str) -> None:
-    """Check documents by themselves and against each other; warn of selectors that match nothing and of past reviews.
+def check(inventory: tuple[str, ...], policies: tuple[str, ...], at: str, strict: bool, output: str) -> None:
+    """Check documents by themselves and against each other; warn of selectors that match nothing, past reviews and ends.
 
     Exit codes: 0 nothing to object to, 1 problems (with --strict: or warnings), 2 wrong usage or unreadable files.
     """
+    moment = parse_time(at)
     documents, problems = read_checked(_both(inventory, policies))
     if not documents and not problems:
         raise Failed("the files hold no documents", exit_code=EXIT_USAGE)
     if not has_errors(problems):
-        problems += warn_oddities(draft_pool(documents))
+        problems += warn_oddities(draft_pool(documents, moment))
     show(
         problems,
         output,
@@ -77,6 +88,10 @@ def check(inventory: tuple[str, ...], policies: tuple[str, ...], strict: bool, o
     metavar="FILE|DIR",
     help="The policies as they were; may be given again. No controller is asked.",
 )
+@time_option
+@click.option(
+    "--staged", is_flag=True, help="Of the files alone: what changes when all that is staged in them is enforced."
+)
 @output_option("table", "json", "yaml")
 @click.pass_context
 def diff(
@@ -85,6 +100,8 @@ def diff(
     inventory: tuple[str, ...],
     policies: tuple[str, ...],
     against: tuple[str, ...],
+    at: str,
+    staged: bool,
     output: str,
 ) -> None:
     """Show what changes: documents, and who may send what to whom.
@@ -96,17 +113,22 @@ def diff(
       policy diff 12         from revision 12 to the pool as it is
       policy diff -f DRAFT   from the pool as it is to the pool with the files
       policy diff            from what hosts enforce to the pool as it is
+    With --staged, of files alone: from what they say to what they say once promoted.
 
     Exit codes: 0 nothing changes, 1 something does, 2 the documents have problems.
     """
-    if not against:
+    if staged and (against or revisions):
+        raise click.UsageError("--staged compares files with themselves: no --against and no revisions")
+    if at and not (against or staged):
+        raise click.UsageError("--at asks of files: with --against or --staged")
+    if not against and not staged:
         if len(revisions) > 2 or (revisions and (inventory or policies)):
             raise click.UsageError("name up to two revisions, or files")
         diff_pool(context, revisions, (*inventory, *policies), output)
     elif revisions:
         raise click.UsageError("--against compares files: no revisions")
-    before = read_draft(_both(inventory, against), EXIT_USAGE)
-    after = read_draft(_both(inventory, policies), EXIT_USAGE)
+    before = read_draft(_both(inventory, policies if staged else against), EXIT_USAGE, at)
+    after = _promoted(before) if staged else read_draft(_both(inventory, policies), EXIT_USAGE, at)
     result = compare(before, after)
     changed = bool(result.documents or result.reach)
     if changed or output != "table":
@@ -120,6 +142,7 @@ def diff(
 @click.argument("port", metavar="PORT")
 @inventory_option
 @policies_option
+@time_option
 @click.option("--expect", type=click.Choice(["allow", "deny"]), help="Exit with 1 unless this is the verdict.")
 @output_option("table", "wide", "json", "yaml")
 def explain(
@@ -128,6 +151,7 @@ def explain(
     port: str,
     inventory: tuple[str, ...],
     policies: tuple[str, ...],
+    at: str,
     expect: str | None,
     output: str,
 ) -> None:
@@ -138,7 +162,7 @@ def explain(
     Exit codes: 0 explained (and as expected), 1 not as expected or no such end, 2 wrong usage.
     """
     protocol, number = parse_port(port)
-    draft = read_draft(_both(inventory, policies))
+    draft = read_draft(_both(inventory, policies), at=at)
     try:
         answer = explain_path(draft.pool, draft.documents, _end(draft, origin), _end(draft, to), protocol, number)
     except UnknownEnd as error:
@@ -152,8 +176,10 @@ def explain(
 @policy.command()
 @inventory_option
 @policies_option
+@time_option
+@click.option("--staged", is_flag=True, help="As if all that is staged were enforced.")
 @output_option("table", "json", "yaml")
-def reach(inventory: tuple[str, ...], policies: tuple[str, ...], output: str) -> None:
+def reach(inventory: tuple[str, ...], policies: tuple[str, ...], at: str, staged: bool, output: str) -> None:
     """List every ordered pair that may talk, VMs and blocks of outside addresses, both ends' shields considered.
 
     With -o json a list of {"from": P, "to": P, "connections": C}: P is {"vm": "TENANT/NAME"} or {"blocks": ["CIDR", …]},
@@ -161,7 +187,8 @@ def reach(inventory: tuple[str, ...], policies: tuple[str, ...], output: str) ->
 
     Exit codes: 0 told, 1 the documents have problems, 2 wrong usage.
     """
-    talks = list_talks(read_draft(_both(inventory, policies)))
+    draft = read_draft(_both(inventory, policies), at=at)
+    talks = list_talks(_promoted(draft) if staged else draft)
     show(talks, output, lambda: talks_table(talks), tuple)
 
 
@@ -173,6 +200,10 @@ def talks_table(talks: tuple[Talk, ...]) -> Table:
     """Make a row of every pair."""
     rows = tuple((_place(each.origin), _place(each.to), _connections(each.connections)) for each in talks)
     return Table(("FROM", "TO", "MAY SEND"), rows, empty="nobody may talk to anybody")
+
+
+def _promoted(draft: Draft) -> Draft:
+    return msgspec.structs.replace(draft, documents=promote_all(draft.documents))
 
 
 def _both(inventory: tuple[str, ...], policies: tuple[str, ...]) -> tuple[str, ...]:

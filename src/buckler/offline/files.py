@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from buckler.policy.draft import Draft, draft_pool
 from buckler.policy.language import Document
 from buckler.policy.problem import Problem, Severity
 from buckler.policy.source import Source
+from buckler.policy.timing import parse_moment
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,15 +46,32 @@ def read_checked(filenames: Iterable[str]) -> tuple[tuple[Document, ...], tuple[
     return reading.documents, tuple(sorted(problems, key=lambda each: (each.file, each.line, each.path)))
 
 
-def read_draft(filenames: Iterable[str], exit_code: int = EXIT_REFUSED) -> Draft:
-    """Read files whose documents are all right; warnings go to standard error. Raises Failed."""
+def time_option(function: F) -> F:
+    """Add ``--at``."""
+    return click.option(
+        "--at", "at", default="", metavar="TIME",
+        help="Ask of another time than now: 2027-01-31T18:00:00Z, or with another offset.",
+    )(function)  # fmt: skip
+
+
+def parse_time(text: str) -> float:
+    """Read ``--at``; left out: now."""
+    try:
+        return parse_moment(text) if text else time.time()
+    except ValueError as error:
+        raise click.UsageError(f"--at {text!r}: {error}") from error
+
+
+def read_draft(filenames: Iterable[str], exit_code: int = EXIT_REFUSED, at: str = "") -> Draft:
+    """Read files whose documents are all right, as they hold at a time; warnings go to standard error. Raises Failed."""
+    moment = parse_time(at)
     documents, problems = read_checked(filenames)
     errors = [each for each in problems if each.severity is Severity.ERROR]
     if errors:
         raise Failed(count_words(len(errors), "problem"), *map(str, errors), exit_code=exit_code)
     for each in problems:
         say(f"warning: {each}", err=True)
-    return draft_pool(documents)
+    return draft_pool(documents, moment)
 
 
 def count_words(count: int, noun: str) -> str:

@@ -23,7 +23,7 @@ COMMANDS = {
         (Oddity.UNPROTECTED, Oddity.OBSERVED),
         "List VMs whose shield only observes, and policies that only do.",
     ),
-    "reviews": ((Oddity.REVIEW,), "List policies whose review date is past."),
+    "reviews": ((Oddity.REVIEW, Oddity.OVER), "List policies whose review date is past, and what has ended."),
 }
 
 
@@ -112,7 +112,7 @@ def pairs_table(found: list[ReachPair]) -> Table:
 
 def warn_oddities(draft: Draft) -> tuple[Problem, ...]:
     """Give what a check should warn of."""
-    return list_warnings(draft.pool, draft.documents, draft.numbers, _today())
+    return list_warnings(draft.pool, draft.documents, draft.numbers, _today(), draft.over)
 
 
 def _today() -> str:
@@ -122,7 +122,7 @@ def _today() -> str:
 def _findings(context: click.Context, files: tuple[str, ...]) -> tuple[PolicyFinding, ...]:
     if files:
         draft = read_draft(files)
-        return find_oddities(draft.pool, draft.documents, draft.numbers, _today())
+        return find_oddities(draft.pool, draft.documents, draft.numbers, _today(), draft.over)
     with operator(context) as client:
         return client.policy_findings()
 

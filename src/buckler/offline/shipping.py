@@ -7,7 +7,9 @@ import click
 from buckler.cli.output import Table, output_option, say, show
 from buckler.cli.session import EXIT_USAGE, Failed
 from buckler.offline.files import policies_option, read_draft
+from buckler.policy.draft import Draft
 from buckler.policy.instances import packet_words
+from buckler.policy.language import Document
 from buckler.policy.shelf import BadParameters, Shipped, list_shipped, write_shipped
 from buckler.policy.tighten import Undecided, find_loosening
 
@@ -55,7 +57,7 @@ def tightens(against: tuple[str, ...], policies: tuple[str, ...]) -> None:
 
     Exit codes: 0 nothing more is allowed, 1 something is, 2 wrong usage or documents, or too many labels to decide.
     """
-    old, new = (read_draft(each, EXIT_USAGE).documents if each else () for each in (against, policies))
+    old, new = (_written(read_draft(each, EXIT_USAGE)) if each else () for each in (against, policies))
     try:
         found = find_loosening(old, new)
     except Undecided as undecided:
@@ -66,6 +68,11 @@ def tightens(against: tuple[str, ...], policies: tuple[str, ...]) -> None:
         say("nothing is allowed that was not allowed before")
         return
     raise Failed(f"{packet_words(found)} was not allowed before")
+
+
+def _written(draft: Draft) -> tuple[Document, ...]:
+    """Give all documents, whatever time it is: tighter is tighter at any time."""
+    return (*draft.documents, *draft.over)
 
 
 def _pair(text: str) -> tuple[str, str]:

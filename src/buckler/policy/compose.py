@@ -10,6 +10,7 @@ from buckler.policy.language import (
     DEFAULT_TENANT,
     AddressGroupSpec,
     Document,
+    ExceptionSpec,
     FlowSpec,
     Kind,
     Peer,
@@ -30,14 +31,35 @@ def compose_documents(documents: Iterable[Document]) -> tuple[Document, ...]:
     """Compose every document. What names nothing stays as it is; composing twice is composing once."""
     documents = tuple(documents)
     named = {each.key: each for each in documents if each.kind in NAMED_KINDS}
-    return tuple(compose_document(each, named) for each in documents)
+    exceptions: dict[str, list[Document]] = {}
+    for each in documents:
+        if isinstance(each.spec, ExceptionSpec):
+            exceptions.setdefault(key_of_excepted(each), []).append(each)
+    return tuple(compose_document(each, named, exceptions.get(each.key, ())) for each in documents)
 
 
-def compose_document(document: Document, named: Mapping[str, Document]) -> Document:
-    """Compose one document; ``named`` are groups and services by key. Raises UnknownName."""
+def key_of_excepted(exception: Document) -> str:
+    """Name the document whose rule yields: always one of the exception's own tenant."""
+    spec = exception.spec
+    assert isinstance(spec, ExceptionSpec)  # noqa: S101 - by its kind
+    kind, name = (Kind.POLICY, spec.policy) if spec.policy else (Kind.FLOW, spec.flow)
+    return f"{kind}/{exception.tenant}/{name}"
+
+
+def compose_document(
+    document: Document, named: Mapping[str, Document], exceptions: Iterable[Document] = ()
+) -> Document:
+    """Compose one document; ``named`` are groups and services by key, ``exceptions`` those to it. Raises UnknownName."""
+    written = tuple(compose_document(each, named) for each in sorted(exceptions, key=lambda each: each.key))
+    if written:
+        document = msgspec.structs.replace(document, exceptions=written)
     if not names_of(document):
         return document
     spec = document.spec
+    if isinstance(spec, ExceptionSpec):
+        there = _composed(document, spec.destinations, named)
+        changed = msgspec.structs.replace(spec, sources=_composed(document, spec.sources, named), destinations=there)
+        return msgspec.structs.replace(document, spec=changed)
     if isinstance(spec, PolicySpec):
         ingress = tuple(_composed_rule(document, rule, named) for rule in spec.ingress)
         egress = tuple(_composed_rule(document, rule, named) for rule in spec.egress)
@@ -60,6 +82,8 @@ def names_of(document: Document) -> frozenset[tuple[Kind, str]]:
         services = [rule.service for rule in rules]
     elif isinstance(spec, FlowSpec):
         peers, services = [*spec.sources, *spec.destinations], [spec.service]
+    elif isinstance(spec, ExceptionSpec):
+        peers, services = [*spec.sources, *spec.destinations], []
     else:
         return frozenset()
     groups = {(Kind.ADDRESS_GROUP, peer.addresses) for peer in peers if peer.addresses}

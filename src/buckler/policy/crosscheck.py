@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from buckler.model.label import LABEL_TENANT, Operator, Selector
 from buckler.model.pool import Host
+from buckler.policy.exceptioncheck import check_exceptions
 from buckler.policy.instances import check_instances
 from buckler.policy.language import Document, EndpointSpec, FlowSpec, Kind, NetworkSpec, Peer, PolicySpec, Tier, VmSpec
 from buckler.policy.pool import link_local_address
@@ -41,6 +42,7 @@ def check_documents(documents: Sequence[Document], applied: Sequence[Document] |
     for document in documents:
         problems += _policy(document, networks)
     problems += check_things(documents, networks)
+    problems += check_exceptions(documents)
     problems += check_instances(documents)
     return tuple(sorted(problems, key=lambda each: (each.file, each.line, each.path)))
 

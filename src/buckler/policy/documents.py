@@ -39,31 +39,27 @@ from buckler.policy.quarantine import opens_quarantine_only
 from buckler.policy.responses import read_response
 from buckler.policy.source import Raw, Source, read_source
 from buckler.policy.subjects import check_subject, read_subject
+from buckler.policy.termwords import check_terms, read_exception, read_rate_limit, read_schedule, read_until
 from buckler.policy.things import read_address_group, read_endpoint, read_service
 from buckler.policy.words import LATER, read_instance, read_peer, read_port
 
-_TIMED = "an allowance must end with a dead agent too: the shield has no deadline yet, and nothing less is taken"
+_TIMED = "say until (a time with its offset) or schedule (hours of days of the week)"
 _LATER_RULE = {
     **dict.fromkeys(("inspect", "inspection", "profile", "translate", "redirect"), LATER),
-    **dict.fromkeys(("schedule", "window", "windows", "until", "expires", "expiry"), _TIMED),
+    **dict.fromkeys(("window", "windows", "expires", "expiry"), _TIMED),
     **dict.fromkeys(("user", "users"), "rules by user need accounts, which do not exist yet"),
     **dict.fromkeys(
         ("application", "appProtocol", "l7"), "the shield judges first packets, not what an application says"
     ),
-    "log": "flows are recorded for every rule alike; a record per rule is not enforced yet",
-    "rateLimit": "the shield counts no packets against a rate yet",
     "connections": "the quota of connections is the VM's or its network's: spec.connections there",
 }
-_LATER_POLICY = {**_LATER_RULE, "staged": LATER, "tests": LATER, "applies": LATER, "runbook": LATER}
-_LATER_ACTION = {
-    "reject": "the shield cannot answer on the wire yet; deny drops without an answer",
-    **dict.fromkeys(("inspect", "redirect", "tarpit", "translate", "rewrite"), LATER),
-}
-_LATER_MODE = {"staged": LATER}
+_LATER_POLICY = {**_LATER_RULE, "staged": "say mode: staged", "tests": LATER, "applies": LATER, "runbook": LATER}
+_LATER_ACTION = dict.fromkeys(("inspect", "redirect", "tarpit", "translate", "rewrite"), LATER)
 _LATER_VM = dict.fromkeys(("expires", "quota", "image", "volumes", "placement", "profile"), LATER)
 _LATER_NETWORK = dict.fromkeys(("vni", "encryption", "uplinks"), LATER)
 _DUTY = ("description", "owner", "reason", "review")
-_POLICY_HEAD = (*_DUTY, "priority", "tier", "order", "mode")
+_POLICY_HEAD = (*_DUTY, "priority", "tier", "order", "mode", "until", "schedule")
+_LATER_RULE_ALONE = {**_LATER_RULE, "schedule": "a schedule is a whole policy's or flow's; a rule has until"}
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -201,17 +197,20 @@ def _policy(place: Place) -> PolicySpec:
     _check_tier(head["tier"], fields.get("egress"), [rule.action for rule in egress])
     subject = read_subject(fields["subject"]) if "subject" in fields else Subject()
     check_subject(fields, subject, head["tier"], {"ingress": ingress, "egress": egress})
-    return PolicySpec(
+    spec = PolicySpec(
         **head,
+        **_terms(fields),
         subject=subject,
         instance=read_instance(fields.get("instance")),
         ingress=ingress,
         egress=egress,
     )
+    check_terms(place, spec)
+    return spec
 
 
 def _flow(place: Place) -> FlowSpec:
-    known = (*_POLICY_HEAD, "action", "overridable", "from", "to", "ports", "service", "instance")
+    known = (*_POLICY_HEAD, "action", "overridable", "from", "to", "ports", "service", "log", "rateLimit", "instance")
     has_service = isinstance(place.raw.value, dict) and "service" in place.raw.value
     fields = place.fields(known, (*_DUTY, "from") if has_service else (*_DUTY, "from", "to"), _LATER_POLICY)
     _check_service(fields, ("to", "ports"))
@@ -219,8 +218,9 @@ def _flow(place: Place) -> FlowSpec:
     action = fields["action"].choice(Action, Action.DENY, _LATER_ACTION) if "action" in fields else Action.ALLOW
     _check_tier(head["tier"], fields.get("action"), [action])
     if head["tier"] is Tier.PLATFORM and "action" not in fields:
-        place.note("the platform tier may deny or pass, never allow", "state action: deny or action: pass")
+        place.note("the platform tier may deny, reject or pass, never allow", "state action: deny or action: pass")
     sources, destinations = each(fields.get("from"), read_peer), each(fields.get("to"), read_peer)
+    overridable = _flag(fields)
     for side, peers in (("from", sources), ("to", destinations)):
         if side in fields and not peers:
             fields[side].note("names no peer", "write {any: true} for everyone")
@@ -228,14 +228,26 @@ def _flow(place: Place) -> FlowSpec:
         place.note("neither end is a VM", "a flow is enforced at the VMs of its ends; one of them must be {vm: …}")
     return FlowSpec(
         **head,
+        **_terms(fields),
+        log=fields["log"].flag() if "log" in fields else False,
+        rate_limit=read_rate_limit(fields.get("rateLimit"), action),
         sources=sources,
         destinations=destinations,
         service=fields["service"].name() if "service" in fields else "",
         action=action,
-        overridable=fields["overridable"].flag() if "overridable" in fields else False,
+        overridable=overridable,
         ports=each(fields.get("ports"), read_port),
         instance=read_instance(fields.get("instance")),
     )
+
+
+def _flag(fields: dict[str, Place]) -> bool:
+    return fields["overridable"].flag() if "overridable" in fields else False
+
+
+def _terms(fields: dict[str, Place]) -> dict[str, Any]:
+    """Take when a policy or flow holds."""
+    return {"until": read_until(fields.get("until")), "schedule": read_schedule(fields.get("schedule"))}
 
 
 def _check_service(fields: dict[str, Place], others: Sequence[str]) -> None:
@@ -247,7 +259,7 @@ def _check_service(fields: dict[str, Place], others: Sequence[str]) -> None:
 def _head(fields: dict[str, Place]) -> dict[str, Any]:
     """Take what policies and flows share."""
     order = fields["order"].integer(0, 1_000_000) if "order" in fields else 1000
-    mode = fields["mode"].choice(PolicyMode, PolicyMode.ENFORCE, _LATER_MODE) if "mode" in fields else None
+    mode = fields["mode"].choice(PolicyMode, PolicyMode.ENFORCE) if "mode" in fields else None
     return {
         **{key: fields[key].text() if key in fields else "" for key in ("description", "owner", "reason")},
         "review": _review(fields["review"]) if "review" in fields else "",
@@ -272,13 +284,21 @@ def _review(place: Place) -> str:
 
 
 def _check_tier(tier: Tier, place: Place | None, actions: Sequence[Action]) -> None:
-    if place is None or tier is not Tier.PLATFORM:
-        return
-    for index, action in enumerate(actions):
-        if action is Action.ALLOW:
+    refused = {
+        (Tier.PLATFORM, Action.ALLOW): (
+            "the platform tier may deny, reject or pass, never allow",
+            "allow in the security or tenant tier",
+        ),
+        (Tier.QUARANTINE, Action.REJECT): (
+            "the quarantine tier answers nobody",
+            "write deny: what it does not allow is dropped anyway",
+        ),
+    }
+    for index, action in enumerate(actions if place is not None else ()):
+        if place is not None and (tier, action) in refused:
             items = place.raw.value
             at = place.at(f"[{index}]", items[index]) if isinstance(items, tuple) else place
-            at.note("the platform tier may deny or pass, never allow", "allow in the security or tenant tier")
+            at.note(*refused[tier, action])
 
 
 def _rules(place: Place | None, peers_field: str) -> tuple[Any, ...]:
@@ -294,8 +314,8 @@ def _rules(place: Place | None, peers_field: str) -> tuple[Any, ...]:
 
 
 def _rule(place: Place, peers_field: str, number: int) -> IngressRule | EgressRule:
-    known = ("name", "action", "overridable", peers_field, "ports", "service")
-    fields = place.fields(known, ("action",), _LATER_RULE)
+    known = ("name", "action", "overridable", "until", "log", "rateLimit", peers_field, "ports", "service")
+    fields = place.fields(known, ("action",), _LATER_RULE_ALONE)
     _check_service(fields, (peers_field, "ports"))
     if "service" in fields and peers_field == "from":
         fields["service"].note("a service stands at the far end", "write a Flow to it, or an egress rule")
@@ -306,9 +326,13 @@ def _rule(place: Place, peers_field: str, number: int) -> IngressRule | EgressRu
     ports = each(fields.get("ports"), read_port)
     if "ports" in fields and not ports:
         fields["ports"].note("names no port", "leave ports out for all")
+    action = fields["action"].choice(Action, Action.DENY, _LATER_ACTION) if "action" in fields else Action.DENY
     return kind(
         name=fields["name"].name() if "name" in fields else f"rule-{number}",
-        action=fields["action"].choice(Action, Action.DENY, _LATER_ACTION) if "action" in fields else Action.DENY,
+        action=action,
+        until=read_until(fields.get("until")),
+        log=fields["log"].flag() if "log" in fields else False,
+        rate_limit=read_rate_limit(fields.get("rateLimit"), action),
         overridable=fields["overridable"].flag() if "overridable" in fields else False,
         service=fields["service"].name() if "service" in fields else "",
         peers=peers,
@@ -334,5 +358,6 @@ _SPECS: dict[Kind, Any] = {
     Kind.ENDPOINT: read_endpoint,
     Kind.ADDRESS_GROUP: read_address_group,
     Kind.SERVICE: read_service,
+    Kind.EXCEPTION: read_exception,
     Kind.RESPONSE: lambda place: read_response(place, _DUTY, _head),
 }

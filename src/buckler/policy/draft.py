@@ -11,22 +11,26 @@ from buckler.model.pool import Vm
 from buckler.policy.identity import missing_numbers
 from buckler.policy.language import Document, Kind
 from buckler.policy.pool import Numbers, Pool, network_from_document, outsider_from_document, vm_from_document
+from buckler.policy.timing import Active, active
 
 LABEL_NAMESPACE = "namespace.kubernetes.io/metadata.name"
 """On an imported workload: the namespace in front of the first dot of its name."""
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """What files alone say."""
+    """What documents alone say. ``over``: those that ended before."""
 
     pool: Pool
     documents: tuple[Document, ...]
     numbers: Numbers
+    over: tuple[Document, ...] = ()
 
 
-def draft_pool(documents: Iterable[Document]) -> Draft:
-    """Number everything in the order of its names; a VM's id is its document's key."""
+def draft_pool(documents: Iterable[Document], at: float | None = None) -> Draft:
+    """Number everything in the order of its names; a VM's id is its document's key. ``at``: the time, where any begins or ends."""
     documents = tuple(sorted(documents, key=lambda each: each.key))
+    told = Active(documents, 0) if at is None else active(documents, at)
+    documents = told.documents
     networks = [each for each in documents if each.kind is Kind.NETWORK]
     vms = [each for each in documents if each.kind is Kind.VM]
     pool = Pool(
@@ -40,7 +44,7 @@ def draft_pool(documents: Iterable[Document]) -> Draft:
         cidrs={key: IdentityNumber(FIRST_CIDR_IDENTITY + place) for place, key in enumerate(missing.cidrs)},
         rules={key: RuleNumber(place) for place, key in enumerate(missing.rules, 1)},
     )
-    return Draft(pool, documents, numbers)
+    return Draft(pool, documents, numbers, told.over)
 
 
 def vm_title(vm: Vm) -> str:

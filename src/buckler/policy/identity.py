@@ -11,7 +11,7 @@ import msgspec
 
 from buckler.model.ids import IdentityNumber, RuleNumber, Zone
 from buckler.policy.compose import compose_documents
-from buckler.policy.language import Action, Document, FlowSpec, Peer, PolicySpec
+from buckler.policy.language import DENIALS, Document, ExceptionSpec, FlowSpec, Peer, PolicySpec
 from buckler.policy.pool import Numbers, Pool, Station, Visitor, identity_key, singled_out, stations, visitors
 from buckler.policy.rules import Rule, list_rules
 
@@ -69,7 +69,7 @@ def rule_means_everyone(rule: Rule) -> bool:
 
 def rule_means_group(rule: Rule) -> bool:
     """Say whether a rule holds towards groups: named, or a denial of everyone."""
-    return any(peer.group for peer in rule.peers) or (rule.action is Action.DENY and rule_means_everyone(rule))
+    return any(peer.group for peer in rule.peers) or (rule.action in DENIALS and rule_means_everyone(rule))
 
 
 def rule_keys(rules: Iterable[Rule], numbers: Mapping[str, RuleNumber]) -> dict[RuleNumber, Rule]:
@@ -82,5 +82,5 @@ def _peers(document: Document) -> Iterable[Peer]:
     if isinstance(spec, PolicySpec):
         for rule in (*spec.ingress, *spec.egress):
             yield from rule.peers
-    elif isinstance(spec, FlowSpec):
+    elif isinstance(spec, FlowSpec | ExceptionSpec):
         yield from (*spec.sources, *spec.destinations)

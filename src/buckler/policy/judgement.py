@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from buckler.model.pool import ShieldMode
-from buckler.model.program import Direction
+from buckler.model.program import Direction, Verdict
 from buckler.policy.language import Action, Stand, Tier
 from buckler.policy.pool import Station, Visitor
 
@@ -38,6 +38,10 @@ class Outcome(StrEnum):
     DECIDES = "decides"
     NO_MATCH = "does not match"
     OBSERVED = "observed only"
+    STAGED = "staged only"
+    INACTIVE = "not in force at this time"
+    YIELDS = "yields to an exception"
+    EXCEPTION = "lets a rule yield"
     WEAKER = "a stricter rule of the same order decides"
     PASSED = "leaves it to the next tier"
     REPLACED = "decides unless a lower tier matches; one did"
@@ -58,6 +62,16 @@ class Considered(msgspec.Struct, frozen=True):
     line: int
     key: str = ""
     """The rule's key: what its number is allocated for."""
+    log: bool = False
+    connections: int = 0
+    within: int = 0
+
+
+class Drafted(msgspec.Struct, frozen=True):
+    """What the staged draft would say."""
+
+    verdict: Verdict
+    rule: Considered | None
 
 
 class EndJudgement(msgspec.Struct, frozen=True):
@@ -74,10 +88,33 @@ class EndJudgement(msgspec.Struct, frozen=True):
     observed: Considered | None
     considered: tuple[Considered, ...]
     at: Stand = Stand.VM
+    until: int = 0
+    """When what is allowed will not be any more, or is not known to be, by what is written now; 0: never."""
+    staged: Drafted | None = None
+    """Only where some staged rule stands."""
+    log: bool = False
+    connections: int = 0
+    within: int = 0
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict_of(self.allowed, self.rule)
+
+    @property
+    def drafted(self) -> Drafted:
+        """What the draft of all that is staged would say, be it what is enforced."""
+        return self.staged or Drafted(self.verdict, self.rule)
 
     @property
     def mode(self) -> ShieldMode:
         return self.station.vm.mode
+
+
+def verdict_of(allowed: bool, rule: Considered | None) -> Verdict:
+    """Tell a refusal that answers from one that does not."""
+    if allowed:
+        return Verdict.ALLOW
+    return Verdict.REJECT if rule is not None and rule.action is Action.REJECT else Verdict.DENY
 
 
 class Judgement(msgspec.Struct, frozen=True):

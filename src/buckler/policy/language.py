@@ -29,6 +29,7 @@ class Kind(StrEnum):
     ADDRESS_GROUP = "AddressGroup"
     SERVICE = "Service"
     RESPONSE = "Response"
+    EXCEPTION = "Exception"
 
 
 class Tier(StrEnum):
@@ -48,7 +49,11 @@ TIER_RANK = {tier: rank for rank, tier in enumerate(Tier)}
 class Action(StrEnum):
     ALLOW = "allow"
     DENY = "deny"
+    REJECT = "reject"
     PASS = "pass"  # noqa: S105 - a verdict, no secret
+
+
+DENIALS = frozenset({Action.DENY, Action.REJECT})
 
 
 class Priority(StrEnum):
@@ -61,6 +66,7 @@ class Priority(StrEnum):
 class PolicyMode(StrEnum):
     ENFORCE = "enforce"
     OBSERVE = "observe"
+    STAGED = "staged"
 
 
 class Stand(StrEnum):
@@ -107,12 +113,34 @@ class Port(_Spec, frozen=True):
         return 0, 65535
 
 
+class ScheduleSpec(_Spec, frozen=True):
+    """Hours of some days of the week, by a time zone's wall clock. ``to`` not after ``from``: until the day after."""
+
+    days: tuple[str, ...]
+    start: str = msgspec.field(name="from")
+    end: str = msgspec.field(name="to")
+    timezone: str
+
+
+class RateLimitSpec(_Spec, frozen=True):
+    """At most so many new connections in so many seconds, at each interface."""
+
+    connections: int
+    within: int
+
+
 class RuleSpec(_Spec, frozen=True):
-    """One rule. No peers or no ports: any. ``service`` names a Service: its VMs in place of peers, its ports."""
+    """One rule. No peers or no ports: any. ``service`` names a Service: its VMs in place of peers, its ports.
+
+    ``until`` is a time with its offset, after which the rule is none.
+    """
 
     name: str
     action: Action
     overridable: bool = False
+    until: str = ""
+    log: bool = False
+    rate_limit: RateLimitSpec | None = None
     service: str = ""
     ports: tuple[Port, ...] = ()
     peers: tuple[Peer, ...] = ()
@@ -156,6 +184,8 @@ class PolicySpec(_Spec, frozen=True):
     tier: Tier = Tier.TENANT
     order: int = 1000
     mode: PolicyMode = PolicyMode.ENFORCE
+    until: str = ""
+    schedule: ScheduleSpec | None = None
     subject: Subject = Subject()
     ingress: tuple[IngressRule, ...] = ()
     egress: tuple[EgressRule, ...] = ()
@@ -176,8 +206,12 @@ class FlowSpec(_Spec, frozen=True):
     tier: Tier = Tier.TENANT
     order: int = 1000
     mode: PolicyMode = PolicyMode.ENFORCE
+    until: str = ""
+    schedule: ScheduleSpec | None = None
     action: Action = Action.ALLOW
     overridable: bool = False
+    log: bool = False
+    rate_limit: RateLimitSpec | None = None
     ports: tuple[Port, ...] = ()
     instance: InstanceSpec | None = None
 
@@ -288,7 +322,46 @@ class ResponseSpec(_Spec, frozen=True):
     allow: QuarantineAllowance = QuarantineAllowance.NOTHING
 
 
-Spec = NetworkSpec | VmSpec | PolicySpec | FlowSpec | EndpointSpec | AddressGroupSpec | ServiceSpec | ResponseSpec
+class Yielding(StrEnum):
+    """What becomes of the rule: traffic that it refuses is allowed in its place, or the rule is taken for none."""
+
+    ALLOW = "allow"
+    DISABLE = "disable"
+
+
+class ExceptionSpec(_Spec, frozen=True):
+    """Until a time, one rule of a policy, or a flow, yields for what is named here: all of it where nothing is.
+
+    Exactly one of ``policy`` (with ``rule``) and ``flow``, of the exception's own tenant. ``subject``: of a policy's subject.
+    """
+
+    owner: str
+    reason: str
+    until: str
+    action: Yielding
+    policy: str = ""
+    rule: str = ""
+    flow: str = ""
+    description: str = ""
+    tier: Tier = Tier.TENANT
+    subject: Selector | None = None
+    sources: tuple[Peer, ...] = msgspec.field(default=(), name="from")
+    destinations: tuple[Peer, ...] = msgspec.field(default=(), name="to")
+    ports: tuple[Port, ...] = ()
+    log: bool = False
+
+
+Spec = (
+    NetworkSpec
+    | VmSpec
+    | PolicySpec
+    | FlowSpec
+    | EndpointSpec
+    | AddressGroupSpec
+    | ServiceSpec
+    | ResponseSpec
+    | ExceptionSpec
+)
 SPECS: dict[Kind, type[Spec]] = {
     Kind.NETWORK: NetworkSpec,
     Kind.VM: VmSpec,
@@ -298,11 +371,26 @@ SPECS: dict[Kind, type[Spec]] = {
     Kind.ADDRESS_GROUP: AddressGroupSpec,
     Kind.SERVICE: ServiceSpec,
     Kind.RESPONSE: ResponseSpec,
+    Kind.EXCEPTION: ExceptionSpec,
 }
 
 
+class Times(msgspec.Struct, frozen=True):
+    """When something holds, from some moment on: from the first to before the second. 0: since before; 0: for good.
+
+    ``known``: of what is later nothing is known; 0: everything is.
+    """
+
+    windows: tuple[tuple[int, int], ...]
+    known: int = 0
+
+
 class Document(msgspec.Struct, frozen=True):
-    """A checked document. ``file`` and ``line`` say where it came from; ``lines`` (path → line) its parts."""
+    """A checked document. ``file`` and ``line`` say where it came from; ``lines`` (path → line) its parts.
+
+    ``times`` are those of a document in which something begins or ends (``timing``), ``exceptions`` those to its rules
+    (``compose``). Neither is written: a document has them while it is judged.
+    """
 
     kind: Kind
     name: str
@@ -312,6 +400,8 @@ class Document(msgspec.Struct, frozen=True):
     file: str = ""
     line: int = 0
     lines: dict[str, int] = {}
+    times: Times | None = None
+    exceptions: tuple[Document, ...] = ()
 
     @property
     def key(self) -> str:

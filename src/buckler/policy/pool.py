@@ -24,7 +24,17 @@ from buckler.model.label import (
     Selector,
 )
 from buckler.model.pool import Host, Interface, Network, Outsider, ShieldMode, Vm
-from buckler.policy.language import Document, EndpointSpec, FlowSpec, NetworkSpec, Peer, PolicySpec, ServiceSpec, VmSpec
+from buckler.policy.language import (
+    Document,
+    EndpointSpec,
+    ExceptionSpec,
+    FlowSpec,
+    NetworkSpec,
+    Peer,
+    PolicySpec,
+    ServiceSpec,
+    VmSpec,
+)
 
 
 class Pool(msgspec.Struct, frozen=True):
@@ -188,13 +198,15 @@ def identity_key(labels: Mapping[str, str]) -> str:
 
 
 def selectors_of(document: Document) -> Iterator[Selector]:
-    """List every selector of a Policy, Flow or Service."""
+    """List every selector of a Policy, Flow, Service or Exception."""
     spec = document.spec
     peers: tuple[Peer, ...] = ()
     if isinstance(spec, PolicySpec):
         yield spec.subject
         peers = tuple(peer for rule in (*spec.ingress, *spec.egress) for peer in rule.peers)
-    elif isinstance(spec, FlowSpec):
+    elif isinstance(spec, FlowSpec | ExceptionSpec):
+        if isinstance(spec, ExceptionSpec) and spec.subject is not None:
+            yield spec.subject
         peers = (*spec.sources, *spec.destinations)
     elif isinstance(spec, ServiceSpec):
         yield spec.selector

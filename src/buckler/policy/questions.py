@@ -27,6 +27,7 @@ class Oddity(StrEnum):
     UNMATCHED = "unmatched"
     CONFLICT = "conflict"
     REVIEW = "review"
+    OVER = "over"
     TENANT = "tenant"
     OBSERVED = "observed"
     UNPROTECTED = "unprotected"
@@ -40,8 +41,10 @@ class _Seen(msgspec.Struct):
     deciding: set[int] = msgspec.field(default_factory=set)
 
 
-def find_oddities(pool: Pool, documents: Iterable[Document], numbers: Numbers, today: str) -> tuple[PolicyFinding, ...]:
-    """Find everything at once, ordered by kind and place. ``today`` as in ``review``."""
+def find_oddities(
+    pool: Pool, documents: Iterable[Document], numbers: Numbers, today: str, over: Iterable[Document] = ()
+) -> tuple[PolicyFinding, ...]:
+    """Find everything at once, ordered by kind and place. ``today`` as in ``review``; ``over``: documents that ended."""
     documents = tuple(documents)
     rows = fill_rows(pool, documents, numbers)
     rules = [rule for rule in list_rules(documents) if not rule.policy.startswith("buckler:")]
@@ -49,6 +52,7 @@ def find_oddities(pool: Pool, documents: Iterable[Document], numbers: Numbers, t
         *_idle_rules(rows, rules, numbers),
         *_conflicts(rows),
         *_reviews(documents, today),
+        *_over(over),
         *_tenants(pool, documents),
         *_unselected(pool, documents),
         *_unprotected(pool, documents),
@@ -56,12 +60,14 @@ def find_oddities(pool: Pool, documents: Iterable[Document], numbers: Numbers, t
     return tuple(sorted(dict.fromkeys(found), key=lambda each: (each.kind, each.file, each.line, each.subject)))
 
 
-def list_warnings(pool: Pool, documents: Iterable[Document], numbers: Numbers, today: str) -> tuple[Problem, ...]:
+def list_warnings(
+    pool: Pool, documents: Iterable[Document], numbers: Numbers, today: str, over: Iterable[Document] = ()
+) -> tuple[Problem, ...]:
     """Give what a person who writes policies should be warned of: what means nobody, and reviews that are past."""
-    wanted = {Oddity.UNMATCHED, Oddity.TENANT, Oddity.REVIEW}
+    wanted = {Oddity.UNMATCHED, Oddity.TENANT, Oddity.REVIEW, Oddity.OVER}
     return tuple(
         Problem(each.file, each.line, "", f"{each.subject}: {each.text}", severity=Severity.WARNING)
-        for each in find_oddities(pool, documents, numbers, today)
+        for each in find_oddities(pool, documents, numbers, today, over)
         if each.kind in wanted
     )
 
@@ -127,6 +133,14 @@ def _reviews(documents: Sequence[Document], today: str) -> Iterator[PolicyFindin
         if review and review < today:
             owner = getattr(document.spec, "owner", "")
             yield _finding(Oddity.REVIEW, document, f"its review was due on {review}; its owner is {owner}")
+
+
+def _over(documents: Iterable[Document]) -> Iterator[PolicyFinding]:
+    for document in documents:
+        end = getattr(document.spec, "until", "")
+        yield _finding(
+            Oddity.OVER, document, f"it ended {end} and changes nothing any more; delete it or give it a new end"
+        )
 
 
 def _tenants(pool: Pool, documents: Sequence[Document]) -> Iterator[PolicyFinding]:

@@ -11,27 +11,41 @@ from collections.abc import Iterable
 import msgspec
 
 from buckler.model.label import LABEL_TENANT, Selector
-from buckler.model.program import Direction
-from buckler.policy.judgement import Considered, End, EndJudgement, Judgement, Outcome, PeerKind
+from buckler.model.program import Direction, Verdict
+from buckler.policy.judgement import (
+    Considered,
+    Drafted,
+    End,
+    EndJudgement,
+    Judgement,
+    Outcome,
+    PeerKind,
+    verdict_of,
+)
+from buckler.policy.judging import DRAFTED, Candidate, Levels, find_end_of_allowance, walk
 from buckler.policy.language import (
     DEFAULT_TENANT,
     PROTOCOLS,
     Action,
     AddressGroupSpec,
     Document,
+    ExceptionSpec,
     FlowSpec,
     Kind,
     Peer,
     PolicyMode,
     PolicySpec,
     Port,
+    RuleSpec,
     ServiceSpec,
     Stand,
     Tier,
+    Yielding,
 )
 from buckler.policy.packet import Packet
 from buckler.policy.pool import Pool, Station, singled_out, stations, visitors
 from buckler.policy.quarantine import QUARANTINE_POLICIES
+from buckler.policy.timing import ended, parse_moment, times_said
 
 
 def judge(pool: Pool, documents: Iterable[Document], packet: Packet) -> Judgement:
@@ -77,11 +91,32 @@ def judge_end(
     """Judge what one shield enforces: its VM's own end, and beyond it the host or the edge where policies ask it."""
     own, *far = judge_parts(documents, station, direction, peer, protocol, port)
     for other in far:
-        rule = own.rule if other.allowed or not own.allowed else other.rule
+        told, rated = own if other.allowed or not own.allowed else other, own if own.connections else other
         considered = (*own.considered, *other.considered)
         observed = own.observed or other.observed
-        own = EndJudgement(station, peer, direction, own.allowed and other.allowed, rule, observed, considered, own.at)
+        ends = [each.until for each in (own, other) if each.until]
+        allowed = own.allowed and other.allowed
+        own = EndJudgement(
+            station=station,
+            peer=peer,
+            direction=direction,
+            allowed=allowed,
+            rule=told.rule,
+            observed=observed,
+            considered=considered,
+            at=own.at,
+            until=min(ends, default=0) if allowed else 0,
+            staged=_drafted_at_both(own, other) if own.staged or other.staged else None,
+            log=own.log or other.log if allowed else told.log,
+            connections=rated.connections if allowed else 0,
+            within=rated.within if allowed else 0,
+        )
     return own
+
+
+def _drafted_at_both(own: EndJudgement, other: EndJudgement) -> Drafted:
+    drafts = own.drafted, other.drafted
+    return next((each for each in drafts if each.verdict is not Verdict.ALLOW), drafts[0])
 
 
 def judge_parts(
@@ -94,18 +129,39 @@ def judge_parts(
     far = {PeerKind.HOST: Stand.HOST, PeerKind.WORLD: Stand.EDGE}.get(peer.kind)
     ends = [Stand.VM, *([far] if far and _is_asked(documents, far, direction) else [])]
     named = {each.key: each for each in documents if each.kind in {Kind.ADDRESS_GROUP, Kind.SERVICE}}
+    exceptions = tuple(each for each in documents if each.kind is Kind.EXCEPTION)
     found = []
     for stand in ends:
-        walk = _Walk()
-        for level in _levels(documents):
-            asked = [_Asked(document, named, stand) for document in level]
-            walk.judge_level([_considered(each, station, direction, peer, protocol, port) for each in asked])
-        walk.end_tier()
-        decision = walk.standing
-        allowed = decision is not None and decision.action is Action.ALLOW
-        considered = tuple(walk.told)
-        found.append(EndJudgement(station, peer, direction, allowed, decision, walk.observed, considered, stand))
+        network = station.network.name
+        asked = [
+            [_Asked(document, named, stand, exceptions, network) for document in level] for level in _levels(documents)
+        ]
+        levels = [
+            [_with_exceptions(each, station, direction, peer, protocol, port) for each in level] for level in asked
+        ]
+        found.append(_judged(levels, EndJudgement(station, peer, direction, False, None, None, (), stand)))
     return tuple(found)
+
+
+def _judged(levels: Levels, blank: EndJudgement) -> EndJudgement:
+    """Judge by what holds now; say until when, and what the draft of all that is staged would say."""
+    now = walk(levels)
+    staged = None
+    if any(candidate.mode is PolicyMode.STAGED for level in levels for document in level for candidate in document):
+        draft = walk(levels, DRAFTED)
+        staged = Drafted(verdict_of(draft.allowed, draft.standing), draft.standing)
+    return msgspec.structs.replace(
+        blank,
+        allowed=now.allowed,
+        rule=now.standing,
+        observed=now.observed,
+        considered=tuple(now.told),
+        until=find_end_of_allowance(levels) if now.allowed else 0,
+        staged=staged,
+        log=now.standing is not None and now.standing.log,
+        connections=now.standing.connections if now.standing is not None and now.allowed else 0,
+        within=now.standing.within if now.standing is not None and now.allowed else 0,
+    )
 
 
 def _is_asked(documents: Iterable[Document], stand: Stand, direction: Direction) -> bool:
@@ -126,6 +182,8 @@ class _Asked(msgspec.Struct, frozen=True):
     document: Document
     named: dict[str, Document]
     stand: Stand
+    exceptions: tuple[Document, ...] = ()
+    network: str = ""
 
     def look_up(self, kind: Kind, name: str) -> AddressGroupSpec | ServiceSpec:
         """Find a name in the document's tenant, else in the default one."""
@@ -134,90 +192,6 @@ class _Asked(msgspec.Struct, frozen=True):
             if found is not None and isinstance(found.spec, AddressGroupSpec | ServiceSpec):
                 return found.spec
         raise LookupError(f"{kind} {name}")
-
-
-class _Candidate(msgspec.Struct, frozen=True):
-    """One rule of one document at this end."""
-
-    rule: Considered
-    mode: PolicyMode
-    overridable: bool
-
-
-class _Walk:
-    """Where judging stands: what would decide now, and whether anything later still can."""
-
-    def __init__(self) -> None:
-        self.standing: Considered | None = None
-        self.observed: Considered | None = None
-        self.told: list[Considered] = []
-        self.tier: Tier | None = None
-        self.tier_is_settled = False
-        self.is_final = False
-
-    def judge_level(self, level: list[list[_Candidate]]) -> None:
-        """Judge the documents of one tier and order."""
-        candidates = [candidate for document in level for candidate in document]
-        if not candidates:
-            return
-        tier = candidates[0].rule.tier
-        if tier is not self.tier:
-            self.end_tier()
-            self.tier = tier
-        if self.is_final or self.tier_is_settled:
-            self.told += [_told(each.rule, Outcome.NOT_REACHED) for each in candidates]
-            return
-        firsts = [first for document in level if (first := _first_match(document)) is not None]
-        decider = min(firsts, key=_strictness, default=None)
-        for candidate in candidates:
-            self._tell(candidate, firsts, decider)
-        if decider is not None:
-            self._settle(decider)
-
-    def end_tier(self) -> None:
-        """Go on to the next tier."""
-        self.tier_is_settled = False
-
-    def _settle(self, decider: _Candidate) -> None:
-        self.tier_is_settled = True
-        if decider.rule.action is Action.PASS:
-            return
-        if self.standing is not None:
-            old = self.standing
-            self.told = [_told(each, Outcome.REPLACED) if each is old else each for each in self.told]
-        self.standing = self.told[-1] if self.told[-1].outcome is Outcome.DECIDES else self._decided()
-        self.is_final = not decider.overridable
-
-    def _decided(self) -> Considered:
-        return [each for each in self.told if each.outcome is Outcome.DECIDES][-1]
-
-    def _tell(self, candidate: _Candidate, firsts: list[_Candidate], decider: _Candidate | None) -> None:
-        rule = candidate.rule
-        if not rule.matches:
-            outcome = Outcome.NO_MATCH
-        elif candidate.mode is PolicyMode.OBSERVE:
-            outcome = Outcome.OBSERVED
-        elif candidate is decider:
-            outcome = Outcome.PASSED if rule.action is Action.PASS else Outcome.DECIDES
-        else:
-            outcome = Outcome.WEAKER if candidate in firsts else Outcome.NOT_REACHED
-        self.told.append(_told(rule, outcome))
-        if outcome is Outcome.OBSERVED and self.observed is None:
-            self.observed = self.told[-1]
-
-
-def _first_match(document: list[_Candidate]) -> _Candidate | None:
-    for candidate in document:
-        if candidate.rule.matches and candidate.mode is PolicyMode.ENFORCE:
-            return candidate
-    return None
-
-
-def _strictness(candidate: _Candidate) -> int:
-    """Deny before allow before pass; what may be overridden is weaker as a deny and stricter as an allow."""
-    action, overridable = candidate.rule.action, candidate.overridable
-    ranks = {(Action.DENY, False): 0, (Action.DENY, True): 1, (Action.ALLOW, True): 2, (Action.ALLOW, False): 3}
-    return ranks.get((action, overridable), 4)
 
 
 def _levels(documents: Iterable[Document]) -> list[list[Document]]:
@@ -230,9 +204,79 @@ def _levels(documents: Iterable[Document]) -> list[list[Document]]:
     return [levels[place] for place in sorted(levels)]
 
 
+def _with_exceptions(
+    asked: _Asked, station: Station, direction: Direction, peer: End, protocol: int, port: int
+) -> list[Candidate]:
+    """List the rules of one document, each behind the exceptions that name it."""
+    found = []
+    for candidate in _considered(asked, station, direction, peer, protocol, port):
+        for written in asked.exceptions if asked.stand is Stand.VM else ():
+            if _is_excepted(asked.document, candidate, written):
+                found.append(_exception(asked, candidate, written, station, direction, peer, protocol, port))
+        found.append(candidate)
+    return found
+
+
+def _is_excepted(document: Document, candidate: Candidate, written: Document) -> bool:
+    """An exception touches the one policy or flow of its own tenant that it names, and of its tier; nothing else."""
+    spec, policy = written.spec, document.spec
+    if not isinstance(spec, ExceptionSpec) or written.tenant != document.tenant:
+        return False
+    if isinstance(policy, PolicySpec):
+        is_named = (spec.policy, spec.rule, spec.flow) == (document.name, candidate.rule.rule, "")
+    else:
+        is_named = (spec.policy, spec.flow) == ("", document.name)
+    if not is_named or spec.tier is not candidate.rule.tier or candidate.rule.tier is Tier.QUARANTINE:
+        return False
+    if candidate.mode is PolicyMode.OBSERVE:
+        return False  # what decides nothing needs no exception
+    if spec.action is Yielding.DISABLE:
+        return True
+    return candidate.rule.action in {Action.DENY, Action.REJECT} and candidate.rule.tier is not Tier.PLATFORM
+
+
+def _exception(
+    asked: _Asked,
+    candidate: Candidate,
+    written: Document,
+    station: Station,
+    direction: Direction,
+    peer: End,
+    protocol: int,
+    port: int,
+) -> Candidate:
+    """It means what the rule means, less what it leaves out itself. Who is named of a tenant's is of that tenant."""
+    spec, document, tier = written.spec, asked.document, candidate.rule.tier
+    assert isinstance(spec, ExceptionSpec)  # noqa: S101 - asked before
+    near, far = (
+        (spec.sources, spec.destinations) if direction is Direction.EGRESS else (spec.destinations, spec.sources)
+    )
+    if spec.subject is not None:
+        is_here = _selects(document, tier, spec.subject, station.labels)
+    elif near:  # a policy's near end is its subject
+        is_here = isinstance(document.spec, FlowSpec) and _stands_at(asked, tier, near, station)
+    else:
+        is_here = True
+    meant = _any_peer(asked, tier, Action.ALLOW, far, peer) and _any_port(spec.ports, protocol, port)
+    rule = msgspec.structs.replace(
+        candidate.rule,
+        document=written.key,
+        policy=written.name,
+        action=Action.ALLOW if spec.action is Yielding.ALLOW else Action.PASS,
+        matches=candidate.rule.matches and is_here and meant,
+        file=written.file,
+        line=written.line,
+        key=f"{written.key}/{direction.name.lower()}/{candidate.rule.rule}",
+        log=spec.log,
+        connections=0,
+        within=0,
+    )
+    return Candidate(rule, candidate.mode, False, times_said(written), yielding=candidate.rule.key)
+
+
 def _considered(
     asked: _Asked, station: Station, direction: Direction, peer: End, protocol: int, port: int
-) -> list[_Candidate]:
+) -> list[Candidate]:
     """List the rules of one document that have the asked end as their subject."""
     document, spec = asked.document, asked.document.spec
     if isinstance(spec, FlowSpec):
@@ -256,27 +300,27 @@ def _considered(
             )
         line = document.lines.get(f"spec.{side}[{index}]", document.line)
         key = f"{document.key}/{side}/{rule.name}"
-        found.append(_candidate(document, spec, rule.name, rule.action, rule.overridable, matches, line, key))
+        found.append(_candidate(document, spec, rule.name, rule, matches, line, key))
     return found
 
 
 def _considered_flow(
     asked: _Asked, spec: FlowSpec, station: Station, direction: Direction, peer: End, protocol: int, port: int
-) -> list[_Candidate]:
+) -> list[Candidate]:
     """A flow stands at the VMs of its near end, towards the peers of its far end."""
     document = asked.document
     near, far, ports = _flow_ends(asked, spec, direction)
-    if not _stands_at(asked, spec, near, station):
+    if not _stands_at(asked, spec.tier, near, station):
         return []
     matches = _any_peer(asked, spec.tier, spec.action, far, peer) and _any_port(ports, protocol, port)
     name = direction.name.lower()
     key = f"{document.key}/{name}/{name}"
-    return [_candidate(document, spec, name, spec.action, spec.overridable, matches, document.line, key)]
+    return [_candidate(document, spec, name, spec, matches, document.line, key)]
 
 
 def _considered_far_flow(
     asked: _Asked, spec: FlowSpec, station: Station, direction: Direction, peer: End, protocol: int, port: int
-) -> list[_Candidate]:
+) -> list[Candidate]:
     """A flow of the pool's stands at the host and the edge too, if one of its ends means them."""
     document = asked.document
     near, far, ports = _flow_ends(asked, spec, direction)
@@ -287,11 +331,11 @@ def _considered_far_flow(
         far = tuple(edge if each.any else each for each in far if each.world or each.cidr or each.addresses or each.any)
     if spec.tier is Tier.TENANT or not far or not any(each.vm or each.any for each in near):
         return []
-    here = _stands_at(asked, spec, near, station)
+    here = _stands_at(asked, spec.tier, near, station)
     matches = here and _any_peer(asked, spec.tier, spec.action, far, peer) and _any_port(ports, protocol, port)
     name = f"{asked.stand}-{direction.name.lower()}"
     key = f"{document.key}/{direction.name.lower()}/{name}"
-    return [_candidate(document, spec, name, spec.action, spec.overridable, matches, document.line, key)]
+    return [_candidate(document, spec, name, spec, matches, document.line, key)]
 
 
 def _flow_ends(
@@ -307,10 +351,9 @@ def _flow_ends(
     return (spec.sources, destinations, ports) if egress else (destinations, spec.sources, ports)
 
 
-def _stands_at(asked: _Asked, spec: FlowSpec, near: tuple[Peer, ...], station: Station) -> bool:
+def _stands_at(asked: _Asked, tier: Tier, near: tuple[Peer, ...], station: Station) -> bool:
     return any(
-        each.any or (each.vm is not None and _selects(asked.document, spec.tier, each.vm, station.labels))
-        for each in near
+        each.any or (each.vm is not None and _selects(asked.document, tier, each.vm, station.labels)) for each in near
     )
 
 
@@ -318,16 +361,30 @@ def _candidate(
     document: Document,
     spec: PolicySpec | FlowSpec,
     name: str,
-    action: Action,
-    overridable: bool,
+    rule: RuleSpec | FlowSpec,
     matches: bool,
     line: int,
     key: str,
-) -> _Candidate:
-    rule = Considered(
-        document.key, document.name, name, spec.tier, action, matches, Outcome.NOT_REACHED, document.file, line, key
+) -> Candidate:
+    considered = Considered(
+        document=document.key,
+        policy=document.name,
+        rule=name,
+        tier=spec.tier,
+        action=rule.action,
+        matches=matches,
+        outcome=Outcome.NOT_REACHED,
+        file=document.file,
+        line=line,
+        key=key,
+        log=rule.log,
+        connections=rule.rate_limit.connections if rule.rate_limit else 0,
+        within=rule.rate_limit.within if rule.rate_limit else 0,
     )
-    return _Candidate(rule, spec.mode, overridable)
+    times = times_said(document)
+    if isinstance(rule, RuleSpec) and rule.until and times is not None:
+        times = ended(times, parse_moment(rule.until))
+    return Candidate(considered, spec.mode, rule.overridable, times)
 
 
 def _selects(document: Document, tier: Tier, selector: Selector, labels: dict[str, str]) -> bool:
@@ -347,7 +404,7 @@ def _is_service(asked: _Asked, tier: Tier, name: str, end: End, protocol: int, p
 def _any_peer(asked: _Asked, tier: Tier, action: Action, peers: tuple[Peer, ...], end: End) -> bool:
     """No peers: everyone. Groups are opened only by name, so only a denial of everyone means them too."""
     everyone = not peers or any(peer.any for peer in peers)
-    if everyone and (end.kind is not PeerKind.GROUP or action is Action.DENY):
+    if everyone and (end.kind is not PeerKind.GROUP or action in {Action.DENY, Action.REJECT}):
         return True
     return any(_is_peer(asked, tier, peer, end) for peer in peers)
 

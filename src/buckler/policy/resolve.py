@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 
 import msgspec
 
@@ -10,8 +11,10 @@ from buckler.model.ids import RuleNumber
 from buckler.model.program import Terms, Verdict
 from buckler.policy.language import PROTOCOL_ANY, PROTOCOLS, Action, PolicyMode
 from buckler.policy.rules import Rule
+from buckler.policy.timing import MOST_UNKNOWN, NOW, edges_of, holds_at
 
 LAST_PORT = 65535
+NO_TERMS = Terms()
 PROTOCOL_ORDER = (PROTOCOL_ANY, *sorted(PROTOCOLS.values()))
 
 
@@ -43,7 +46,8 @@ def resolve_rules(rules: Sequence[Rule], numbers: Mapping[str, RuleNumber]) -> T
     for rule in rules:
         for span in rule.spans:
             spans.setdefault(span.protocol, []).append((rule, span.low, span.high))
-    elsewhere = _says([rule for rule in rules if not rule.spans], numbers)
+    drafted = any(rule.mode is PolicyMode.STAGED for rule in rules)
+    elsewhere = _says([rule for rule in rules if not rule.spans], numbers, drafted)
     intervals: list[Interval] = []
     for protocol in PROTOCOL_ORDER:
         if protocol not in spans:
@@ -51,7 +55,7 @@ def resolve_rules(rules: Sequence[Rule], numbers: Mapping[str, RuleNumber]) -> T
             continue
         for low, high in _pieces(spans[protocol]):
             here = {rule.key for rule, first, last in spans[protocol] if first <= low <= last}
-            said = _says([rule for rule in rules if not rule.spans or rule.key in here], numbers)
+            said = _says([rule for rule in rules if not rule.spans or rule.key in here], numbers, drafted)
             intervals.append(Interval(protocol, low, high, *said))
     return join_neighbours(intervals)
 
@@ -83,17 +87,49 @@ def _pieces(spans: Iterable[tuple[Rule, int, int]]) -> list[tuple[int, int]]:
     return list(zip(edges, [*(edge - 1 for edge in edges[1:]), LAST_PORT], strict=True))
 
 
-def _says(matching: Sequence[Rule], numbers: Mapping[str, RuleNumber]) -> tuple[Verdict, RuleNumber, RuleNumber]:
-    verdict, rule, observed = _decide(matching)
-    return (
-        verdict,
-        numbers[rule.key] if rule else RuleNumber(0),
-        numbers[observed.key] if observed else RuleNumber(0),
+def _says(matching: Sequence[Rule], numbers: Mapping[str, RuleNumber], drafted: bool) -> Said:
+    now = [rule for rule in matching if holds_at(rule.times, NOW)]
+    verdict, rule, observed = _decide(now, _ENFORCED)
+    told = rule or _DEFAULT
+    is_allowed = verdict is Verdict.ALLOW
+    staged, draft = _decide(now, _DRAFTED)[:2] if drafted else (0, None)
+    terms = Terms(
+        until=_end(matching) if is_allowed else 0,
+        log=told.log,
+        connections=told.connections if is_allowed else 0,
+        within=told.within if is_allowed else 0,
+        staged=int(staged),
+        staged_rule=_number(draft, numbers),
     )
+    return verdict, _number(rule, numbers), _number(observed, numbers), None if terms == NO_TERMS else terms
 
 
-def _decide(matching: Sequence[Rule]) -> tuple[Verdict, Rule | None, Rule | None]:
-    """Decide among rules that match one packet: (verdict, deciding rule, first observed rule)."""
+def _number(rule: Rule | None, numbers: Mapping[str, RuleNumber]) -> RuleNumber:
+    return numbers[rule.key] if rule else RuleNumber(0)
+
+
+def _end(matching: Sequence[Rule]) -> int:
+    """Find the first moment at which what is allowed now is not any more, or is not known to be; 0: none."""
+    rules = [rule for rule in matching if rule.mode is PolicyMode.ENFORCE]
+    times = [rule.times for rule in rules if rule.times is not None]
+    if not times:
+        return 0
+    recurring = [rule.key for rule in rules if rule.times is not None and rule.times.known]
+    known = min((each.known for each in times if each.known), default=0)
+    for edge in sorted({edge for each in times for edge in edges_of(each)}):
+        unknown = recurring if known and edge >= known else []
+        if len(unknown) > MOST_UNKNOWN:
+            return edge
+        for held in product((True, False), repeat=len(unknown)):
+            chosen = dict(zip(unknown, held, strict=True))
+            here = [rule for rule in rules if chosen.get(rule.key, holds_at(rule.times, edge))]
+            if _decide(here, _ENFORCED)[0] is not Verdict.ALLOW:
+                return edge
+    return 0
+
+
+def _decide(matching: Sequence[Rule], modes: frozenset[PolicyMode]) -> tuple[Verdict, Rule | None, Rule | None]:
+    """Decide among rules that match one packet and hold: (verdict, deciding rule, first observed rule)."""
     standing: Rule | None = None
     observed: Rule | None = None
     settled_tier = None
@@ -102,7 +138,7 @@ def _decide(matching: Sequence[Rule]) -> tuple[Verdict, Rule | None, Rule | None
             continue
         watched = next((rule for rule in level if rule.mode is PolicyMode.OBSERVE), None)
         observed = observed or watched
-        decider = min(_firsts(level), key=_strictness, default=None)
+        decider = min(_firsts(level, modes), key=_strictness, default=None)
         if decider is None:
             continue
         settled_tier = decider.tier
@@ -111,8 +147,7 @@ def _decide(matching: Sequence[Rule]) -> tuple[Verdict, Rule | None, Rule | None
         standing = decider
         if not decider.overridable:
             break
-    allowed = standing is not None and standing.action is Action.ALLOW
-    return (Verdict.ALLOW if allowed else Verdict.DENY), standing, observed
+    return _VERDICTS[standing.action if standing else Action.DENY], standing, observed
 
 
 def _levels(rules: Sequence[Rule]) -> Iterator[list[Rule]]:
@@ -124,18 +159,46 @@ def _levels(rules: Sequence[Rule]) -> Iterator[list[Rule]]:
             start = end
 
 
-def _firsts(level: Sequence[Rule]) -> list[Rule]:
-    """Take each document's own first enforced rule."""
+def _firsts(level: Sequence[Rule], modes: frozenset[PolicyMode]) -> list[Rule]:
+    """Take each document's own first rule, or what stands in its place by an exception; of several the first by name."""
+    exceptions: dict[str, Rule] = {}
+    for rule in sorted((each for each in level if each.yielding), key=_exception_name):
+        exceptions.setdefault(rule.yielding, rule)
     firsts: dict[str, Rule] = {}
     for rule in level:
-        if rule.mode is PolicyMode.ENFORCE:
-            firsts.setdefault(rule.document, rule)
+        if rule.yielding or rule.mode not in modes or rule.document in firsts:
+            continue
+        exception = exceptions.get(rule.key)
+        if exception is None or exception.action is Action.ALLOW:
+            firsts[rule.document] = exception or rule
     return list(firsts.values())
 
 
+def _exception_name(rule: Rule) -> str:
+    return rule.policy
+
+
 def _strictness(rule: Rule) -> int:
-    if rule.action is Action.DENY:
-        return 1 if rule.overridable else 0
-    if rule.action is Action.ALLOW:
-        return 2 if rule.overridable else 3
-    return 4
+    return _RANKS.get((rule.action, rule.overridable), len(_RANKS))
+
+
+class _Default(msgspec.Struct, frozen=True):
+    """What default deny says beside its verdict: nothing."""
+
+    log: bool = False
+    connections: int = 0
+    within: int = 0
+
+
+_DEFAULT = _Default()
+_VERDICTS = {Action.ALLOW: Verdict.ALLOW, Action.DENY: Verdict.DENY, Action.REJECT: Verdict.REJECT}
+_ENFORCED = frozenset({PolicyMode.ENFORCE})
+_DRAFTED = _ENFORCED | {PolicyMode.STAGED}
+_RANKS = {
+    (Action.DENY, False): 0,
+    (Action.REJECT, False): 1,
+    (Action.DENY, True): 2,
+    (Action.REJECT, True): 3,
+    (Action.ALLOW, True): 4,
+    (Action.ALLOW, False): 5,
+}

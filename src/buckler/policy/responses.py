@@ -41,6 +41,8 @@ def read_response(
         fields["allow"].choice(_Only, _Only.REMEDIATION)
     if "mode" not in fields:
         head["mode"] = PolicyMode.OBSERVE  # nothing is cut off by itself unless somebody wrote so
+    if head["mode"] is PolicyMode.STAGED:
+        fields["mode"].note("a response is in no draft", "mode: observe records and does nothing")
     exempt = read_selector(fields["exempt"]) if "exempt" in fields else None
     return ResponseSpec(
         **head,

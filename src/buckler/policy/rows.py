@@ -147,9 +147,14 @@ class Rows:
         rules = expand_document(document)
         self._put_prefixes(document.key, rules, prefix_number)
         for side in Direction:
-            mine = [rule for rule in rules if rule.direction is side and rule.stand is Stand.VM]
+            here = [rule for rule in rules if rule.direction is side and rule.stand is Stand.VM]
+            mine = [rule for rule in here if not rule.yielding]
             if mine:
                 self._put_post((mine[0].place, document.key, side, Stand.VM, 0), mine)
+            excepted = [rule for rule in here if rule.yielding]
+            for place, key in enumerate(dict.fromkeys(rule.key for rule in excepted), 1):
+                one = [rule for rule in excepted if rule.key == key]  # it may stand at fewer than its document does
+                self._put_post((one[0].place, document.key, side, Stand.VM, place), one)
         far = [rule for rule in rules if rule.stand is not Stand.VM]
         for place, key in enumerate(dict.fromkeys(rule.key for rule in far)):
             one = [rule for rule in far if rule.key == key]  # it binds other VMs than the next rule of its document

@@ -6,14 +6,17 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from buckler.model.canonical import canonical_bytes
 from buckler.model.label import LABEL_TENANT, Selector
 from buckler.model.program import Direction
 from buckler.policy.compose import compose_documents
 from buckler.policy.language import (
+    DENIALS,
     PROTOCOLS,
     TIER_RANK,
     Action,
     Document,
+    ExceptionSpec,
     FlowSpec,
     Peer,
     PolicyMode,
@@ -22,8 +25,11 @@ from buckler.policy.language import (
     RuleSpec,
     Stand,
     Tier,
+    Times,
+    Yielding,
 )
 from buckler.policy.quarantine import QUARANTINE_POLICIES
+from buckler.policy.timing import ended, parse_moment, times_said
 
 
 class Span(msgspec.Struct, frozen=True, array_like=True):
@@ -61,6 +67,12 @@ class Rule(msgspec.Struct, frozen=True):
     """Whose end is asked. ``direction`` and ``subject`` are the VM's all the same: its shield enforces the answer."""
     is_opinion: bool = False
     """Of a policy that has the host or the edge as its subject: that end denies by default then."""
+    times: Times | None = None
+    log: bool = False
+    connections: int = 0
+    within: int = 0
+    yielding: str = ""
+    """An exception's: the key of the rule that yields. ``pass``: it is taken for none; ``allow``: this stands in its place."""
 
 
 def list_rules(documents: Iterable[Document]) -> tuple[Rule, ...]:
@@ -90,7 +102,9 @@ def _policy_rules(document: Document, spec: PolicySpec) -> list[Rule]:
     for direction, written in sides:
         for index, rule in enumerate(written):
             line = document.lines.get(f"spec.{direction.name.lower()}[{index}]", document.line)
-            rules.append(_rule(document, spec, direction, subject, rule, line))
+            times = rule_times(document, rule)
+            if times is None or times.windows:
+                rules.append(_rule(document, spec, direction, subject, rule, line))
     return rules
 
 
@@ -159,6 +173,8 @@ def _flow_rules(document: Document, spec: FlowSpec) -> list[Rule]:
             overridable=spec.overridable,
             peers=peers,
             ports=spec.ports,
+            log=spec.log,
+            rate_limit=spec.rate_limit,
         )
         chosen = [Selector() if peer.any else peer.vm for peer in subjects]
         near = [_scoped(document, spec.tier, each) for each in chosen if each is not None]
@@ -187,7 +203,77 @@ def _rule(
         file=document.file,
         line=line,
         place=(TIER_RANK[spec.tier], spec.order),
+        times=rule_times(document, rule),
+        log=rule.log,
+        connections=rule.rate_limit.connections if rule.rate_limit else 0,
+        within=rule.rate_limit.within if rule.rate_limit else 0,
     )
+
+
+def rule_times(document: Document, rule: RuleSpec) -> Times | None:
+    """Say when a rule holds; None: always. Raises Untimed."""
+    times = times_said(document)
+    return ended(times, parse_moment(rule.until)) if rule.until and times is not None else times
+
+
+def _exceptions(document: Document, written: Document, rules: Sequence[Rule]) -> list[Rule]:
+    """Give the rules of one exception: beside each rule that yields one of the same place, for what both mean."""
+    spec, policy = written.spec, document.spec
+    if not isinstance(spec, ExceptionSpec) or not isinstance(policy, PolicySpec | FlowSpec):
+        return []
+    found: dict[tuple[str, bytes], Rule] = {}
+    for rule in rules:
+        if rule.stand is not Stand.VM or not may_yield(policy, rule.name, rule.action, spec):
+            continue
+        subjects = _excepted_subjects(policy, spec, rule)
+        for subject in (_scoped(document, rule.tier, each) for each in subjects):
+            made = _exception(document, written, spec, rule, subject)
+            found.setdefault((made.key, canonical_bytes(subject)), made)
+    return list(found.values())
+
+
+def _exception(document: Document, written: Document, spec: ExceptionSpec, rule: Rule, subject: Selector) -> Rule:
+    far = spec.destinations if rule.direction is Direction.EGRESS else spec.sources
+    return msgspec.structs.replace(
+        rule,
+        key=f"{written.key}/{rule.direction.name.lower()}/{rule.name}",
+        policy=written.name,
+        subject=subject,
+        action=Action.ALLOW if spec.action is Yielding.ALLOW else Action.PASS,
+        overridable=False,
+        peers=tuple(_scoped_peer(document, rule.tier, peer) for peer in far),
+        spans=tuple(span for port in spec.ports for span in _spans(port)),
+        file=written.file,
+        line=written.line,
+        times=times_said(written),
+        log=spec.log,
+        connections=0,
+        within=0,
+        yielding=rule.key,
+    )
+
+
+def _excepted_subjects(policy: PolicySpec | FlowSpec, spec: ExceptionSpec, rule: Rule) -> list[Selector]:
+    """At whom an exception stands: at all at whom the rule does, or at fewer."""
+    if spec.subject is not None:
+        return [spec.subject]
+    near = spec.sources if rule.direction is Direction.EGRESS else spec.destinations
+    if not near:
+        return [rule.subject]
+    if isinstance(policy, PolicySpec):
+        return []  # a policy's near end is its subject
+    return [peer.vm or Selector() for peer in near if peer.any or peer.vm is not None]
+
+
+def may_yield(policy: PolicySpec | FlowSpec, name: str, action: Action, exception: ExceptionSpec) -> bool:
+    """Say whether a rule of a policy yields to an exception that names the policy. What does not fit changes nothing."""
+    if isinstance(policy, PolicySpec) and (exception.rule != name or policy.subject.stand is not Stand.VM):
+        return False
+    if policy.tier is not exception.tier or policy.tier is Tier.QUARANTINE or policy.mode is PolicyMode.OBSERVE:
+        return False
+    if exception.action is Yielding.ALLOW:
+        return action in DENIALS and policy.tier is not Tier.PLATFORM
+    return True
 
 
 def _spans(port: Port) -> list[Span]:

@@ -10,6 +10,7 @@ from buckler.policy.language import (
     AddressGroupSpec,
     Document,
     EndpointSpec,
+    ExceptionSpec,
     FlowSpec,
     Kind,
     NetworkSpec,
@@ -138,9 +139,9 @@ def _asked(document: Document) -> Iterator[tuple[Kind, str, str]]:
                 lists.append((f"spec.{side}[{index}].{word}", rule.peers))
                 if rule.service:
                     yield Kind.SERVICE, rule.service, f"spec.{side}[{index}].service"
-    elif isinstance(spec, FlowSpec):
+    elif isinstance(spec, FlowSpec | ExceptionSpec):
         lists = [("spec.from", spec.sources), ("spec.to", spec.destinations)]
-        if spec.service:
+        if isinstance(spec, FlowSpec) and spec.service:
             yield Kind.SERVICE, spec.service, "spec.service"
     for path, peers in lists:
         for place, peer in enumerate(peers):

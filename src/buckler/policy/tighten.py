@@ -27,7 +27,8 @@ from buckler.policy.compile import ResolvedProgram, expand_row
 from buckler.policy.compose import compose_documents
 from buckler.policy.identity import named_prefixes
 from buckler.policy.language import DEFAULT_TENANT, Document
-from buckler.policy.meet import meet, overlay
+from buckler.policy.meet import is_covered, meet, overlay
+from buckler.policy.phases import TooMany, list_states
 from buckler.policy.pool import selectors_of
 from buckler.policy.prefix import longest
 from buckler.policy.quarantine import QUARANTINE_POLICIES
@@ -66,10 +67,18 @@ class _Kinds(msgspec.Struct, frozen=True):
 
 
 def find_loosening(before: Iterable[Document], after: Iterable[Document]) -> Loosening | None:
-    """Give a packet that only ``after`` allows, None when there is none in any pool. Raises Undecided.
+    """Give a packet that only ``after`` allows, or oftener, None when there is none in any pool at any time. Raises Undecided.
 
-    Both are judged as if every shield enforced. Policies in ``observe`` mode decide nothing in either.
+    Both are judged as if every shield enforced. Policies in ``observe`` mode, or staged, decide nothing in either.
     """
+    try:
+        found = (_find_loosening(*states) for states in list_states(before, after))
+        return next((each for each in found if each is not None), None)
+    except TooMany as many:
+        raise Undecided(str(many)) from many
+
+
+def _find_loosening(before: Iterable[Document], after: Iterable[Document]) -> Loosening | None:
     old, new = compose_documents(before), compose_documents(after)
     prefixes = sorted({*named_prefixes(old), *named_prefixes(new)})
     numbers = {prefix: IdentityNumber(FIRST_CIDR_IDENTITY + place) for place, prefix in enumerate(prefixes)}
@@ -189,7 +198,7 @@ def _together(tables: tuple[Table, ...]) -> Table:
 
 def _widening(before: Table, after: Table) -> tuple[int, int] | None:
     for one, other, low, _ in overlay(before, after):
-        if other.verdict is Verdict.ALLOW and one.verdict is not Verdict.ALLOW:
+        if other.verdict is Verdict.ALLOW and not is_covered(other, one):
             return one.protocol, low
     return None
 

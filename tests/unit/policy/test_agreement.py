@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
 import pytest
 
-from buckler.model.ids import IDENTITY_GROUP, IDENTITY_HOST
-from buckler.model.program import Direction, Entry, Program, Verdict
+from buckler.model.ids import IDENTITY_GROUP, IDENTITY_HOST, RuleNumber
+from buckler.model.program import Direction, Entry, Program, Terms
 from buckler.policy.bundle import Bundle, build_bundle
 from buckler.policy.closing import address_map
 from buckler.policy.compile import Resolved, resolve_pool
@@ -19,8 +20,10 @@ from buckler.policy.prefix import host_prefix
 from buckler.policy.reach import reach_pairs
 from buckler.policy.reference import find_end, judge_end
 from buckler.policy.resolve import find_interval
+from buckler.policy.timing import active
 from tests.policyworld import Store
 from tests.randompolicy import ENDPOINTS, OUTSIDE, PORT_NUMBERS, PROTOCOLS, Seeded, number_for, world
+from tests.randomtimes import START, terms_judged, timed_world
 
 pytestmark = pytest.mark.proof
 
@@ -34,7 +37,7 @@ class Asked:
 
     def __init__(self, seed: int) -> None:
         self.choose = Seeded(seed)
-        self.documents = world(self.choose)
+        self.documents = world(self.choose) if seed % 2 else active(timed_world(self.choose), START).documents
         store = Store()
         self.pool = store.pool(self.documents)
         self.numbers = store.allocate(self.pool, self.documents)
@@ -64,7 +67,13 @@ class Asked:
         entry = look_up(self.programs[station.vm.id], peer, side, protocol, port)
         what = f"{station.vm.name} {side.name} {end.kind} {end.address} {protocol} {port}"
         for told in (said, entry):
-            assert (told.verdict == Verdict.ALLOW) == judged.allowed, what
+            assert told.verdict == judged.verdict, what
+            terms = told.terms or Terms()
+            assert msgspec.structs.replace(terms, staged=0, staged_rule=RuleNumber(0)) == terms_judged(judged), what
+            drafted = (terms.staged, terms.staged_rule) if terms.staged else (told.verdict, told.rule)
+            wanted = judged.drafted
+            assert drafted[0] == wanted.verdict, what
+            assert self.names.get(drafted[1], "") == (wanted.rule.key if wanted.rule else ""), what
             assert (self.names.get(told.rule, ""), self.names.get(told.observed, "")) == keys(judged), what
         return judged.allowed
 

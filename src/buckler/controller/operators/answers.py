@@ -17,6 +17,7 @@ from buckler.controller.operators.views import list_rogues, task_view
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import load_state
 from buckler.controller.problems import Refused
+from buckler.controller.ticking import at_time
 from buckler.controller.usage import list_unused
 from buckler.model.ids import HostId
 from buckler.model.operatorapi import PREFIX
@@ -28,6 +29,7 @@ from buckler.policy.explain import UnknownEnd, explain
 from buckler.policy.lend import lend_numbers
 from buckler.policy.questions import find_oddities
 from buckler.policy.reach import WORLD, reach_pairs, vm_names
+from buckler.policy.timing import active
 from buckler.ports.journal import CounterTotal, FlowQuery, StoredFlow
 from buckler.ports.store import Unit
 
@@ -48,7 +50,7 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
         tenant: str = "",
     ) -> Explanation:
         with parts.store.read() as unit:
-            state = load_state(unit)
+            state = at_time(load_state(unit), parts.clock()).state
         known = {vm.name for vm in state.pool.vms if vm.tenant == tenant}
         names = [f"{tenant}/{each}" if each in known else each for each in (origin, to)]
         try:
@@ -60,7 +62,7 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
     @get(PREFIX + "/reach", sync_to_thread=True)
     def reach(tenant: str = "") -> Reach:
         with parts.store.read() as unit:
-            state, revision = load_state(unit), unit.revisions.current()
+            state, revision = at_time(load_state(unit), parts.clock()).state, unit.revisions.current()
             numbers = lend_numbers(read_numbers(unit), state.pool, state.documents)
         names = vm_names(state.pool)
         mine = tuple(sorted(names[vm.id] for vm in state.pool.vms if tenant in {"", vm.tenant}))
@@ -70,10 +72,12 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
     @get(PREFIX + "/policy-findings", sync_to_thread=True)
     def policy_findings() -> list[PolicyFinding]:
         with parts.store.read() as unit:
-            state = load_state(unit)
+            written = load_state(unit)
+            state = at_time(written, parts.clock()).state
             numbers = lend_numbers(read_numbers(unit), state.pool, state.documents)
+        over = active(written.documents, parts.clock()).over
         today = dt.datetime.fromtimestamp(parts.clock(), dt.UTC).date().isoformat()
-        return list(find_oddities(state.pool, state.documents, numbers, today))
+        return list(find_oddities(state.pool, state.documents, numbers, today, over))
 
     @get(PREFIX + "/flows", sync_to_thread=False)
     def flows(

@@ -42,7 +42,7 @@ def revision_routes(parts: Parts) -> list[BaseRouteHandler]:
     def difference(revision: int, to: int = Parameter(query="to", ge=0, default=0)) -> DiffResult:
         """Compare a revision's documents with another's; 0: with those in force."""
         with parts.store.read() as unit:
-            return compare_documents(unit, documents_of(unit, revision), documents_of(unit, to))
+            return compare_documents(unit, documents_of(unit, revision), documents_of(unit, to), parts.clock())
 
     @post(_ONE + "/rollback", status_code=200)
     async def rollback(request: AnyRequest, revision: int, data: RollbackRequest) -> RollbackResult:

@@ -11,6 +11,7 @@ from buckler.controller.numbering import read_numbers
 from buckler.controller.observed import Sight, is_active, sights
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import HOST, PASSPORT, QUARANTINE, STATE, Registered, State, load_state
+from buckler.controller.ticking import at_time
 from buckler.controller.twins import twins_at
 from buckler.model.agentapi import Acknowledgement, AddressSource, Observation, ObservedInterface
 from buckler.model.ids import HostId, Revision
@@ -37,9 +38,9 @@ class Scene(msgspec.Struct, frozen=True):
     documents: dict[str, Document]
 
 
-def load_scene(unit: Unit) -> Scene:
+def load_scene(unit: Unit, now: float) -> Scene:
     """Read everything that VM views need."""
-    state = load_state(unit)
+    state = at_time(load_state(unit), now).state
     return Scene(
         state=state,
         stations=stations(state.pool, singled_out(state.documents)),

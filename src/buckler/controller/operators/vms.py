@@ -59,7 +59,7 @@ def vm_routes(parts: Parts) -> list[BaseRouteHandler]:
     def list_vms(tenant: str = "", selector: str = "") -> list[VmView]:
         chosen = parse_selector(selector)
         with parts.store.read() as unit:
-            scene = load_scene(unit)
+            scene = load_scene(unit, parts.clock())
         found = [each for each in scene.state.registered if each.vm.tenant in {tenant or each.vm.tenant}]
         return [vm_view(scene, each) for each in found if chosen.matches(each.vm.labels)]
 
@@ -193,7 +193,7 @@ def _rogue(parts: Parts, request: AdoptRequest) -> Document:
 
 def _view(parts: Parts, name: str, tenant: str) -> VmView:
     with parts.store.read() as unit:
-        scene = load_scene(unit)
+        scene = load_scene(unit, parts.clock())
         found = find_vm(scene.state, name, tenant)
         quarantine = quarantine_view(parts, unit, found)
     return msgspec.structs.replace(vm_view(scene, found), quarantine=quarantine)

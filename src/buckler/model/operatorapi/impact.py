@@ -9,11 +9,15 @@ from buckler.model.operatorapi.documents import Reference, SourceFile
 
 
 class ImpactRequest(Request, frozen=True):
-    """A draft, as apply would take it. ``since``: only what was recorded from then on (Unix seconds)."""
+    """A draft, as apply would take it. ``since``: only what was recorded from then on (Unix seconds).
+
+    ``staged``: all that is staged is enforced in the draft.
+    """
 
     files: tuple[SourceFile, ...] = ()
     delete: tuple[Reference, ...] = ()
     since: float = 0
+    staged: bool = False
 
 
 class ImpactItem(Answer, frozen=True):

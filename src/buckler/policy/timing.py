@@ -1,0 +1,172 @@
+"""When documents hold: ``until`` and ``schedule`` → windows of time, known at a given moment. Reads no clock, judges nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from buckler.policy.language import Document, ExceptionSpec, FlowSpec, PolicySpec, ScheduleSpec, Times
+
+AHEAD = 8
+"""Windows of a schedule that are known ahead. Beyond them nothing is known, and so nothing is allowed by it or past it."""
+MOST_UNKNOWN = 4
+"""Schedules of which every case is thought through where they are not known; where more meet, nothing is allowed."""
+NOW = 0
+"""The moment at which times were asked for."""
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)\Z")
+_ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*\Z")
+_SEARCHED = 7 * (AHEAD + 2)
+_ALWAYS = Times(((0, 0),))
+
+
+class UnknownZone(ValueError):
+    """No such time zone is known on this machine."""
+
+
+class Untimed(ValueError):
+    """A document begins or ends, and nobody said what time it is: ``active`` was left out."""
+
+
+class Active(msgspec.Struct, frozen=True):
+    """``documents`` with their times, without those that are ``over``. ``boundary``: when it must be asked again; 0: never."""
+
+    documents: tuple[Document, ...]
+    boundary: int
+    over: tuple[Document, ...] = ()
+
+
+def parse_moment(text: str) -> int:
+    """Read a time with its offset (RFC 3339, 5.6) as whole seconds since 1970, cut off. Raises ValueError."""
+    if not _MOMENT.match(text):
+        raise ValueError("write it like 2027-01-31T18:00:00Z or 2027-01-31T19:00:00+01:00: the offset is required")
+    seconds = int(dt.datetime.fromisoformat(text).timestamp() // 1)
+    if seconds <= 0:
+        raise ValueError("no time before 1970")
+    return seconds
+
+
+def write_moment(seconds: int) -> str:
+    """Write seconds since 1970 in UTC (RFC 3339)."""
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@lru_cache(maxsize=1024)
+def find_zone(name: str) -> ZoneInfo:
+    """Find a time zone by its name. Raises UnknownZone."""
+    if not _ZONE.match(name):
+        raise UnknownZone(name)
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:  # a folder's name is an OSError
+        raise UnknownZone(name) from error
+
+
+def is_timed(document: Document) -> bool:
+    """Say whether anything in a document begins or ends."""
+    spec = document.spec
+    if isinstance(spec, PolicySpec):
+        return bool(spec.until or spec.schedule or any(rule.until for rule in (*spec.ingress, *spec.egress)))
+    if isinstance(spec, FlowSpec):
+        return bool(spec.until or spec.schedule)
+    return isinstance(spec, ExceptionSpec)
+
+
+def active(documents: Iterable[Document], now: float) -> Active:
+    """Give each timed document its times as they are at ``now``, and leave out what is over. Asking twice is asking once."""
+    kept: list[Document] = []
+    over: list[Document] = []
+    boundary = 0
+    for document in documents:
+        if not is_timed(document):
+            kept.append(document)
+            continue
+        times = times_of(document, now)
+        if not times.windows:
+            over.append(document)
+            continue
+        kept.append(msgspec.structs.replace(document, times=times))
+        for edge in (*edges_of(times), *_rule_ends(document, now)):
+            boundary = min(boundary or edge, edge)
+    return Active(tuple(kept), boundary, tuple(over))
+
+
+def times_said(document: Document) -> Times | None:
+    """Give the times of a document; None: it always holds. Raises Untimed."""
+    if document.times is None and is_timed(document):
+        raise Untimed(document.key)
+    return document.times
+
+
+def times_of(document: Document, now: float) -> Times:
+    """Say when a document holds, from ``now`` on."""
+    spec = document.spec
+    schedule = spec.schedule if isinstance(spec, PolicySpec | FlowSpec) else None
+    times = _scheduled(schedule, now) if schedule else _ALWAYS
+    until = spec.until if isinstance(spec, PolicySpec | FlowSpec | ExceptionSpec) else ""
+    return ended(times, parse_moment(until), now) if until else times
+
+
+def ended(times: Times, end: int, now: float = 0) -> Times:
+    """Cut times off at an end."""
+    if end <= now:
+        return Times(())
+    windows = tuple((first, min(last or end, end)) for first, last in times.windows if first < end)
+    return Times(windows, 0 if times.known and end <= times.known else times.known)
+
+
+def edges_of(times: Times) -> tuple[int, ...]:
+    """List every moment at which times begin or end, rising."""
+    return tuple(sorted({edge for window in times.windows for edge in window if edge}))
+
+
+def holds_at(times: Times | None, moment: int) -> bool:
+    """Say whether something holds at a moment; 0: now."""
+    return times is None or any(first <= moment and (not last or moment < last) for first, last in times.windows)
+
+
+def _rule_ends(document: Document, now: float) -> list[int]:
+    spec = document.spec
+    rules = (*spec.ingress, *spec.egress) if isinstance(spec, PolicySpec) else ()
+    return [end for rule in rules if rule.until and (end := parse_moment(rule.until)) > now]
+
+
+def _scheduled(schedule: ScheduleSpec, now: float) -> Times:
+    zone = find_zone(schedule.timezone)
+    today = dt.datetime.fromtimestamp(now, dt.UTC).astimezone(zone).date()
+    left = [(first, last) for first, last in _windows(schedule, today.toordinal()) if last > now][:AHEAD]
+    known = left[-1][1] if left else int(now)
+    return Times(tuple((0 if first <= now else first, last) for first, last in left), known)
+
+
+@lru_cache(maxsize=4096)
+def _windows(schedule: ScheduleSpec, today: int) -> tuple[tuple[int, int], ...]:
+    """List windows from two days before a day on; those that touch are one."""
+    zone, joined = find_zone(schedule.timezone), list[tuple[int, int]]()
+    start, end = _minutes(schedule.start), _minutes(schedule.end)
+    for ordinal in range(today - 2, today + _SEARCHED):
+        day = dt.date.fromordinal(ordinal)
+        if DAYS[day.weekday()] not in schedule.days:
+            continue
+        first, last = _local(day, start, zone), _local(day, end if end > start else end + 24 * 60, zone)
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
+        elif first < last:  # a window within the hour that a change of clocks leaves out is none
+            joined.append((first, last))
+    return tuple(joined)
+
+
+def _minutes(text: str) -> int:
+    hours, minutes = text.split(":")
+    return int(hours) * 60 + int(minutes)
+
+
+def _local(day: dt.date, minutes: int, zone: ZoneInfo) -> int:
+    """Place a local time. One that occurs twice is its first; one that is left out comes as much later as is left out."""
+    midnight = dt.datetime.combine(day, dt.time(), zone) + dt.timedelta(minutes=minutes)  # wall clock, then placed
+    return int(midnight.timestamp())
