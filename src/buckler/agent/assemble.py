@@ -38,6 +38,7 @@ from buckler.agent.sentry import Sentry
 from buckler.agent.settings import AgentSettings
 from buckler.agent.steward import Parts, Steward
 from buckler.agent.tasks import Tasks
+from buckler.agent.timekeeping import Timekeeper
 from buckler.agent.uplink import Downlink, Uplink
 from buckler.agent.watcher import Heard, Watcher
 from buckler.agent.witness import witness_of
@@ -91,6 +92,7 @@ class Agent:
         self._settings, self._drivers, self._on_step = settings, drivers, on_step
         self._outbox = Outbox()
         self._recorder = Recorder(drivers.state, membership.host, self._outbox.wake)
+        self._timekeeper = Timekeeper(drivers.kernel.upkeep, self._recorder)
         self._believer = Believer(drivers.state, membership, self._believed)
         self._worker = Worker(
             lambda: self._steward.tidy(), lambda: self._steward.sweep(), settings.pass_seconds, settings.sweep_seconds
@@ -227,6 +229,7 @@ class Agent:
                 chronicle=Chronicle(self._recorder),
                 residing=self._residing,
                 memory=Memory(self._drivers.state, self._recorder),
+                timekeeper=self._timekeeper,
                 chores=self._chores,
                 desk=self._desk,
                 later=self._worker.post,
@@ -243,7 +246,8 @@ class Agent:
     def _make_clients(self, membership: Membership) -> tuple[ControllerClient, ...]:
         key = Ed25519PrivateKey.from_private_bytes(self._drivers.state.host_key())
         urls = self._settings.controllers or membership.controllers
-        return tuple(ControllerClient(url, membership.host, key, membership.ca_certificate) for url in urls)
+        heard = self._timekeeper.hear
+        return tuple(ControllerClient(url, membership.host, key, membership.ca_certificate, heard) for url in urls)
 
     def _heard(self) -> Heard:
         def post(job: Callable[[Steward], None]) -> None:
@@ -288,7 +292,7 @@ class Agent:
         acknowledgement = acknowledgement_of(outcome, self._steward.belief, now)
         residents, residences, awaited = self._steward.residents, self._residing.statements, self._steward.awaited
         observation = observation_of(outcome, residents, now, acknowledgement.revision, residences, awaited)
-        problems = (*observation.problems, *self._witnessing.problems)
+        problems = (*observation.problems, *self._witnessing.problems, *self._timekeeper.problems)
         self._outbox.put_state(acknowledgement, msgspec.structs.replace(observation, problems=problems))
 
     def _answer(self, request: Request) -> Answer:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from buckler.agent.names import Names
 from buckler.model.flow import FlowRecord
 from buckler.model.ids import IDENTITY_GROUP, IDENTITY_HOST, IDENTITY_INFRA
-from buckler.model.program import Direction
+from buckler.model.program import Direction, Verdict
 from buckler.ports.telemetry import ShieldEvent
 
 _PEERS = {IDENTITY_HOST: "host", IDENTITY_GROUP: "group", IDENTITY_INFRA: "infra"}
@@ -19,7 +19,7 @@ _ETHERTYPES = {0x0806: "arp", 0x8035: "rarp"}
 def record_of(event: ShieldEvent, names: Names, reasons: Mapping[int, str], host: str, booted_at: float) -> FlowRecord:
     """One event in words. ``booted_at`` is the Unix time at which CLOCK_BOOTTIME was zero."""
     local = names.by_number.get(event.vm)
-    rule = names.rules.get(event.rule)
+    rule, staged_rule = names.rules.get(event.rule), names.rules.get(event.staged_rule)
     return FlowRecord(
         at=booted_at + event.at / 1e9,
         host=host,
@@ -36,7 +36,19 @@ def record_of(event: ShieldEvent, names: Names, reasons: Mapping[int, str], host
         policy="" if rule is None else rule.policy,
         rule="" if rule is None else rule.rule,
         bytes=event.length,
+        logged=event.logged,
+        answered=event.answered,
+        staged=verdict_word(event.staged),
+        staged_policy="" if staged_rule is None else staged_rule.policy,
+        staged_rule="" if staged_rule is None else staged_rule.rule,
     )
+
+
+def verdict_word(number: int) -> str:
+    """A verdict of a program as people say it; one that this version does not know is a denial. 0: there is none."""
+    if not number:
+        return ""
+    return Verdict(number).name.lower() if number in set(Verdict) else "deny"
 
 
 def peer_name(vm: int, identity: int, names: Names) -> str:

@@ -14,6 +14,8 @@ from buckler.model.agentapi import Acknowledgement, Counter, FlowBatch, Observat
 from buckler.model.flow import FlowRecord
 
 _MAX_FLOWS = 20_000
+_MAX_OTHERS = 15_000
+"""Of flows that no rule logs: what is left is for those that one does."""
 _REPEAT_SECONDS = 10.0
 _Report = TypeVar("_Report", Acknowledgement, Observation)
 
@@ -56,10 +58,13 @@ class Outbox:
 
     def put_flows(self, flows: list[FlowRecord], shed: int) -> None:
         with self._lock:
-            room = max(_MAX_FLOWS - len(self._flows), 0)
-            self._shed += shed + len(flows[room:])
-            self.dropped += len(flows[room:])
-            self._flows += flows[:room]
+            before = len(self._flows)
+            for flow in flows:
+                if len(self._flows) < (_MAX_FLOWS if flow.logged else _MAX_OTHERS):
+                    self._flows.append(flow)
+            dropped = before + len(flows) - len(self._flows)
+            self._shed += shed + dropped
+            self.dropped += dropped
         self._wake.set()
 
     def put_counters(self, counters: Iterable[Counter]) -> None:

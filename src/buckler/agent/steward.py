@@ -20,6 +20,7 @@ from buckler.agent.memory import Memory
 from buckler.agent.names import Names, names_of
 from buckler.agent.residents import Residents, Snapshot
 from buckler.agent.residing import Residing, read_residence
+from buckler.agent.timekeeping import Timekeeper
 from buckler.gate.decide import decide
 from buckler.gate.decision import Decision, Operation, Reason, Standing
 from buckler.gate.domain import BadDomain, parse_domain
@@ -41,6 +42,7 @@ class Parts(msgspec.Struct, frozen=True):
     residents: Residents
     chronicle: Chronicle
     memory: Memory
+    timekeeper: Timekeeper
     residing: Residing
     chores: Chores
     desk: Desk
@@ -82,6 +84,7 @@ class Steward:
 
     def tidy(self) -> None:
         """One pass, and telling what came of it."""
+        self._parts.timekeeper.keep(self._belief.manifest)
         self._outcome = self._parts.engine.reconcile(self._belief)
         self._parts.chronicle.tell_outcome(self._outcome, self._parts.residents, self._names, self._belief.manifest)
         self._parts.memory.keep(self._outcome, self._parts.residents)

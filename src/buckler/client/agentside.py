@@ -7,6 +7,8 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import httpx
@@ -70,16 +72,35 @@ class BadJoinToken(ValueError):
 class ControllerClient:
     """One client per thread of use is not needed: httpx's is safe, and the token is kept behind a lock."""
 
-    def __init__(self, url: str, host: HostId, key: Ed25519PrivateKey, ca_certificate: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        host: HostId,
+        key: Ed25519PrivateKey,
+        ca_certificate: str,
+        hear_time: Callable[[float], None] = lambda _at: None,
+    ) -> None:
         self._host = host
         self._key = key
-        self._http = httpx.Client(base_url=url, verify=_pinned(ca_certificate), timeout=_TIMEOUT, trust_env=False)
+        self._hear_time = hear_time
+        self._http = httpx.Client(
+            base_url=url,
+            verify=_pinned(ca_certificate),
+            timeout=_TIMEOUT,
+            trust_env=False,
+            event_hooks={"response": [self._note_time]},
+        )
         self._lock = threading.Lock()
         self._token = ""
         self._valid_until = 0.0
 
     def close(self) -> None:
         self._http.close()
+
+    def _note_time(self, response: httpx.Response) -> None:
+        """The controller's clock, to the second, as it says in each answer (RFC 9110, 6.6.1)."""
+        with suppress(KeyError, ValueError, TypeError, OverflowError):
+            self._hear_time(parsedate_to_datetime(response.headers["date"]).timestamp())
 
     def watch(self, since: Revision, is_over: Callable[[], bool]) -> Iterator[StreamMessage]:
         """Yield what the stream says until it ends, which it does with the token: call again with the newest revision."""

@@ -58,6 +58,8 @@ _PHRASES: Mapping[str, str] = {
     EventKind.MIGRATION_LEFT: "left by migration",
     EventKind.MIGRATION_ABORTED: "migration aborted",
     EventKind.DRIFT_REPAIRED: "shield repaired after drift",
+    EventKind.CLOCK_DOUBTED: "clock not believed",
+    EventKind.CLOCK_BELIEVED: "clock believed",
     EventKind.GAP: "not observed for a while",
     EventKind.TASK_ORDERED: "ordered to move",
     EventKind.TASK_ENDED: "order ended",

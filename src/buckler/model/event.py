@@ -49,6 +49,8 @@ class EventKind(StrEnum):
     NETWORK_CHANGED = "network.changed"
     REVISION_ENFORCED = "revision.enforced"
     DRIFT_REPAIRED = "drift.repaired"
+    CLOCK_DOUBTED = "clock.doubted"
+    CLOCK_BELIEVED = "clock.believed"
     AGENT_STARTED = "agent.started"
     AGENT_STOPPED = "agent.stopped"
     AGENT_LOST = "agent.lost"

@@ -11,6 +11,8 @@ class FlowRecord(msgspec.Struct, frozen=True):
     ``local`` is the VM whose shield judged; ``peer`` is a VM's name, or ``world``, ``host``, ``group``, ``infra``.
     ``direction`` is ``egress`` or ``ingress``; ``verdict`` is ``allow`` or ``deny``; ``reason`` is the name of the
     REASON_* in bpf/abi.h, ``rule`` and ``policy`` name what decided (empty: default deny). Times are Unix seconds.
+    ``logged``: told because the rule that decided logs. ``answered``: rejected, and the shield said so on the wire.
+    ``staged`` is what the staged draft says of it (allow, deny, reject; empty: no draft), ``staged_rule`` by which rule.
     """
 
     at: float
@@ -30,3 +32,8 @@ class FlowRecord(msgspec.Struct, frozen=True):
     packets: int = 1
     bytes: int = 0
     shed_before: int = 0
+    logged: bool = False
+    answered: bool = False
+    staged: str = ""
+    staged_policy: str = ""
+    staged_rule: str = ""

@@ -45,7 +45,7 @@ _FLOW_SIZE = 4 * 1024
 _COUNTERS = 250_000
 _NUMBERS = 2**53
 _FROM_HOSTS = (
-    *("domain.", "interface.", "gate.", "migration.", "agent.", "witness."),
+    *("domain.", "interface.", "gate.", "migration.", "agent.", "witness.", "clock."),
     *(EventKind.REVISION_ENFORCED.value, EventKind.DRIFT_REPAIRED.value, EventKind.GAP.value),
 )
 _ENDED = frozenset({TaskState.DONE, TaskState.FAILED})
