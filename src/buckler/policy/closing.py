@@ -50,6 +50,8 @@ def address_map(segment: Segment) -> AddressMap:
     return AddressMap({**cidrs, **hosts}, tuple(cidrs))
 
 
+_MOST_READ = 4096
+
 Move = tuple[tuple[IdentityNumber, ...], IdentityNumber]
 """What some address means in each old state, and in the new one."""
 
@@ -58,10 +60,27 @@ Before = Sequence[ResolvedProgram | None]
 """An endpoint's tables in each old state; None where it was absent."""
 
 
+class Readings:
+    """Programs as they were read, by digest: most are the same from one change to the next."""
+
+    def __init__(self) -> None:
+        self._read: dict[Digest, ResolvedProgram] = {}
+
+    def read(self, digest: Digest, program: Program) -> ResolvedProgram:
+        """Unfold a program once."""
+        found = self._read.pop(digest, None) or read_program(program)
+        self._read[digest] = found
+        if len(self._read) > _MOST_READ:
+            del self._read[next(iter(self._read))]
+        return found
+
+
 class Closing:
     """One network between the states that may be in force and the one that is wanted."""
 
-    def __init__(self, olds: Sequence[tuple[Bundle, Segment]], target: Bundle, segment: Segment) -> None:
+    def __init__(
+        self, olds: Sequence[tuple[Bundle, Segment]], target: Bundle, segment: Segment, readings: Readings
+    ) -> None:
         self._bundles = [bundle for bundle, _ in olds]
         self._target = target
         maps = [address_map(old) for _, old in olds]
@@ -76,7 +95,7 @@ class Closing:
         # A number that every state uses and no table names means what "anyone" does, before, between and after.
         self._changed_uses = set().union(*(self._new_uses ^ uses for uses in self._old_uses))
         self._programs: dict[tuple[Digest | None, ...], tuple[Digest, Program]] = {}
-        self._read: dict[Digest, ResolvedProgram] = {}
+        self._readings = readings
         self._closed: list[tuple[Before, ResolvedProgram]] = []
         self._into, self._out_of = self._index_moves(set(self._moves.values()))
 
@@ -88,11 +107,22 @@ class Closing:
                 self._reading(bundle, digest) if digest else None
                 for bundle, digest in zip(self._bundles, olds, strict=True)
             ]
-            closed = self._close(before, self._reading(self._target, new))
-            self._closed.append((before, closed))
-            program = compile_program(closed)
-            self._programs[key] = program_digest(program), program
+            wanted = self._reading(self._target, new)
+            if self._is_kept(key, wanted):
+                self._closed.append((before, wanted))
+                self._programs[key] = new, self._target.programs[new]
+            else:
+                closed = self._close(before, wanted)
+                self._closed.append((before, closed))
+                program = compile_program(closed)
+                self._programs[key] = program_digest(program), program
         return self._programs[key]
+
+    def _is_kept(self, key: Sequence[Digest | None], wanted: ResolvedProgram) -> bool:
+        """Nothing is to be closed where a program stays and every number that it names is in use before and after."""
+        if self._changed_uses or len(set(key)) > 1:
+            return False
+        return all(number in self._new_uses for number, _ in wanted.peers)
 
     def held_prefixes(self) -> frozenset[str]:
         """Name the prefixes whose flip would give them more than they had; ask after every ``program``."""
@@ -113,9 +143,7 @@ class Closing:
         return into, out_of
 
     def _reading(self, bundle: Bundle, digest: Digest) -> ResolvedProgram:
-        if digest not in self._read:
-            self._read[digest] = read_program(bundle.programs[digest])
-        return self._read[digest]
+        return self._readings.read(digest, bundle.programs[digest])
 
     def _close(self, before: Before, new: ResolvedProgram) -> ResolvedProgram:
         any_tables = {side: meet_all((old.any[side] for old in before if old), new.any[side]) for side in Direction}

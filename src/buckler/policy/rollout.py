@@ -18,7 +18,7 @@ from buckler.model.ids import IDENTITY_INFRA, Digest
 from buckler.model.pool import Host, HostState, ShieldMode
 from buckler.model.program import Program
 from buckler.policy.bundle import Bundle
-from buckler.policy.closing import Closing
+from buckler.policy.closing import Closing, Readings
 from buckler.policy.prefix import host_prefix
 
 
@@ -34,7 +34,9 @@ class RolloutStage(msgspec.Struct, frozen=True):
     waits_for_all: bool
 
 
-def plan_rollout(in_force: Sequence[Bundle], target: Bundle) -> tuple[RolloutStage, ...]:
+def plan_rollout(
+    in_force: Sequence[Bundle], target: Bundle, readings: Readings | None = None
+) -> tuple[RolloutStage, ...]:
     """Plan the stages to ``target``; the last one is ``target`` itself. Nothing to do: no stage.
 
     ``in_force`` lists, oldest first, every state that some host may still enforce: what all acknowledged last and
@@ -44,7 +46,7 @@ def plan_rollout(in_force: Sequence[Bundle], target: Bundle) -> tuple[RolloutSta
     if not held:
         return (RolloutStage(Stage.OPEN, target, waits_for_all=False),)
     wanted = target.digest()
-    closed, flipped = _intermediate(held, target)
+    closed, flipped = _intermediate(held, target, readings or Readings())
     plan: list[RolloutStage] = []
     last = held[-1].digest() if len(held) == 1 else None
     for stage, bundle in ((Stage.CLOSE, closed), (Stage.FLIP, flipped), (Stage.OPEN, target)):
@@ -72,7 +74,7 @@ def _distinct(bundles: Sequence[Bundle]) -> list[Bundle]:
     return list(latest.values())
 
 
-def _intermediate(held: Sequence[Bundle], target: Bundle) -> tuple[Bundle, Bundle]:
+def _intermediate(held: Sequence[Bundle], target: Bundle, readings: Readings) -> tuple[Bundle, Bundle]:
     programs: dict[Digest, Program] = {}
     closed: list[Segment] = []
     flipped: list[Segment] = []
@@ -86,7 +88,8 @@ def _intermediate(held: Sequence[Bundle], target: Bundle) -> tuple[Bundle, Bundl
             closed.append(segment)
             flipped.append(segment)
             continue
-        closing = Closing([(b, old) for b, old in zip(held, olds, strict=True) if old is not None], target, segment)
+        pairs = [(b, old) for b, old in zip(held, olds, strict=True) if old is not None]
+        closing = Closing(pairs, target, segment, readings)
         endpoints = _closed_endpoints(present, segment, closing, programs) if olds[-1] is not None else ()
         closed.append(_closed_segment(present, segment, endpoints))
         flipped.append(_flipped_segment(closed[-1], segment, closing.held_prefixes()))
