@@ -49,6 +49,7 @@ class World:
 
     def _load(self, bundle: Bundle) -> None:
         book, shield = self.host.book, self.host.shield
+        shield.keep_time(is_believed=True)
         for ifindex in list(shield.taps()):
             shield.delete_tap(ifindex)
         book.delete_addresses(frozenset(book.addresses()))

@@ -288,6 +288,9 @@ def test_random_frames_keep_the_laws(shielded: tuple[Host, int, int, int]) -> No
     reasons = {reason for at in (denied, opened) for _, reason in host.reasons(at)}
     never = {
         Reason.NONE,
+        Reason.ANSWER,
+        Reason.RATE,
+        Reason.EXPIRED,
         Reason.OBSERVED,
         Reason.PORT,
         Reason.NO_PROGRAM,

@@ -18,7 +18,7 @@ from buckler.drivers.inmemory.shield import InMemoryAddressBook, InMemoryPorts, 
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.ids import IDENTITY_INFRA, Digest, IdentityNumber, RuleNumber, VmNumber, Zone
 from buckler.model.pool import ShieldMode
-from buckler.model.program import Direction, Entry, Program, Verdict
+from buckler.model.program import Direction, Entry, Program, Terms, Verdict
 from buckler.model.shield import Address, AddressKey, BridgePort, MacKey, PortRole, Tap
 from buckler.ports.shield import AddressBook, Ports, Shield, ShieldFailed, Upkeep
 from tests.component.ground import add_bridge, open_veth, own_bpffs, own_network
@@ -98,6 +98,37 @@ def test_any_change_of_a_tap_reads_back(doors: Doors, changed: dict[str, object]
     tap = msgspec.structs.replace(tap_at(doors.first, digest), **changed)
     doors.shield.put_tap(tap)
     assert doors.shield.taps() == {doors.first: tap}
+
+
+TERMED = (
+    Terms(),
+    Terms(until=2_000_000_000),
+    Terms(log=True),
+    Terms(connections=10, within=60),
+    Terms(staged=3, staged_rule=RuleNumber(8)),
+)
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_a_program_with_terms_is_put_as_any_other(doors: Doors, verdict: Verdict) -> None:
+    peer = IdentityNumber(0x20000001)
+    entries = (
+        Entry(peer, Direction.EGRESS, 6, port, 32, verdict, RuleNumber(1), RuleNumber(0), terms)
+        for port, terms in enumerate(TERMED)
+    )
+    program = Program(tuple(sorted(entries, key=lambda entry: entry.port)))
+    digest = digest_of(canonical_bytes(program))
+    doors.shield.put_program(digest, program)
+    assert doors.shield.programs() == {digest}
+    assert doors.upkeep.altered_programs() == frozenset()
+    doors.shield.put_tap(tap_at(doors.first, digest))
+    assert doors.shield.taps() == {doors.first: tap_at(doors.first, digest)}
+
+
+def test_a_clock_is_told_once_until_its_standing_changes(doors: Doors) -> None:
+    assert [doors.upkeep.keep_time(is_believed=word) for word in (False, True, True, False, False, True)] == [
+        False, True, False, True, False, True,
+    ]  # fmt: skip
 
 
 def test_a_shield_that_hangs_no_more_is_told_as_fallen(doors: Doors) -> None:
