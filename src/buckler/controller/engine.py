@@ -7,10 +7,10 @@ import asyncio
 import msgspec
 import structlog
 
-from buckler.controller.manifests import Errand, errand_for, members, rest_of
 from buckler.controller.moving import note_drained
 from buckler.controller.numbering import allocate_numbers
 from buckler.controller.observed import sights
+from buckler.controller.orders import publish_orders
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import State, load_state
 from buckler.controller.rollout_state import (
@@ -21,17 +21,13 @@ from buckler.controller.rollout_state import (
     store_bundle,
     write_rollout,
 )
-from buckler.controller.stepping import completed, forgotten, is_complete, moved, next_index, told
+from buckler.controller.stepping import Acks, completed, forgotten, is_complete, noted
 from buckler.controller.ticking import Ticked, at_time, record_ticks
-from buckler.model.bundle import Manifest, Members, Stage
-from buckler.model.canonical import canonical_bytes, digest_of
-from buckler.model.ids import Digest, HostId, Revision
-from buckler.model.pool import Host, HostState
-from buckler.policy.bundle import Bundle, build_bundle, build_members
+from buckler.model.bundle import Stage
+from buckler.model.ids import HostId, Revision
+from buckler.policy.bundle import Bundle, build_bundle
 from buckler.policy.rollout import awaited_hosts, plan_rollout
-from buckler.ports.publication import PublishedManifest
 from buckler.ports.store import StoreFailed, Unit
-from buckler.trust.statement import Kind, sign
 
 _log = structlog.get_logger("buckler.controller")
 _POLL = 2.0
@@ -69,10 +65,11 @@ class Engine:
             state = ticked.state
             if before.held != ticked.held:
                 record_ticks(self._parts, unit, before.held, ticked)
-            awaited = tuple(HostId(host) for host in awaited_hosts(state.hosts))
-            rollout = self._replanned(unit, ticked, forgotten(before, awaited, unit.acks.all()))
-            rollout = self._published(unit, state, rollout)
-            if not rollout.is_done and is_complete(rollout, awaited, unit.acks.all()):
+            awaited, acks = tuple(HostId(host) for host in awaited_hosts(state.hosts)), unit.acks.all()
+            rollout = noted(before, unit.manifests.orders())
+            rollout = self._replanned(unit, ticked, forgotten(rollout, awaited, acks))
+            rollout = self._published(unit, state, rollout, acks)
+            if not rollout.is_done and is_complete(rollout, awaited, acks):
                 rollout = completed(rollout)
             if rollout != before:
                 write_rollout(unit, rollout)
@@ -115,65 +112,9 @@ class Engine:
         stages = (*before.stages[:-1], msgspec.structs.replace(last, wanted=store_bundle(unit, target)))
         return msgspec.structs.replace(before, source=source, stages=stages)
 
-    def _published(self, unit: Unit, state: State, rollout: Rollout) -> Rollout:
-        """Tell each host the stage that it may take now, if it was not told already."""
-        hosts = members(state)
-        if not rollout.stages:
-            return rollout
-        seen, acks = sights(unit), unit.acks.all()
-        awaited = tuple(HostId(host) for host in awaited_hosts(state.hosts))
-        positions = {host.id: rollout.positions[host.id] for host in hosts if host.id in rollout.positions}
-        due = []
-        for host in hosts:
-            errand = errand_for(self._parts, state, seen, host)
-            index, rest = next_index(rollout, host.id, awaited, acks), rest_of(self._parts, state, host, errand)
-            position = positions.get(host.id)
-            if position is None or position.index != index or position.rest != rest:
-                due.append((host, index, rest, errand))
-        if not due:
-            return rollout
-        revision = unit.revisions.allocate("publish", "controller", self._parts.clock())
-        everybody = canonical_bytes(Members(build_members(state.hosts)))
-        unit.objects.put({digest_of(everybody): everybody})
-        for host, index, rest, errand in due:
-            stage = rollout.stages[index]
-            self._publish(unit, host, stage, revision, errand, digest_of(everybody))
-            positions[host.id] = moved(positions.get(host.id), index, revision, rest)
-            rollout = told(rollout, host.id, stage.wanted, revision)
-        return msgspec.structs.replace(rollout, positions=positions, source=self._through(rollout, revision))
-
-    def _through(self, rollout: Rollout, revision: Revision) -> Revision:
+    def _published(self, unit: Unit, state: State, rollout: Rollout, acks: Acks) -> Rollout:
         """Our own revision declares nothing: what was built for the one before is built for it too."""
-        if self._built is not None and self._built[0] == (rollout.source, rollout.boundary):
-            self._built = (revision, rollout.boundary), self._built[1]
-        return revision
-
-    def _publish(
-        self,
-        unit: Unit,
-        host: Host,
-        stage: PlannedStage,
-        revision: Revision,
-        errand: Errand,
-        members: Digest,
-    ) -> None:
-        manifest = self._manifest(host, stage, revision, errand, members)
-        statement = sign(Kind.MANIFEST, canonical_bytes(manifest), self._parts.keys.issuing)
-        unit.manifests.put(PublishedManifest(host.id, revision, stage.stage.value, statement, manifest.issued_at))
-
-    def _manifest(
-        self, host: Host, stage: PlannedStage, revision: Revision, errand: Errand, members: Digest
-    ) -> Manifest:
-        return Manifest(
-            pool=self._parts.settings.pool,
-            host=host.id,
-            host_name=host.name,
-            revision=revision,
-            stage=stage.stage,
-            issued_at=self._parts.clock(),
-            root=stage.wanted.root,
-            members=members,
-            draining=host.state is not HostState.ACTIVE,
-            adoptions=errand.adoptions,
-            twins=errand.twins,
-        )
+        after = publish_orders(self._parts, unit, state, sights(unit), rollout, acks)
+        if after.source != rollout.source and self._built and self._built[0] == (rollout.source, rollout.boundary):
+            self._built = (after.source, rollout.boundary), self._built[1]
+        return after

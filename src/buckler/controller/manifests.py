@@ -1,4 +1,4 @@
-"""Who gets a passport written by which host, and a signed manifest per host. Owns no stage and no object."""
+"""Which host is to write which passport, and to keep which copy closed. Owns no stage and no object."""
 
 from __future__ import annotations
 
@@ -8,28 +8,9 @@ from buckler.controller.observed import Seen, is_active
 from buckler.controller.parts import Parts
 from buckler.controller.passports import issuing_id, passport_of
 from buckler.controller.pool_state import HOST, PASSPORT, State
-from buckler.controller.twins import twins_at
-from buckler.model.canonical import canonical_bytes, digest_of
+from buckler.controller.twins import twins_of
+from buckler.model.ids import HostId
 from buckler.model.pool import Host, HostState
-from buckler.policy.bundle import build_members
-
-
-def adoptions_for(parts: Parts, state: State, seen: Seen, host: Host) -> dict[str, str]:
-    """Passports that this host is to write: for VMs that never showed one, or one by a key that signs no more.
-
-    A domain is given its VM's passport only where it is seen, so that a second domain with its uuid gets none; one that
-    nobody has seen yet may appear anywhere.
-    """
-    adoptions: dict[str, str] = {}
-    for each in state.registered:
-        if each.attributes.get(PASSPORT) == issuing_id(parts):
-            continue
-        at = [sight for sight in seen.get(each.vm.uuid, ()) if sight.host.state is not HostState.REVOKED]
-        place = [sight for sight in at if sight.host.name == each.attributes.get(HOST)]
-        best = place or [sight for sight in at if is_active(sight.domain)] or at
-        if not best or best[0].host.id == host.id:
-            adoptions[each.vm.id] = passport_of(parts, each.vm)
-    return adoptions
 
 
 class Errand(msgspec.Struct, frozen=True):
@@ -39,15 +20,31 @@ class Errand(msgspec.Struct, frozen=True):
     twins: tuple[str, ...]
 
 
-def errand_for(parts: Parts, state: State, seen: Seen, host: Host) -> Errand:
-    """Both, from what all hosts report now."""
-    return Errand(adoptions_for(parts, state, seen, host), twins_at(state, seen, host))
+def errands_of(parts: Parts, state: State, seen: Seen) -> tuple[dict[HostId, Errand], dict[str, str]]:
+    """What single hosts are told, and passports that any host is to write where their domain appears."""
+    adoptions, common = _adoptions(parts, state, seen)
+    twins = twins_of(state, seen)
+    hosts = adoptions.keys() | twins.keys()
+    return {host: Errand(adoptions.get(host, {}), twins.get(host, ())) for host in hosts}, common
 
 
-def rest_of(parts: Parts, state: State, host: Host, errand: Errand) -> str:
-    """Name what a host's manifest says beside its objects, and who signs it, so that a change of it is published."""
-    said = [host.state.value, build_members(state.hosts), sorted(errand.adoptions), errand.twins, issuing_id(parts)]
-    return digest_of(canonical_bytes(said))
+def _adoptions(parts: Parts, state: State, seen: Seen) -> tuple[dict[HostId, dict[str, str]], dict[str, str]]:
+    """Passports of VMs that never showed one, or one by a key that signs no more: each host's own, and everybody's.
+
+    A domain is given its VM's passport only where it is seen, so that a second domain with its uuid gets none; one that
+    nobody has seen yet may appear anywhere.
+    """
+    own: dict[HostId, dict[str, str]] = {}
+    common: dict[str, str] = {}
+    issuer = issuing_id(parts)
+    for each in state.registered:
+        if each.attributes.get(PASSPORT) == issuer:
+            continue
+        at = [sight for sight in seen.get(each.vm.uuid, ()) if sight.host.state is not HostState.REVOKED]
+        place = [sight for sight in at if sight.host.name == each.attributes.get(HOST)]
+        best = place or [sight for sight in at if is_active(sight.domain)] or at
+        (own.setdefault(best[0].host.id, {}) if best else common)[each.vm.id] = passport_of(parts, each.vm)
+    return own, common
 
 
 def members(state: State) -> tuple[Host, ...]:

@@ -29,7 +29,7 @@ def order_move(
     """Order one VM's move. Raises Refused when it cannot even begin."""
     refuse_impossible(unit, vm, source, destination, parts.clock())
     now = parts.clock()
-    manifest = unit.manifests.latest(destination.id)
+    manifest = unit.manifests.order(destination.id)
     task = Task(
         id=parts.new_id(),
         host=source.id,

@@ -109,7 +109,7 @@ def hosts_at(parts: Parts, unit: Unit, revision: Revision) -> tuple[HostStand, .
         host = record.host
         if host.state is HostState.REVOKED:
             continue
-        manifest, ack = unit.manifests.latest(host.id), acks.get(host.id)
+        manifest, ack = unit.manifests.order(host.id), acks.get(host.id)
         wanted, held = (manifest.revision if manifest else 0), (ack.revision if ack else 0)
         is_closed = is_planned and ack is not None and held > 0 and (held > revision or held >= wanted)
         reason = "" if is_closed or ack is None else "; ".join(ack.problems)

@@ -9,6 +9,7 @@ import msgspec
 from buckler.controller.rollout_state import Holding, Position, Rollout, StateName
 from buckler.model.agentapi import Acknowledgement
 from buckler.model.ids import HostId, Revision
+from buckler.ports.publication import Order
 
 Acks = Mapping[HostId, Acknowledgement]
 
@@ -22,8 +23,16 @@ def acknowledged_index(rollout: Rollout, host: HostId, acks: Acks) -> int:
     return position.index if ack is not None and ack.revision >= position.since else position.index - 1
 
 
-def next_index(rollout: Rollout, host: HostId, awaited: Iterable[HostId], acks: Acks) -> int:
-    """The stage that the host is to be told now: the one it has, or the one after."""
+def next_indexes(
+    rollout: Rollout, hosts: Iterable[HostId], awaited: Iterable[HostId], acks: Acks
+) -> dict[HostId, int]:
+    """The stage that each host is to be told now: the one it has, or the one after."""
+    least = min((acknowledged_index(rollout, each, acks) for each in awaited), default=len(rollout.stages))
+    return {host: _next_index(rollout, host, least, acks) for host in hosts}
+
+
+def _next_index(rollout: Rollout, host: HostId, least: int, acks: Acks) -> int:
+    """``least`` is what even the slowest awaited host has acknowledged."""
     position = rollout.positions.get(host)
     if position is None:
         return 0
@@ -31,8 +40,7 @@ def next_index(rollout: Rollout, host: HostId, awaited: Iterable[HostId], acks: 
     if following >= len(rollout.stages) or acknowledged_index(rollout, host, acks) < position.index:
         return position.index
     if rollout.stages[following].waits_for_all:
-        everyone = all(acknowledged_index(rollout, each, acks) >= position.index for each in awaited)
-        return following if everyone else position.index
+        return following if least >= position.index else position.index
     return following
 
 
@@ -50,24 +58,31 @@ def completed(rollout: Rollout) -> Rollout:
     return msgspec.structs.replace(rollout, stages=last, positions=positions, in_force=in_force, is_done=True)
 
 
-def told(rollout: Rollout, host: HostId, state: StateName, revision: Revision) -> Rollout:
-    """The state after a host was told a bundle: what it was told before and did not take, it will never hold."""
-    before = rollout.holdings.get(host, ())
-    if before and before[-1].state != state.state and not before[-1].is_taken:
-        before = before[:-1]
-    if not before or before[-1].state != state.state:
-        before = (*before, Holding(revision, state.state))
-    in_force = (*(each for each in rollout.in_force if each.state != state.state), state)
-    return msgspec.structs.replace(rollout, holdings={**rollout.holdings, host: before}, in_force=in_force)
+def told_all(rollout: Rollout, states: Mapping[HostId, StateName], revision: Revision) -> Rollout:
+    """The state after hosts were told states: what one was told before and did not take, it will never hold."""
+    holdings, in_force = dict(rollout.holdings), {each.state: each for each in rollout.in_force}
+    for host, state in states.items():
+        before = holdings.get(host, ())
+        if before and before[-1].state != state.state and not before[-1].is_taken:
+            before = before[:-1]
+        if not before or before[-1].state != state.state:
+            before = (*before, Holding(revision, state.state))
+        holdings[host] = before
+        in_force.pop(state.state, None)
+        in_force[state.state] = state
+    return msgspec.structs.replace(rollout, holdings=holdings, in_force=tuple(in_force.values()))
 
 
-def taken(rollout: Rollout, host: HostId) -> Rollout:
-    """The state after a host's stream took its newest manifest."""
-    held = rollout.holdings.get(host, ())
-    if not held or held[-1].is_taken:
-        return rollout
-    marked = (*held[:-1], msgspec.structs.replace(held[-1], is_taken=True))
-    return msgspec.structs.replace(rollout, holdings={**rollout.holdings, host: marked})
+def noted(rollout: Rollout, orders: Mapping[HostId, Order]) -> Rollout:
+    """The state once it is known what streams took. A stream takes the newest order alone, so a holding since then is its."""
+    holdings = {host: _taken(every, orders.get(host)) for host, every in rollout.holdings.items()}
+    return rollout if holdings == rollout.holdings else msgspec.structs.replace(rollout, holdings=holdings)
+
+
+def _taken(held: tuple[Holding, ...], order: Order | None) -> tuple[Holding, ...]:
+    if order is None or not held or held[-1].is_taken or order.taken < held[-1].revision:
+        return held
+    return (*held[:-1], msgspec.structs.replace(held[-1], is_taken=True))
 
 
 def forgotten(rollout: Rollout, awaited: Iterable[HostId], acks: Acks) -> Rollout:

@@ -13,23 +13,25 @@ from buckler.controller.observed import Seen, Sight
 from buckler.controller.pool_state import HOST, State
 from buckler.model.bundle import Residence
 from buckler.model.domain import DomainState
-from buckler.model.ids import VmId
-from buckler.model.pool import Host, HostState
+from buckler.model.ids import HostId, VmId
+from buckler.model.pool import HostState
 from buckler.trust.statement import Kind, Untrusted, key_from_text, key_id, verify
 
 _FAREWELL_SECONDS = 30.0  # a source says within a second that a VM has left; clocks may differ by the rest
 
 
-def twins_at(state: State, seen: Seen, host: Host) -> tuple[str, ...]:
-    """Uuids of domains at ``host`` that are copies of VMs which run at their place."""
-    found = []
+def twins_of(state: State, seen: Seen) -> dict[HostId, tuple[str, ...]]:
+    """Uuids of domains that are copies of VMs which run at their place, by the host that has the copy."""
+    found: dict[HostId, list[str]] = {}
     for each in state.registered:
         running = [sight for sight in seen.get(each.vm.uuid, ()) if _runs(sight)]
-        here = next((sight for sight in running if sight.host.id == host.id), None)
         place = next((sight for sight in running if sight.host.name == each.attributes.get(HOST)), None)
-        if here is not None and place is not None and is_twin(here, place, each.vm.id):
-            found.append(each.vm.uuid)
-    return tuple(sorted(found))
+        if place is None or len(running) < 2:
+            continue
+        for here in {sight.host.id: sight for sight in reversed(running)}.values():
+            if is_twin(here, place, each.vm.id):
+                found.setdefault(here.host.id, []).append(each.vm.uuid)
+    return {host: tuple(sorted(uuids)) for host, uuids in found.items()}
 
 
 def is_twin(newcomer: Sight, place: Sight, vm: VmId) -> bool:

@@ -32,7 +32,7 @@ def who_waits(parts: Parts, unit: Unit, revision: int = 0) -> tuple[HostWait, ..
     for record in unit.hosts.all():
         if record.host.state is HostState.REVOKED:
             continue
-        manifest = unit.manifests.latest(record.host.id)
+        manifest = unit.manifests.order(record.host.id)
         ack = acks.get(record.host.id)
         wanted, enforced = (manifest.revision if manifest else 0), (ack.revision if ack else 0)
         if enforced >= wanted and is_published:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -64,11 +65,32 @@ class PublishedManifest(msgspec.Struct, frozen=True):
     at: float
 
 
+class Order(msgspec.Struct, frozen=True):
+    """What a host is to be told now: all that its manifest is made of, but its name. ``taken``: what its stream took last."""
+
+    host: HostId
+    revision: Revision
+    stage: str
+    root: Digest
+    rest: Digest
+    at: float
+    taken: Revision = Revision(0)
+
+
 class Manifests(Protocol):
-    """Every manifest that was ever published."""
+    """What each host is to be told, and every manifest that one was told."""
+
+    def order(self, host: HostId) -> Order | None:
+        """What the host is to be told now."""
+
+    def orders(self) -> dict[HostId, Order]:
+        """Every host's."""
+
+    def set_orders(self, orders: Iterable[Order]) -> None:
+        """Replace those of these hosts; what they took is kept."""
 
     def latest(self, host: HostId) -> PublishedManifest | None:
-        """The host's newest."""
+        """The newest that the host was told."""
 
     def find(self, host: HostId, revision: Revision) -> PublishedManifest | None:
         """The host's of that very revision."""
@@ -77,7 +99,7 @@ class Manifests(Protocol):
         """Every host's of that very revision."""
 
     def put(self, manifest: PublishedManifest) -> None:
-        """Publish one."""
+        """Keep one that the host's stream takes."""
 
 
 class Objects(Protocol):
@@ -88,6 +110,35 @@ class Objects(Protocol):
 
     def put(self, objects: Mapping[Digest, bytes]) -> None:
         """Add objects; an equal digest is the same object."""
+
+
+class Written(StrEnum):
+    """What kind of row was written."""
+
+    DOCUMENT = "document"
+    VM = "vm"
+    HOST = "host"
+    OBSERVATION = "observation"
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One row that was written: ``name`` is a document's ``kind/tenant/name``, else an id."""
+
+    what: Written
+    name: str
+
+
+class Changes(Protocol):
+    """Which rows were written, in the order of commits. The books write it; nothing here is ever the only place of anything."""
+
+    def newest(self) -> int:
+        """The number of the last one; 0 before the first."""
+
+    def since(self, number: int) -> tuple[Change, ...] | None:
+        """What was written after ``number``; None when that is not known any more."""
+
+    def forget(self, through: int) -> None:
+        """Drop those up to a number; the last one is kept, so that what was dropped can be told from what never was."""
 
 
 class Acks(Protocol):

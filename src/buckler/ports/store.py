@@ -10,7 +10,7 @@ from typing import Protocol
 
 from buckler.ports.journal import Counters, Flows, Intakes, Observations, Samples
 from buckler.ports.ledger import LedgerBook
-from buckler.ports.publication import Acks, Manifests, Objects, Revisions
+from buckler.ports.publication import Acks, Changes, Manifests, Objects, Revisions
 from buckler.ports.records import Documents, Numbers, Vms
 from buckler.ports.roster import Hosts, JoinTokens, Keys, Nonces, Tasks
 
@@ -44,6 +44,8 @@ class Unit(Protocol):
     def manifests(self) -> Manifests: ...
     @property
     def objects(self) -> Objects: ...
+    @property
+    def changes(self) -> Changes: ...
     @property
     def acks(self) -> Acks: ...
     @property

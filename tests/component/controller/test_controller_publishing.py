@@ -116,7 +116,7 @@ def test_kill_between_commit_and_publish_loses_nothing(controller: ControllerPro
 def test_every_problem_is_told_at_once_and_nothing_is_applied(controller: ControllerProcess) -> None:
     bad = WEB.replace("network: front", "network: nowhere").replace("10.0.0.1", "10.0.0.999")
     with pytest.raises(OperatorFailed) as refused:
-        controller.apply(NETWORK, bad, flow(action="reject"))
+        controller.apply(NETWORK, bad, flow(action="mirror"))
     problem = refused.value.problem
     assert problem.status == 422
     assert {issue.file for issue in problem.problems} >= {"file1.yaml", "file2.yaml"}

@@ -11,13 +11,14 @@ from buckler.controller.stepping import (
     forgotten,
     is_complete,
     moved,
-    next_index,
-    taken,
-    told,
+    next_indexes,
+    noted,
+    told_all,
 )
 from buckler.model.agentapi import Acknowledgement
 from buckler.model.bundle import Stage
 from buckler.model.ids import Digest, HostId, Revision
+from buckler.ports.publication import Order
 
 A, B = HostId("a"), HostId("b")
 STAGES = tuple(
@@ -96,6 +97,20 @@ def rollout_after(state: Rollout, host: HostId, revision: int, heard: dict[HostI
         return state
     positions = {**state.positions, host: moved(position, index, Revision(revision), "")}
     return Rollout(stages=state.stages, positions=positions, is_done=False)
+
+
+def next_index(state: Rollout, host: HostId, awaited: tuple[HostId, ...], heard: dict[HostId, Acknowledgement]) -> int:
+    return next_indexes(state, [host], awaited, heard)[host]
+
+
+def told(state: Rollout, host: HostId, wanted: StateName, revision: Revision) -> Rollout:
+    return told_all(state, {host: wanted}, revision)
+
+
+def taken(state: Rollout, host: HostId) -> Rollout:
+    """The host's stream takes its newest order."""
+    newest = max(each.revision for each in state.holdings[host])
+    return noted(state, {host: Order(host, newest, "open", Digest(""), Digest(""), 0.0, newest)})
 
 
 def name(word: str, rule: str = "") -> StateName:

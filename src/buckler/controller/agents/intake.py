@@ -59,7 +59,7 @@ def intake_routes(parts: Parts) -> list[BaseRouteHandler]:
     def ack(request: AnyRequest, data: Acknowledgement) -> None:
         host = caller_of(parts, request).host.id
         with parts.store.write() as unit:
-            published = unit.manifests.latest(host)
+            published = unit.manifests.order(host)
             if data.revision > (published.revision if published else 0):
                 raise Refused(409, "no such revision was published for this host")
             unit.acks.put(host, fit_acknowledgement(data, parts.clock()))

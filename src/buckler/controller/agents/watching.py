@@ -12,10 +12,9 @@ from litestar.params import Parameter
 from litestar.response import Stream
 
 from buckler.controller.agents.callers import AnyRequest, caller_of, session_of
+from buckler.controller.orders import take_order
 from buckler.controller.parts import Parts
 from buckler.controller.problems import Refused
-from buckler.controller.rollout_state import read_rollout, write_rollout
-from buckler.controller.stepping import taken
 from buckler.controller.tokens import Sealed
 from buckler.model.agentapi import MOST_WANTED, ObjectsWanted, StreamMessage
 from buckler.model.ids import HostId, Revision
@@ -94,14 +93,13 @@ def _news(parts: Parts, host: HostId, told: _Told) -> list[StreamMessage] | None
         if record is None or record.host.state is HostState.REVOKED:
             return None
         issuers = unit.keys.issuers()[-1]
-        manifest = unit.manifests.latest(host)
+        order = unit.manifests.order(host)
         tasks = unit.tasks.open_for(host, parts.clock())
         checkpoint = unit.ledger.checkpoint()
     if issuers.version > told.issuers:
         messages.append(StreamMessage(issuers=issuers.statement))
         told.issuers = issuers.version
-    if manifest is not None and manifest.revision > told.revision:
-        manifest = _take_manifest(parts, host)
+    manifest = _take_manifest(parts, host) if order is not None and order.revision > told.revision else None
     if manifest is not None and manifest.revision > told.revision:
         messages.append(StreamMessage(manifest=manifest.statement))
         told.revision = manifest.revision
@@ -114,10 +112,9 @@ def _news(parts: Parts, host: HostId, told: _Told) -> list[StreamMessage] | None
 
 
 def _take_manifest(parts: Parts, host: HostId) -> PublishedManifest | None:
-    """Return the host's newest manifest, noting before it is sent that the host may enforce it from now on."""
+    """Sign the host's newest manifest, noting before it is sent that the host may enforce it from now on."""
     with parts.store.write() as unit:
-        before = read_rollout(unit)
-        after = taken(before, host)
-        if after != before:
-            write_rollout(unit, after)
-        return unit.manifests.latest(host)
+        record = unit.hosts.get(host)
+        if record is None or record.host.state is HostState.REVOKED:
+            return None
+        return take_order(parts, unit, record.host)

@@ -12,7 +12,7 @@ from buckler.controller.observed import Sight, is_active, sights
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import HOST, PASSPORT, QUARANTINE, STATE, Registered, State, load_state
 from buckler.controller.ticking import at_time
-from buckler.controller.twins import twins_at
+from buckler.controller.twins import twins_of
 from buckler.model.agentapi import Acknowledgement, AddressSource, Observation, ObservedInterface
 from buckler.model.ids import HostId, Revision
 from buckler.model.operatorapi.hosts import HostView
@@ -22,7 +22,7 @@ from buckler.model.pool import HostState
 from buckler.policy.language import Document, VmSpec
 from buckler.policy.pool import Station, identity_key, singled_out, stations
 from buckler.policy.rules import Rule, list_rules
-from buckler.ports.publication import PublishedManifest
+from buckler.ports.publication import Order
 from buckler.ports.roster import HostRecord, TaskRecord
 from buckler.ports.store import Unit
 
@@ -83,7 +83,7 @@ def host_views(parts: Parts, unit: Unit, state: State, records: Iterable[HostRec
     views = []
     for record in records:
         ack = acks.get(record.host.id, Acknowledgement(Revision(0), 0))
-        manifest = unit.manifests.latest(record.host.id)
+        manifest = unit.manifests.order(record.host.id)
         views.append(_host_view(parts, record, state, ack, manifest, observations.get(record.host.id)))
     return tuple(views)
 
@@ -93,7 +93,7 @@ def _host_view(
     record: HostRecord,
     state: State,
     ack: Acknowledgement,
-    manifest: PublishedManifest | None,
+    manifest: Order | None,
     observation: Observation | None,
 ) -> HostView:
     host = record.host
@@ -138,7 +138,7 @@ def list_rogues(unit: Unit, state: State) -> tuple[Rogue, ...]:
     names = {each.vm.uuid: each.vm.name for each in state.registered}
     seen = sights(unit)
     members = [record.host for record in unit.hosts.all() if record.host.state is not HostState.REVOKED]
-    twins = {(uuid, host.id) for host in members for uuid in twins_at(state, seen, host)}
+    twins = {(uuid, host) for host, uuids in twins_of(state, seen).items() for uuid in uuids}
     return tuple(
         _rogue(sight, names.get(uuid, ""))
         for uuid, each in sorted(seen.items())

@@ -17,7 +17,7 @@ from sqlalchemy.pool import StaticPool
 from buckler.drivers.store.counters import CounterRows
 from buckler.drivers.store.journal import FlowRows, IntakeRows, ObservationRows
 from buckler.drivers.store.ledger import LedgerRows
-from buckler.drivers.store.publication import AckRows, ManifestRows, ObjectRows, RevisionRows
+from buckler.drivers.store.publication import AckRows, ChangeRows, ManifestRows, ObjectRows, RevisionRows
 from buckler.drivers.store.records import DocumentRows, NumberRows, VmRows
 from buckler.drivers.store.roster import HostRows, JoinTokenRows, KeyRows, NonceRows, TaskRows
 from buckler.drivers.store.samples import SampleRows
@@ -45,6 +45,7 @@ class BookSet:
         self.revisions = RevisionRows(connection)
         self.manifests = ManifestRows(connection)
         self.objects = ObjectRows(connection)
+        self.changes = ChangeRows(connection)
         self.acks = AckRows(connection)
         self.observations = ObservationRows(connection)
         self.intakes = IntakeRows(connection)

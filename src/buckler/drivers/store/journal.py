@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from sqlalchemy import Connection, delete, func, select
 
-from buckler.drivers.store.rows import insert_rows, put_row, text_of, value_of
+from buckler.drivers.store.rows import insert_rows, note_change, put_row, text_of, value_of
 from buckler.drivers.store.tables import FLOW_INTAKES, FLOWS, INTAKES, OBSERVATIONS
 from buckler.model.agentapi import Observation
 from buckler.model.flow import FlowRecord
 from buckler.model.ids import HostId
 from buckler.ports.journal import FlowQuery, StoredFlow
+from buckler.ports.publication import Written
 
 _OBSERVED = "observed"
 """The reason by which a flow was allowed only because its VM is observed: it can be asked for like a verdict."""
@@ -43,6 +44,7 @@ class ObservationRows:
 
     def put(self, host: HostId, observation: Observation) -> None:
         put_row(self._connection, OBSERVATIONS, {"host": host, "content": text_of(observation)})
+        note_change(self._connection, Written.OBSERVATION, host)
 
 
 class FlowRows:

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from buckler.drivers.store.rows import add_rows, put_row, text_of, value_of
-from buckler.drivers.store.tables import ACKS, MANIFESTS, OBJECTS, POOL, REVISIONS
+from buckler.drivers.store.tables import ACKS, CHANGES, MANIFESTS, OBJECTS, ORDERS, POOL, REVISIONS
 from buckler.model.agentapi import Acknowledgement
 from buckler.model.ids import Digest, HostId, Revision
-from buckler.ports.publication import PublishedManifest, RevisionRecord, Tally
+from buckler.ports.publication import Change, Order, PublishedManifest, RevisionRecord, Tally, Written
 
 _CHUNK = 500
 _NONE = text_of(())
@@ -65,6 +66,9 @@ def _record(row: Row[Any]) -> RevisionRecord:
     return RevisionRecord(Revision(row.revision), row.cause, row.actor, row.at, row.comment, changes)
 
 
+_ORDER = [ORDERS.c[name] for name in Order.__struct_fields__]
+
+
 class ManifestRows:
     """ports.publication.Manifests."""
 
@@ -89,6 +93,45 @@ class ManifestRows:
 
     def put(self, manifest: PublishedManifest) -> None:
         self._connection.execute(insert(MANIFESTS).values(**msgspec.structs.asdict(manifest)))
+        took = update(ORDERS).where(ORDERS.c.host == manifest.host).values(taken=manifest.revision)
+        self._connection.execute(took)
+
+    def order(self, host: HostId) -> Order | None:
+        row = self._connection.execute(select(ORDERS).where(ORDERS.c.host == host)).one_or_none()
+        return Order(**row._mapping) if row is not None else None
+
+    def orders(self) -> dict[HostId, Order]:
+        return {HostId(row.host): Order(*row) for row in self._connection.execute(select(*_ORDER))}
+
+    def set_orders(self, orders: Iterable[Order]) -> None:
+        make = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
+        query = make(ORDERS)
+        fresh = {name: query.excluded[name] for name in ("revision", "stage", "root", "rest", "at")}
+        rows = [msgspec.structs.asdict(each) for each in orders]
+        if rows:
+            self._connection.execute(query.on_conflict_do_update(index_elements=["host"], set_=fresh), rows)
+
+
+class ChangeRows:
+    """ports.publication.Changes."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def newest(self) -> int:
+        return int(self._connection.execute(select(func.max(CHANGES.c.number))).scalar() or 0)
+
+    def since(self, number: int) -> tuple[Change, ...] | None:
+        """Numbers have no gaps that matter: the oldest one kept says whether all after ``number`` are there."""
+        oldest = self._connection.execute(select(func.min(CHANGES.c.number))).scalar()
+        if oldest is not None and oldest > number + 1:
+            return None
+        query = select(CHANGES.c.what, CHANGES.c.name).where(CHANGES.c.number > number).order_by(CHANGES.c.number)
+        return tuple(Change(Written(row.what), row.name) for row in self._connection.execute(query))
+
+    def forget(self, through: int) -> None:
+        through = min(through, self.newest() - 1)
+        self._connection.execute(delete(CHANGES).where(CHANGES.c.number <= through))
 
 
 class ObjectRows:

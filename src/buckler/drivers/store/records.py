@@ -7,9 +7,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
-from buckler.drivers.store.rows import insert_rows, put_row
+from buckler.drivers.store.rows import insert_rows, note_change, put_row
 from buckler.drivers.store.tables import DOCUMENTS, NUMBERS, VM_ATTRIBUTES, VMS
 from buckler.model.ids import VmId, VmNumber
+from buckler.ports.publication import Written
 from buckler.ports.records import Attribute, DocumentKey, NumberSpace, StoredDocument, VmRecord
 
 
@@ -47,6 +48,7 @@ class DocumentRows:
     def delete(self, key: DocumentKey, at: float, revision: int) -> None:
         query = update(DOCUMENTS).where(*_is(key), DOCUMENTS.c.valid_to == 0)
         self._connection.execute(query.values(valid_to=at, ended=revision))
+        note_change(self._connection, Written.DOCUMENT, f"{key.kind}/{key.tenant}/{key.name}")
 
     def at(self, when: float) -> tuple[StoredDocument, ...]:
         ended = (DOCUMENTS.c.valid_to == 0) | (DOCUMENTS.c.valid_to > when)
@@ -75,6 +77,7 @@ class VmRows:
     def put(self, vm: VmRecord) -> None:
         row = {name: getattr(vm, name) for name in vm.__struct_fields__}
         put_row(self._connection, VMS, row)
+        note_change(self._connection, Written.VM, vm.id)
 
     def attributes(self, vm: VmId) -> tuple[Attribute, ...]:
         query = select(VM_ATTRIBUTES).where(VM_ATTRIBUTES.c.vm == vm)
@@ -100,6 +103,7 @@ class VmRows:
             if current.get(name) != value
         ]
         insert_rows(self._connection, VM_ATTRIBUTES, rows)
+        note_change(self._connection, Written.VM, vm)
 
 
 class NumberRows:

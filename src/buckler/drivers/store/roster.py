@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 from sqlalchemy import Connection, Row, delete, select, update
 
-from buckler.drivers.store.rows import add_row, put_row, text_of, value_of
+from buckler.drivers.store.rows import add_row, note_change, put_row, text_of, value_of
 from buckler.drivers.store.tables import HOSTS, ISSUERS, JOIN_TOKENS, NONCES, TASKS
 from buckler.model.agentapi import TaskState
 from buckler.model.ids import HostId
 from buckler.model.pool import Host, HostState
+from buckler.ports.publication import Written
 from buckler.ports.roster import HostRecord, JoinTokenRecord, KeyRecord, TaskRecord
 
 _ENDED = frozenset({TaskState.DONE, TaskState.FAILED})
@@ -39,6 +40,7 @@ class HostRows:
             "lost_at": record.lost_at,
         }
         put_row(self._connection, HOSTS, row)
+        note_change(self._connection, Written.HOST, record.host.id)
 
     def seen(self, host: HostId, at: float) -> None:
         self._connection.execute(update(HOSTS).where(HOSTS.c.id == host).values(seen_at=at, lost_at=0))

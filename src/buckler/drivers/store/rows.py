@@ -1,4 +1,4 @@
-"""Small verbs on rows that every book uses. Knows no table."""
+"""Small verbs on rows that every book uses. Knows no table but that of changes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Table, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
+
+from buckler.drivers.store.tables import CHANGES
+from buckler.ports.publication import Written
 
 
 def text_of(value: Any) -> str:
@@ -36,6 +39,11 @@ def add_rows(connection: Connection, table: Table, rows: list[dict[str, Any]]) -
     if rows:
         make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         connection.execute(make(table).on_conflict_do_nothing(), rows)
+
+
+def note_change(connection: Connection, what: Written, name: str) -> None:
+    """Say that a row was written, for those who keep what they read."""
+    connection.execute(insert(CHANGES).values(what=what.value, name=name))
 
 
 def insert_rows(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:

@@ -167,6 +167,29 @@ MANIFESTS = Table(
     Column("at", Float(53), nullable=False),
 )
 
+ORDERS = Table(
+    "orders",
+    METADATA,
+    Column("host", Text, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("root", Text, nullable=False),
+    Column("rest", Text, nullable=False),
+    Column("at", Float(53), nullable=False),
+    Column("taken", BigInteger, nullable=False),
+)
+"""``taken`` is the revision of the last manifest that the host's stream took."""
+
+CHANGES = Table(
+    "changes",
+    METADATA,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("what", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""Which documents, VMs, hosts and observations were written, in order; old ones are forgotten."""
+
 OBJECTS = Table(
     "objects",
     METADATA,

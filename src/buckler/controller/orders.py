@@ -1,0 +1,135 @@
+"""What each host is to be told now, and the manifest that is signed of it when its stream asks. Plans no stage.
+
+An order is durable; its manifest follows from it alone: all that it says of the pool is in objects that the order names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from buckler.controller.manifests import Errand, errands_of, members
+from buckler.controller.observed import Seen
+from buckler.controller.parts import Parts
+from buckler.controller.passports import issuing_id
+from buckler.controller.pool_state import State
+from buckler.controller.rollout_state import Rollout
+from buckler.controller.stepping import Acks, moved, next_indexes, told_all
+from buckler.model.bundle import Manifest, Members, Stage
+from buckler.model.canonical import canonical_bytes, digest_of
+from buckler.model.ids import Digest, HostId, Revision
+from buckler.model.pool import Host, HostState
+from buckler.policy.bundle import build_members
+from buckler.policy.rollout import awaited_hosts
+from buckler.ports.publication import Order, PublishedManifest
+from buckler.ports.store import StoreFailed, Unit
+from buckler.trust.statement import Kind, sign
+
+
+class Rest(msgspec.Struct, frozen=True):
+    """What a host's manifest says beside the pool's state, and who signs it. Kept as an object: many hosts have the same."""
+
+    members: Digest
+    draining: bool
+    adoptions: dict[str, str]
+    twins: tuple[str, ...]
+    issuer: str
+
+
+def publish_orders(parts: Parts, unit: Unit, state: State, seen: Seen, rollout: Rollout, acks: Acks) -> Rollout:
+    """Order for each host the stage that it may take now, if that is not ordered already."""
+    hosts = members(state)
+    if not rollout.stages:
+        return rollout
+    awaited = [HostId(host) for host in awaited_hosts(state.hosts)]
+    positions = {host.id: rollout.positions[host.id] for host in hosts if host.id in rollout.positions}
+    indexes = next_indexes(rollout, [host.id for host in hosts], awaited, acks)
+    objects, rests = _rests(parts, state, seen, hosts)
+    due = []
+    for host in hosts:
+        position, index, rest = positions.get(host.id), indexes[host.id], rests[host.id]
+        if position is None or position.index != index or position.rest != rest:
+            due.append((host.id, index, rest))
+    if not due:
+        return rollout
+    unit.objects.put(objects)
+    at = parts.clock()
+    revision = unit.revisions.allocate("publish", "controller", at)
+    orders = []
+    for host_id, index, rest in due:
+        stage = rollout.stages[index]
+        orders.append(Order(host_id, revision, stage.stage.value, stage.wanted.root, rest, at))
+        positions[host_id] = moved(positions.get(host_id), index, revision, rest)
+    unit.manifests.set_orders(orders)
+    rollout = told_all(rollout, {host: rollout.stages[index].wanted for host, index, _ in due}, revision)
+    return msgspec.structs.replace(rollout, positions=positions, source=revision)
+
+
+def take_order(parts: Parts, unit: Unit, host: Host) -> PublishedManifest | None:
+    """Sign the manifest of the host's order, for its stream; the same order has the same manifest. Raises StoreFailed."""
+    order = unit.manifests.order(host.id)
+    if order is None:
+        return None
+    found = unit.manifests.find(host.id, order.revision)
+    if found is not None:
+        return found
+    manifest = manifest_of(parts.settings.pool, host, order, _rest(unit, order.rest))
+    statement = sign(Kind.MANIFEST, canonical_bytes(manifest), parts.keys.issuing)
+    published = PublishedManifest(host.id, order.revision, order.stage, statement, order.at)
+    unit.manifests.put(published)
+    return published
+
+
+def manifest_of(pool: str, host: Host, order: Order, rest: Rest) -> Manifest:
+    """Say what an order means for its host."""
+    return Manifest(
+        pool=pool,
+        host=host.id,
+        host_name=host.name,
+        revision=order.revision,
+        stage=Stage(order.stage),
+        issued_at=order.at,
+        root=order.root,
+        members=rest.members,
+        draining=rest.draining,
+        adoptions=rest.adoptions,
+        twins=rest.twins,
+    )
+
+
+def _rests(
+    parts: Parts, state: State, seen: Seen, hosts: Iterable[Host]
+) -> tuple[dict[Digest, bytes], Mapping[HostId, Digest]]:
+    """Give each host's rest by digest; hosts without an errand of their own share it."""
+    everybody = canonical_bytes(Members(build_members(state.hosts)))
+    objects = {digest_of(everybody): everybody}
+    errands, common = errands_of(parts, state, seen)
+    shared: dict[bool, Digest] = {}
+    found: dict[HostId, Digest] = {}
+    for host in hosts:
+        is_draining, errand = host.state is not HostState.ACTIVE, errands.get(host.id)
+        if errand is not None or is_draining not in shared:
+            own = errand or Errand({}, ())
+            adoptions = {**common, **own.adoptions}
+            rest = Rest(digest_of(everybody), is_draining, adoptions, own.twins, issuing_id(parts))
+            content = canonical_bytes(rest)
+            objects[digest_of(content)] = content
+            found[host.id] = digest_of(content)
+            if errand is None:
+                shared[is_draining] = found[host.id]
+        else:
+            found[host.id] = shared[is_draining]
+    return objects, found
+
+
+def _rest(unit: Unit, digest: Digest) -> Rest:
+    content = unit.objects.get([digest]).get(digest)
+    if content is None:
+        raise StoreFailed(f"the object {digest} is missing from the store")
+    return msgspec.json.decode(content, type=Rest)
+
+
+def revision_of(order: Order | None) -> Revision:
+    """Number what a host is to be told; 0 for nothing yet."""
+    return order.revision if order is not None else Revision(0)

@@ -1,0 +1,68 @@
+"""What hosts are to be told, and which rows were written: on every driver."""
+
+from __future__ import annotations
+
+import msgspec
+
+from buckler.drivers.store.database import Database
+from buckler.model.agentapi import Observation
+from buckler.model.ids import Digest, HostId, Revision, VmId, VmNumber
+from buckler.model.pool import Host
+from buckler.ports.publication import Change, Order, PublishedManifest, Written
+from buckler.ports.records import DocumentKey, StoredDocument, VmRecord
+from buckler.ports.roster import HostRecord
+
+A, B = HostId("a"), HostId("b")
+
+
+def order(host: HostId, revision: int) -> Order:
+    return Order(host, Revision(revision), "close", Digest(f"root {revision}"), Digest("rest"), float(revision))
+
+
+def test_an_order_replaces_the_one_before_and_what_was_taken_stays(store: Database) -> None:
+    with store.write() as unit:
+        unit.manifests.set_orders([])
+        unit.manifests.set_orders([order(A, 1), order(B, 1)])
+        unit.manifests.put(PublishedManifest(A, Revision(1), "close", "signed", 1.0))
+        unit.manifests.set_orders([order(A, 2)])
+    with store.read() as unit:
+        taken = msgspec.structs.replace(order(A, 2), taken=Revision(1))
+        assert unit.manifests.orders() == {A: taken, B: order(B, 1)}
+        assert (unit.manifests.order(A), unit.manifests.order(HostId("c"))) == (taken, None)
+        assert unit.manifests.latest(B) is None, "nobody took it, so nothing was signed"
+
+
+def test_every_row_that_is_written_is_noted_and_old_notes_are_forgotten(store: Database) -> None:
+    key = DocumentKey("VM", "default", "web")
+    vm = VmRecord(VmId("v"), VmNumber(1), "default", "web", 1.0)
+    with store.read() as unit:
+        assert (unit.changes.newest(), unit.changes.since(0)) == (0, ())
+    with store.write() as unit:
+        unit.documents.put(StoredDocument(key, "{}", 1), 1.0)
+        unit.vms.put(vm)
+        unit.vms.set_attributes(vm.id, {"host": "a"}, 1.0)
+        unit.hosts.put(HostRecord(Host(A, "hv1", "", "", ()), 1.0))
+        unit.observations.put(A, Observation(1.0, Revision(0), ()))
+        middle = unit.changes.newest()
+        unit.documents.delete(key, 2.0, 2)
+    with store.read() as unit:
+        said = unit.changes.since(0)
+        assert said is not None
+        assert set(said) == {
+            Change(Written.DOCUMENT, "VM/default/web"),
+            Change(Written.VM, "v"),
+            Change(Written.HOST, "a"),
+            Change(Written.OBSERVATION, "a"),
+        }
+        assert unit.changes.since(middle) == (Change(Written.DOCUMENT, "VM/default/web"),)
+    with store.write() as unit:
+        unit.changes.forget(middle)
+    with store.read() as unit:
+        assert unit.changes.since(middle - 1) is None, "what was forgotten is not taken for nothing"
+        assert unit.changes.since(middle) == (Change(Written.DOCUMENT, "VM/default/web"),)
+        last = unit.changes.newest()
+    with store.write() as unit:
+        unit.changes.forget(last)
+    with store.read() as unit:
+        assert unit.changes.newest() == last
+        assert unit.changes.since(0) is None
