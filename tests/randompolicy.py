@@ -322,3 +322,20 @@ def observing(document: Document) -> Document:
         return document
     spec = msgspec.structs.replace(document.spec, mode=ShieldMode.OBSERVE)
     return msgspec.structs.replace(document, spec=spec)
+
+
+def unrated(documents: Sequence[Document]) -> tuple[Document, ...]:
+    """Take the rate limits out: a firewall that knows none is to permit nothing that has one."""
+    found = []
+    for document in documents:
+        spec = document.spec
+        if isinstance(spec, FlowSpec):
+            spec = msgspec.structs.replace(spec, rate_limit=None)
+        elif isinstance(spec, PolicySpec):
+            sides = {
+                side: tuple(msgspec.structs.replace(rule, rate_limit=None) for rule in getattr(spec, side))
+                for side in ("ingress", "egress")
+            }
+            spec = msgspec.structs.replace(spec, **sides)
+        found.append(msgspec.structs.replace(document, spec=spec))
+    return tuple(found)

@@ -14,7 +14,7 @@ from buckler.policy.language import PROTOCOLS, Document, Kind
 from buckler.policy.packet import Packet
 from buckler.policy.reference import judge
 from tests.component.routed import ROUTER, inside, probe, router
-from tests.randompolicy import Seeded, labels, network, policies, vm
+from tests.randompolicy import Seeded, labels, network, policies, unrated, vm
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("nft"), reason="needs root and nft")
 OUTSIDE = ("203.0.113.7", "203.0.113.200", "198.51.100.1", "2001:db8:1::1", "2001:db8:2::1")
@@ -25,7 +25,7 @@ SETS = 10
 
 def documents(seed: int) -> tuple[Document, ...]:
     choose = Seeded(seed)
-    return (network(), *(vm(index, labels(choose)) for index in range(VMS)), *policies(choose))
+    return (network(), *(vm(index, labels(choose)) for index in range(VMS)), *unrated(policies(choose)))
 
 
 def questions(own: list[str], others: list[str]) -> list[tuple[str, str, str, int]]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from buckler.__main__ import main
 from buckler.model.pool import ShieldMode
+from buckler.policy.documents import read_documents
 from buckler.policy.draft import Draft, draft_pool
 from buckler.policy.exporters.asa import asa_configuration
 from buckler.policy.exporters.nftables import nftables_ruleset
@@ -22,7 +23,8 @@ from buckler.policy.exporters.permits import list_permits
 from buckler.policy.language import PROTOCOLS, Document, Kind, NetworkSpec
 from buckler.policy.packet import Packet
 from buckler.policy.reference import judge
-from tests.randompolicy import OUTSIDE, Chooser, Drawn, Seeded, labels, network, policies, vm
+from buckler.policy.source import Source
+from tests.randompolicy import OUTSIDE, Chooser, Drawn, Seeded, labels, network, policies, unrated, vm
 
 pytestmark = pytest.mark.proof
 
@@ -39,7 +41,7 @@ def world(choose: Chooser) -> tuple[Document, ...]:
                 each.spec.interfaces[0], network="other", addresses=(f"10.8.0.{index + 10}", f"fd08::{index + 10:x}")
             )
             vms[index] = msgspec.structs.replace(each, spec=msgspec.structs.replace(each.spec, interfaces=(card,)))
-    return (network(), OTHER, *vms, *policies(choose))
+    return (network(), OTHER, *vms, *unrated(policies(choose)))
 
 
 def expected(draft: Draft, documents: tuple[Document, ...], source: str, target: str, protocol: str, port: int) -> bool:
@@ -165,3 +167,36 @@ def test_the_same_documents_give_the_same_rules():
     documents = world(Seeded(5))
     texts = {nftables_ruleset(list_permits(draft_pool(order))) for order in (documents, documents[::-1])}
     assert len(texts) == 1
+
+
+def bounded(spec: str) -> Draft:
+    head = "description: d, owner: o, reason: r, review: 2030-01-01"
+    text = f"apiVersion: buckler.io/v1\nkind: Policy\nmetadata: {{name: p}}\nspec: {{{head}, subject: {{}}, {spec}}}\n"
+    reading = read_documents([Source("p.yaml", text)])
+    assert not reading.problems, reading.problems
+    return draft_pool((network(), vm(0, {}), vm(1, {}), *reading.documents), 0.0)
+
+
+def test_what_is_rejected_is_answered_by_the_router_and_dropped_by_the_asa():
+    egress = (
+        "egress: [{action: reject, ports: [{protocol: TCP, port: 25}, {protocol: UDP, port: 53}]}, {action: allow}]"
+    )
+    permits = list_permits(bounded(f"ingress: [{{action: allow}}], {egress}"))
+    text = nftables_ruleset(permits)
+    assert "tcp dport { 25 } reject with tcp reset" in text
+    assert "udp dport { 53 } reject with icmpx type admin-prohibited" in text
+    _text, losses = asa_configuration(permits)
+    assert any("reject answers" in each.what for each in losses)
+    plain = list_permits(bounded("ingress: [{action: allow}], egress: [{action: deny}]"))
+    assert "reject" not in nftables_ruleset(plain)
+
+
+@pytest.mark.parametrize("term", ["until: '2999-01-01T00:00:00Z'", "rateLimit: {connections: 5, within: 60}"])
+def test_what_ends_or_is_rated_is_not_permitted_for_good(term: str):
+    both = "ingress: [{action: allow}], egress: [{action: allow, ports: [{protocol: TCP, port: 80}]%s}]"
+    lasting = list_permits(bounded(both % ""))
+    assert lasting.between
+    assert not [each for each in lasting.losses if "until a time" in each.what]
+    permits = list_permits(bounded(both % f", {term}"))
+    assert not permits.between
+    assert [each for each in permits.losses if "until a time" in each.what and each.effect == "tightened"]

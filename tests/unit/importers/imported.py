@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 
+from buckler.model.program import Verdict
 from buckler.policy.documents import read_documents
 from buckler.policy.draft import draft_pool
 from buckler.policy.importers.outcome import Effect, Import, Loss
 from buckler.policy.importers.written import LOSSES, import_files
+from buckler.policy.language import PROTOCOLS
 from buckler.policy.matrix import Connection, list_talks
+from buckler.policy.packet import Packet
+from buckler.policy.reference import judge
 from buckler.policy.source import Source
 
 
@@ -43,6 +47,23 @@ class Imported:
         if ":" in target or target[0].isdigit():
             return _in_blocks(self.outward.get(source, []), target, protocol, port)
         return _in_connections(self.talks.get((source, target), ()), protocol, port)
+
+    def answers(self, source: str, target: str, protocol: str, port: int) -> bool:
+        """Ask whether the shield that refuses a packet first answers it."""
+        packet = Packet(self.network, self._address(source), self._address(target), PROTOCOLS[protocol], port)
+        judged = judge(self.draft.pool, self.draft.documents, packet)
+        refusing = [end for end in (judged.egress, judged.ingress) if end is not None and not end.allowed]
+        return refusing[0].verdict is Verdict.REJECT
+
+    @property
+    def network(self) -> str:
+        """The one network of everything here."""
+        (network,) = self.draft.pool.networks
+        return network.name
+
+    def _address(self, end: str) -> str:
+        named = [vm for vm in self.draft.pool.vms if f"{vm.tenant}/{vm.name}" == end]
+        return named[0].interfaces[0].addresses[0] if named else end
 
 
 def _in_blocks(rows: list[tuple[tuple[str, ...], object]], address: str, protocol: str, port: int) -> bool:

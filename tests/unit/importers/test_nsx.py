@@ -237,7 +237,7 @@ class Truth:
     def matches(self, words: list[str], excluded: bool, end: tuple[str, str]) -> bool:
         return words == ["ANY"] or any(self.in_group(each, *end) for each in words) != excluded
 
-    def at(self, way: str, source: tuple[str, str], target: tuple[str, str], protocol: str, port: int) -> bool:
+    def at(self, way: str, source: tuple[str, str], target: tuple[str, str], protocol: str, port: int) -> str:
         here, jumped = source if way == "OUT" else target, False
         for category, each in self.rules:
             if (
@@ -258,7 +258,7 @@ class Truth:
             if each["action"] == "JUMP_TO_APPLICATION":
                 jumped = True
                 continue
-            return bool(each["action"] == "ALLOW")
+            return str(each["action"])
         raise AssertionError("the default rule matches everything")
 
 
@@ -274,7 +274,7 @@ def holds(word: str, address: str) -> bool:
 
 
 def test_every_verdict_of_generated_firewalls():
-    asked = 0
+    asked, answers = 0, []
     for seed in range(40):
         parts, data = world(Seeded(seed))
         result = import_nsx([Source("dfw.json", json.dumps(data, indent=1))], "2030-01-01")
@@ -288,14 +288,19 @@ def test_every_verdict_of_generated_firewalls():
                 if one == other or not (source[0] or target[0]):
                     continue
                 for protocol, port in ASKED:
-                    expected = all(
+                    said = [
                         truth.at(way, source, target, protocol, port)
                         for way, end in (("OUT", source), ("IN", target))
                         if end[0]
-                    )
-                    assert imported.reaches(one, other, protocol, port) == expected, (seed, one, other, protocol, port)
+                    ]
+                    refused = next((each for each in said if each != "ALLOW"), "")
+                    assert imported.reaches(one, other, protocol, port) == (not refused), (seed, one, other, port)
+                    if refused and asked % 5 == 0:
+                        assert imported.answers(one, other, protocol, port) == (refused == "REJECT"), (seed, one, other)
+                        answers.append(refused)
                     asked += 1
     assert asked > 3_000
+    assert min(answers.count(each) for each in ("DROP", "REJECT")) > 30
 
 
 def carried(rule: Obj, policy: Obj | None = None, default: str = "ALLOW", **more: Any) -> tuple[Import, Imported]:

@@ -55,6 +55,9 @@ def test_what_the_library_prints_says_whose_instance_it_is(name: str) -> None:
         ("three-tier", 'review: "2030-01-31"', 'review: "2031-01-31"'),
         ("database-isolation", "action: pass, from", "action: deny, from"),
         ("management-protection", "order: 100\n  subject", "order: 100\n  mode: enforce\n  subject"),
+        ("three-tier", '  review: "2030', '  until: "2031-01-01T00:00:00Z"\n  review: "2030'),
+        ("three-tier", '  review: "2030', '  mode: staged\n  review: "2030'),
+        ("database-isolation", "action: deny", "action: reject"),
         ("quarantine", "{protocol: TCP, port: 443}", "{protocol: TCP, port: 443, endPort: 443}"),
     ],
 )
@@ -71,6 +74,8 @@ def test_a_stricter_edit_is_taken(name: str, old: str, new: str) -> None:
         ("three-tier", "from: [{world: true}]", "from: [{any: true}]", "allows more"),
         ("database-isolation", "- {name: begins-nothing, action: deny}", "- {name: x, action: pass}", "allows more"),
         ("database-isolation", "  tier: security\n", "  tier: security\n  mode: observe\n", "allows more"),
+        ("database-isolation", "  tier: security\n", "  tier: security\n  mode: staged\n", "allows more"),
+        ("database-isolation", '  review: "2030', '  until: "2031-01-01T00:00:00Z"\n  review: "2030', "allows more"),
         ("database-isolation", "  tier: security\n", "  tier: baseline\n", "another tier or order"),
         ("management-protection", "order: 100\n", "order: 101\n", "another tier or order"),
         ("default-deny-tenant", "name: default-deny,", "name: another,", "no such document"),

@@ -29,6 +29,8 @@ def asa_configuration(permits: Permits) -> tuple[str, tuple[Loss, ...]]:
         rules += list(_rules(permit, groups, losses))
     rules += [f"deny ip {one}" for each in pool for one in (f"{each} any", f"any {each}")]
     rules.append("permit ip any any")
+    if permits.refused_between or permits.refused_outside:
+        losses.setdefault(_loss("rules", "reject answers", "the ASA denies without an answer", Effect.NOTE))
     losses.setdefault(_loss("ICMP", "answers to ICMP", "pass only where the ASA inspects icmp", Effect.NOTE))
     lines = [
         *groups.lines(),

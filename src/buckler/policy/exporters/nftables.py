@@ -33,22 +33,42 @@ def nftables_ruleset(permits: Permits) -> str:
         "    ct state invalid ip6 daddr @members6 drop",
     ]
     lines += [f"    {line}" for permit in permits.between for line in _lines(permit)]
+    lines += [f"    {line}" for permit in permits.refused_between for line in _refusals(permit)]
     lines += ["    ip saddr @members4 ip daddr @members4 drop", "    ip6 saddr @members6 ip6 daddr @members6 drop"]
     lines += [f"    {line}" for permit in permits.outside for line in _lines(permit)]
+    lines += [f"    {line}" for permit in permits.refused_outside for line in _refusals(permit)]
     for word in ("saddr", "daddr"):
         lines += [f"    ip {word} @members4 drop", f"    ip6 {word} @members6 drop"]
     return "\n".join([*lines, "  }", "}"]) + "\n"
 
 
 def _lines(permit: Permit) -> Iterator[str]:
+    yield f"# {permit.words}"
+    for match in _matches(permit):
+        yield f"{match}accept"
+
+
+def _refusals(permit: Permit) -> Iterator[str]:
+    """Answer as a shield does: TCP by a reset, the rest by ICMP."""
+    yield f"# {permit.words}: refused with an answer"
+    for match in _matches(permit):
+        if "tcp dport" in match or "l4proto tcp" in match:
+            yield f"{match}reject with tcp reset"
+        elif "l4proto" in match or " dport" in match or "type" in match:
+            yield f"{match}reject with icmpx type admin-prohibited"
+        else:
+            yield f"{match}meta l4proto tcp reject with tcp reset"
+            yield f"{match}reject with icmpx type admin-prohibited"
+
+
+def _matches(permit: Permit) -> Iterator[str]:
     version = 6 if ":" in permit.sources[0] else 4
     family = "ip6" if version == 6 else "ip"
     ends = f"{_end(family, 'saddr', permit.sources)}{_end(family, 'daddr', permit.destinations)}"
     if not ends:
         ends = f"meta nfproto ipv{version} "
-    yield f"# {permit.words}"
     for match in _connections(permit, version):
-        yield f"{ends}{match}accept"
+        yield f"{ends}{match}"
 
 
 def _end(family: str, word: str, blocks: tuple[str, ...]) -> str:

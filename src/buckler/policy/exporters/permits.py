@@ -6,14 +6,14 @@ Read from the resolved form, both ends considered: what is not in the list and h
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from itertools import product
 
 import msgspec
 
 from buckler.model.ids import IdentityNumber, Zone
 from buckler.model.pool import ShieldMode
-from buckler.model.program import Direction
+from buckler.model.program import Direction, Verdict
 from buckler.policy.compile import Resolved, resolve_pool
 from buckler.policy.draft import Draft
 from buckler.policy.importers.outcome import Effect, Loss, LossBook
@@ -22,7 +22,7 @@ from buckler.policy.matrix import Connection, write_connections
 from buckler.policy.meet import meet
 from buckler.policy.pool import identity_key, singled_out, stations
 from buckler.policy.reach import ALLOW_ALL, allowed_ranges
-from buckler.policy.resolve import Table
+from buckler.policy.resolve import Interval, Table
 from buckler.policy.space import Range, outside_ranges, write_ranges
 
 
@@ -36,12 +36,17 @@ class Permit(msgspec.Struct, frozen=True):
 
 
 class Permits(msgspec.Struct, frozen=True):
-    """``between`` holds among ``members`` and is asked first; between members nothing else passes. Then ``outside``."""
+    """``between`` holds among ``members`` and is asked first; between members nothing else passes. Then ``outside``.
+
+    ``refused_between`` and ``refused_outside``: what of the rest is to be answered. Nothing is in a permit and there too.
+    """
 
     members: tuple[str, ...]
     between: tuple[Permit, ...]
     outside: tuple[Permit, ...]
     losses: tuple[Loss, ...]
+    refused_between: tuple[Permit, ...] = ()
+    refused_outside: tuple[Permit, ...] = ()
 
 
 class _Class(msgspec.Struct, frozen=True):
@@ -66,12 +71,23 @@ def list_permits(draft: Draft) -> Permits:
     ranges = outside_ranges({prefix: draft.numbers.cidrs[prefix] for prefix in resolved.prefixes})
     view = _View(resolved, ranges)
     _tell_documents(draft, book)
+    between = [each for one, other in product(classes, classes) for each in view.between(one, other)]
+    outside = [each for one in classes for each in view.with_world(one)]
+    if view.is_bounded:
+        _tell(
+            book,
+            "rules",
+            "what is allowed until a time, or so often only",
+            "the firewall knows neither end nor rate: it is not permitted",
+        )
     members = tuple(sorted({each for group in classes for each in group.addresses}, key=_order))
     return Permits(
         members,
-        tuple(each for one, other in product(classes, classes) for each in view.between(one, other)),
-        tuple(each for one in classes for each in view.with_world(one)),
+        tuple(permit for each in between if (permit := _permit(each, _lasting(each.table)))),
+        tuple(permit for each in outside if (permit := _permit(each, _lasting(each.table)))),
         book.told(),
+        tuple(permit for each in between if (permit := _permit(each, _rejected(each.table)))),
+        tuple(permit for each in outside if (permit := _permit(each, _rejected(each.table)))),
     )
 
 
@@ -119,8 +135,8 @@ def _tell_documents(draft: Draft, book: LossBook) -> None:
         )
     for document in draft.documents:
         spec = document.spec
-        if isinstance(spec, PolicySpec | FlowSpec) and spec.mode is PolicyMode.OBSERVE:
-            _tell(book, document.name, "mode observe records", "the firewall records nothing", Effect.NOTE)
+        if isinstance(spec, PolicySpec | FlowSpec) and spec.mode is not PolicyMode.ENFORCE:
+            _tell(book, document.name, f"mode {spec.mode} only records", "the firewall records nothing", Effect.NOTE)
     if any(vm.mode is ShieldMode.OBSERVE for vm in draft.pool.vms):
         _tell(book, "VMs", "mode observe lets everything pass", "their own end is permitted everything", Effect.NOTE)
     _tell(
@@ -137,28 +153,38 @@ def _tell(book: LossBook, subject: str, what: str, means: str, effect: Effect = 
     book.add(Loss("", 0, "", subject, what, means, effect))
 
 
+class _Way(msgspec.Struct, frozen=True):
+    """What is said of some addresses towards others, of one family."""
+
+    words: str
+    sources: tuple[str, ...]
+    destinations: tuple[str, ...]
+    table: Table
+
+
 class _View:
     """What the resolved form says of classes and of the world's addresses."""
 
     def __init__(self, resolved: Resolved, ranges: dict[IdentityNumber, tuple[Range, ...]]) -> None:
         self._resolved, self._ranges = resolved, ranges
+        self.is_bounded = False
 
-    def between(self, one: _Class, other: _Class) -> Iterator[Permit]:
+    def between(self, one: _Class, other: _Class) -> Iterator[_Way]:
         """Two classes of one network know each other; of two networks each sees the other as the world's addresses."""
         if one.zone == other.zone:
             table = meet(
                 self._table(one, other.number, Direction.EGRESS), self._table(other, one.number, Direction.INGRESS)
             )
             for version in (4, 6):
-                yield from _permit(_words(one, other), one.family(version), other.family(version), table)
+                yield _Way(_words(one, other), one.family(version), other.family(version), table)
             return
         for version in (4, 6):
             for here, there in product(one.family(version), other.family(version)):
                 out = self._table(one, self._class_of(there), Direction.EGRESS)
                 back = self._table(other, self._class_of(here), Direction.INGRESS)
-                yield from _permit(_words(one, other), (here,), (there,), meet(out, back))
+                yield _Way(_words(one, other), (here,), (there,), meet(out, back))
 
-    def with_world(self, one: _Class) -> Iterator[Permit]:
+    def with_world(self, one: _Class) -> Iterator[_Way]:
         """What a class may send out and be sent."""
         name = one.names[0] + (" …" if len(one.names) > 1 else "")
         for direction in Direction:
@@ -170,12 +196,14 @@ class _View:
                     far = write_ranges([each for each in found if each[0] == version])
                     ends = (one.family(version), far) if direction is Direction.EGRESS else (far, one.family(version))
                     words = f"{name} to outside" if direction is Direction.EGRESS else f"outside to {name}"
-                    yield from _permit(words, *ends, table)
+                    yield _Way(words, *ends, table)
 
     def _table(self, one: _Class, peer: IdentityNumber, direction: Direction) -> Table:
         if one.mode is not ShieldMode.ENFORCE:
             return ALLOW_ALL
-        return self._resolved.programs[one.number].table(peer, direction)
+        table = self._resolved.programs[one.number].table(peer, direction)
+        self.is_bounded = self.is_bounded or any(_is_bounded(each) for each in table)
+        return table
 
     def _class_of(self, address: str) -> IdentityNumber:
         parsed = ipaddress.ip_address(address)
@@ -185,10 +213,27 @@ class _View:
         raise LookupError(address)
 
 
-def _permit(words: str, sources: Sequence[str], destinations: Sequence[str], table: Table) -> Iterable[Permit]:
+def _permit(way: _Way, table: Table) -> Permit | None:
     allowed = allowed_ranges(table)
-    if allowed and sources and destinations:
-        yield Permit(words, tuple(sources), tuple(destinations), write_connections(allowed))
+    if not (allowed and way.sources and way.destinations):
+        return None
+    return Permit(way.words, way.sources, way.destinations, write_connections(allowed))
+
+
+def _is_bounded(each: Interval) -> bool:
+    terms = each.terms
+    return each.verdict is Verdict.ALLOW and terms is not None and bool(terms.until or terms.connections)
+
+
+def _lasting(table: Table) -> Table:
+    """Leave out what ends by itself, or holds so often only."""
+    return tuple(msgspec.structs.replace(each, verdict=Verdict.DENY) if _is_bounded(each) else each for each in table)
+
+
+def _rejected(table: Table) -> Table:
+    """Keep what is answered, as if it were allowed."""
+    verdicts = {Verdict.REJECT: Verdict.ALLOW}
+    return tuple(msgspec.structs.replace(each, verdict=verdicts.get(each.verdict, Verdict.DENY)) for each in table)
 
 
 def _words(one: _Class, other: _Class) -> str:

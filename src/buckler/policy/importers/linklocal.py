@@ -12,7 +12,7 @@ import msgspec
 
 from buckler.policy.importers.addressed import Blocks, Holder, is_held
 from buckler.policy.importers.outcome import Effect
-from buckler.policy.language import Action, Port
+from buckler.policy.language import DENIALS, Action, Port
 
 _LINK_LOCAL = ipaddress.IPv6Network("fe80::/10")
 _OUTSIDE = "addresses outside"
@@ -52,7 +52,7 @@ def find_gaps(
     """Compare one rule at ``own`` as it stands there and here. ``near`` and ``far``: its sets of addresses; None: all."""
     if near is None and far is None:
         return ()
-    believed = (True, None) if action is Action.DENY else (True,)
+    believed = (True, None) if action in DENIALS else (True,)
     neighbours = [each for each in others if each.network == own.network]
     at_home = near is None or is_held(near, own.addresses) in believed
     here = {each.title: at_home and (far is None or is_held(far, each.addresses) in believed) for each in neighbours}
@@ -67,7 +67,7 @@ def name_gaps(action: Action, here: dict[str, bool], there: dict[str, bool | Non
     """Name whom a rule means by link-local addresses here but not there, and the other way round."""
     more = [title for title, meant in here.items() if meant and there[title] is not True]
     less = [title for title, meant in here.items() if not meant and there[title] is not False]
-    denies = action is Action.DENY
+    denies = action in DENIALS
     word = "denies" if denies else "allows" if action is Action.ALLOW else "passes on"
     found = []
     if more:

@@ -22,14 +22,14 @@ from buckler.policy.importers.nsx.objects import Item, Objects, read_objects
 from buckler.policy.importers.nsx.services import Services
 from buckler.policy.importers.outcome import Effect, Import, LossBook, unreadable
 from buckler.policy.importers.unclear import Teller, Unclear, flag, items, text
-from buckler.policy.language import Action, Document, EgressRule, IngressRule, InterfaceSpec, Peer, Port, Tier
+from buckler.policy.language import DENIALS, Action, Document, EgressRule, IngressRule, InterfaceSpec, Peer, Port, Tier
 from buckler.policy.problem import Problem
 from buckler.policy.source import Source
 
 SOURCE = "nsx"
 NETWORK = "nsx"
 CATEGORIES = ("Ethernet", "Emergency", "Infrastructure", "Environment", "Application")
-_ACTIONS = {"ALLOW": Action.ALLOW, "DROP": Action.DENY, "REJECT": Action.DENY, "JUMP_TO_APPLICATION": Action.PASS}
+_ACTIONS = {"ALLOW": Action.ALLOW, "DROP": Action.DENY, "REJECT": Action.REJECT, "JUMP_TO_APPLICATION": Action.PASS}
 _ANYONE = (Peer(any=True), Peer(group=True))
 
 
@@ -81,6 +81,7 @@ class RuleRead(msgspec.Struct, frozen=True):
     scope: Side
     ports: tuple[Port, ...]
     directions: tuple[str, ...]
+    log: bool = False
 
 
 def import_nsx(sources: Iterable[Source], review: str) -> Import:
@@ -151,7 +152,7 @@ def _policies(objects: Objects, reader: _Reader, review: str, book: LossBook) ->
 
 def _spell(read: RuleRead, name: str, words: dict[str, object]) -> Iterable[Document]:
     """Write one rule: at each pair of a group and a scope it is one policy; all of them are one level."""
-    surely = read.action is not Action.DENY
+    surely = read.action not in DENIALS
     for side, near, far in (("egress", read.sources, read.destinations), ("ingress", read.destinations, read.sources)):
         if side not in read.directions or (near.groups is not None and not near.groups and not near.excluded):
             continue
@@ -163,7 +164,7 @@ def _spell(read: RuleRead, name: str, words: dict[str, object]) -> Iterable[Docu
             subject = Selector(
                 match_expressions=tuple(dict.fromkeys((*one.match_expressions, *other.match_expressions)))
             )
-            rule = {"name": side, "action": read.action, "peers": peers, "ports": read.ports}
+            rule = {"name": side, "action": read.action, "peers": peers, "ports": read.ports, "log": read.log}
             yield policy_document(
                 document_name(name, side, str(index)),
                 subject=subject,
@@ -230,8 +231,6 @@ class _Reader:
             allows = action is Action.ALLOW
             tell.tell_unclear(unclear, "the rule allows nothing" if allows else "the rule denies everything")
             return [] if allows else [(_DENY_ALL, 0)]
-        if word == "REJECT":
-            tell.tell(rule.place, "REJECT answers", "here it is denied without an answer", Effect.NOTE)
         self._tell_doubts(read, rule, tell)
         self._tell_link_local(read, rule, tell)
         if action is Action.PASS and self._doubts(read):
@@ -270,7 +269,7 @@ class _Reader:
         if side.groups is None:
             return True
         votes = [self.groups.membership(path).votes[number] for path in side.groups]
-        unsure = action is Action.DENY
+        unsure = action in DENIALS
         if side.excluded:
             return all(each is False or (each is None and unsure) for each in votes)
         return any(each or (each is None and unsure) for each in votes)
@@ -291,7 +290,13 @@ class _Reader:
             for word in ("source", "destination")
         ]
         return RuleRead(
-            action, sides[0], sides[1], self._side(scope.fields.get("scope"), False, ""), self._ports(rule), directions
+            action,
+            sides[0],
+            sides[1],
+            self._side(scope.fields.get("scope"), False, ""),
+            self._ports(rule),
+            directions,
+            flag(rule.fields.get("logged")),
         )
 
     def _side(self, place: Place | None, excluded: bool, family: str) -> Side:

@@ -270,7 +270,7 @@ class _Interface:
                 rule.node, "the rule does not look at connections", "the rule allows nothing: here answers follow"
             )
             return
-        action = Action.DENY if denies else (Action.PASS if rule.frames else Action.ALLOW)
+        action = _denial(rule) if denies else (Action.PASS if rule.frames else Action.ALLOW)
         self._tell_link_local(rule, action)
         for side in _SIDES[rule.direction]:
             peers = self._peers(rule, side, denies)
@@ -333,6 +333,11 @@ class _Interface:
 def _follows_connections(node: Node) -> bool:
     """A filter of a standard name with rules of another kind is none of libvirt's."""
     return any(not layer_of(each) for each in node.all("rule") if each.children)
+
+
+def _denial(rule: FilterRule) -> Action:
+    """Rules on frames stand in ebtables, which knows no answer: libvirt drops there what is to be rejected."""
+    return Action.REJECT if rule.action == "reject" and not rule.frames else Action.DENY
 
 
 def _is_icmp(rule: FilterRule) -> bool:

@@ -25,7 +25,7 @@ from buckler.policy.importers.naming import document_name, made_mac, network_doc
 from buckler.policy.importers.outcome import Effect, Import, LossBook, unreadable
 from buckler.policy.importers.proxmox.files import FirewallFile, Line, Teller, read_file
 from buckler.policy.importers.proxmox.guests import Card, read_cards
-from buckler.policy.importers.proxmox.rules import ACTIONS, FirewallRule, Names, Unclear, read_rule
+from buckler.policy.importers.proxmox.rules import ACTIONS, NO_LOG, FirewallRule, Names, Unclear, read_rule
 from buckler.policy.language import Action, Document, EgressRule, IngressRule, InterfaceSpec, NetworkSpec, Peer, Port
 from buckler.policy.problem import Problem
 from buckler.policy.source import Source
@@ -70,6 +70,7 @@ class Spelt(msgspec.Struct, frozen=True):
     peers: tuple[Peer, ...]
     ports: tuple[Port, ...]
     name: str
+    log: bool = False
 
 
 def import_proxmox(sources: Iterable[Source], review: str) -> Import:
@@ -223,11 +224,11 @@ class _Chain:
             description=f"Firewall of guest {self.guest.number}, interface {self.card.name}",
             subject=card_selector(self.own),
             ingress=[
-                IngressRule(f"in-{n}-{each.name}", each.action, ports=each.ports, peers=each.peers)
+                IngressRule(f"in-{n}-{each.name}", each.action, ports=each.ports, peers=each.peers, log=each.log)
                 for n, each in enumerate(spelt["in"], 1)
             ],
             egress=[
-                EgressRule(f"out-{n}-{each.name}", each.action, ports=each.ports, peers=each.peers)
+                EgressRule(f"out-{n}-{each.name}", each.action, ports=each.ports, peers=each.peers, log=each.log)
                 for n, each in enumerate(spelt["out"], 1)
             ],
         )
@@ -251,11 +252,13 @@ class _Chain:
         return [Spelt(Action.DENY, peers, (), "blacklist")] if (peers := resolved.for_action(Action.DENY)) else []
 
     def _last(self, side: str) -> Spelt:
-        word, line = (self.guest.firewall.options if self.guest.firewall else {}).get(f"policy_{side}", ("", None))
+        options = self.guest.firewall.options if self.guest.firewall else {}
+        word, line = options.get(f"policy_{side}", ("", None))
         if word and word.upper() not in ACTIONS and line:
             self.tell.tell(line, f"the policy {word!r} is not known", "what no rule allows is denied")
         action = ACTIONS.get(word.upper(), Action.DENY) if word else (Action.ALLOW if side == "out" else Action.DENY)
-        return Spelt(action, _ANYONE if action is Action.ALLOW else (), (), "policy")
+        is_logged = options.get(f"log_level_{side}", (NO_LOG, None))[0] != NO_LOG
+        return Spelt(action, _ANYONE if action is Action.ALLOW else (), (), "policy", is_logged)
 
     def _tell_options(self) -> None:
         for key, (value, line) in (self.guest.firewall.options if self.guest.firewall else {}).items():
@@ -329,8 +332,6 @@ class _Chain:
         peers = self._peers(far, rule)
         if peers is None:
             return []
-        if rule.rejects:
-            self.tell.tell(rule.line, "REJECT answers", "here it is denied without an answer", Effect.NOTE)
         found = []
         for matched in rule.matched:
             if matched.widened:
@@ -338,7 +339,7 @@ class _Chain:
                 self.tell.tell(rule.line, f"{matched.widened} cannot be named here", means)
                 if allows:
                     continue
-            found.append(Spelt(rule.action, peers, matched.ports or (), "rule"))
+            found.append(Spelt(rule.action, peers, matched.ports or (), "rule", rule.log))
         return found
 
     def _peers(self, far: Blocks | None, rule: FirewallRule) -> tuple[Peer, ...] | None:

@@ -12,7 +12,7 @@ from buckler.policy.importers.proxmox.files import FirewallFile, Line
 from buckler.policy.importers.proxmox.macros import ICMP_TYPES, ICMPV6_TYPES, PORTS, SERVICES
 from buckler.policy.language import Action, Port
 
-ACTIONS = {"ACCEPT": Action.ALLOW, "DROP": Action.DENY, "REJECT": Action.DENY}
+ACTIONS = {"ACCEPT": Action.ALLOW, "DROP": Action.DENY, "REJECT": Action.REJECT}
 _PROTOCOLS = {
     "tcp": "TCP",
     "6": "TCP",
@@ -26,6 +26,7 @@ _PROTOCOLS = {
     "ipv6-icmp": "ICMPv6",
     "58": "ICMPv6",
 }
+NO_LOG = "nolog"
 _ACTION = re.compile(r"(?:(\S+)\()?(ACCEPT|DROP|REJECT)(\))?\Z")
 _OPTIONS = {
     "i": "iface",
@@ -62,7 +63,7 @@ class FirewallRule(msgspec.Struct, frozen=True):
     line: Line
     direction: str
     action: Action = Action.DENY
-    rejects: bool = False
+    log: bool = False
     group: str = ""
     iface: str = ""
     source: Blocks | None = None
@@ -135,7 +136,7 @@ def read_rule(line: Line, names: Names) -> FirewallRule | None:
             line,
             direction,
             action,
-            found[2] == "REJECT",
+            options.get("log", NO_LOG) != NO_LOG,
             iface=options.get("iface", ""),
             source=names.blocks(options["source"]) if "source" in options else None,
             dest=names.blocks(options["dest"]) if "dest" in options else None,
