@@ -13,6 +13,7 @@ from buckler.cli.output import Table, output_option, show
 from buckler.cli.revision import revisions, show_revision
 from buckler.cli.rollback import rollback
 from buckler.cli.session import EXIT_USAGE, Failed
+from buckler.cli.staging import promote, staged
 from buckler.offline.compare import compare
 from buckler.offline.exporting import export
 from buckler.offline.files import (
@@ -192,7 +193,7 @@ def reach(inventory: tuple[str, ...], policies: tuple[str, ...], at: str, staged
     show(talks, output, lambda: talks_table(talks), tuple)
 
 
-for each in (*question_commands(), library, tightens, revisions, show_revision, rollback, impact):
+for each in (*question_commands(), library, tightens, revisions, show_revision, rollback, impact, staged, promote):
     policy.add_command(each)
 
 

@@ -15,9 +15,9 @@ from buckler.model.ids import Digest, IdentityNumber, VmId
 from buckler.model.label import LABEL_ENDPOINT, Labels
 from buckler.model.pool import Host, Network, Outsider, Vm
 from buckler.policy.bundle import outside_table
-from buckler.policy.compose import NAMED_KINDS, compose_document, names_of
+from buckler.policy.compose import NAMED_KINDS, compose_document, key_of_excepted, names_of
 from buckler.policy.delta import Delta, Numbering
-from buckler.policy.language import AddressGroupSpec, Document, FlowSpec, Kind, PolicySpec, ServiceSpec
+from buckler.policy.language import AddressGroupSpec, Document, ExceptionSpec, FlowSpec, Kind, PolicySpec, ServiceSpec
 from buckler.policy.pieces import head_of, place_endpoint
 from buckler.policy.pool import Pool, Singled, Station, identity_key, singled_out, stations_of, visitor_of
 from buckler.policy.quarantine import QUARANTINE_POLICIES
@@ -46,6 +46,8 @@ class Current:
         self._composed: dict[str, Document] = {}
         self._things: dict[str, Document] = {}
         self._namers: dict[tuple[Kind, str], set[str]] = {}
+        self._names: dict[str, frozenset[tuple[Kind, str]]] = {}
+        self._exceptions: dict[str, dict[str, Document]] = {}
         self._outsiders: dict[str, Outsider] = {}
         self._visits: dict[str, tuple[str, IdentityNumber, tuple[str, ...]]] = {}
         self._named: dict[str, Singled] = {}
@@ -138,6 +140,11 @@ class Current:
             if document.kind in NAMED_KINDS:
                 self._note_named(document.key, singled_out((document,)))
                 self._recompose(document)
+            elif document.kind is Kind.EXCEPTION:
+                self._drop_exception(document.key)
+                self._exceptions.setdefault(key_of_excepted(document), {})[document.key] = document
+                self._note_named(document.key, singled_out((document,)))
+                self._put_again(key_of_excepted(document))
             else:
                 self._put_policy(document)
 
@@ -147,6 +154,7 @@ class Current:
         things = [self._things[key] for key in keys if key in self._things]
         for key in keys:
             if key not in self._things:
+                self._drop_exception(key)
                 self._drop_policy(key)
         for thing in things:
             del self._things[thing.key]
@@ -154,18 +162,35 @@ class Current:
         for thing in things:
             self._recompose(thing)
 
+    def _drop_exception(self, key: str) -> None:
+        for policy, written in tuple(self._exceptions.items()):
+            if written.pop(key, None) is not None:
+                if not written:
+                    del self._exceptions[policy]
+                self._note_named(key, Singled())
+                self._put_again(policy)
+
+    def _put_again(self, key: str) -> None:
+        if key in self._documents:
+            self._put_policy(self._documents[key])
+
     def _recompose(self, thing: Document) -> None:
         """Say anew what policies mean that name this."""
         for key in tuple(self._namers.get((thing.kind, thing.name), ())):
             self._put_policy(self._documents[key])
 
     def _put_policy(self, written: Document) -> None:
-        for name in names_of(self._documents[written.key]) if written.key in self._documents else ():
-            self._namers[name].discard(written.key)
+        exceptions = tuple(self._exceptions.get(written.key, {}).values())
+        self._forget_names(written.key)
         self._documents[written.key] = written
-        for name in names_of(written):
+        names = self._names[written.key] = frozenset().union(*map(names_of, (written, *exceptions)))
+        for name in names:
             self._namers.setdefault(name, set()).add(written.key)
-        self._put_composed(compose_document(written, self._things))
+        self._put_composed(compose_document(written, self._things, exceptions))
+
+    def _forget_names(self, key: str) -> None:
+        for name in self._names.pop(key, ()):
+            self._namers[name].discard(key)
 
     def _put_composed(self, document: Document) -> None:
         old = self._composed.get(document.key)
@@ -182,9 +207,9 @@ class Current:
         self._note_named(document.key, singled_out((document,)))
 
     def _drop_policy(self, key: str) -> None:
-        written, old = self._documents.pop(key, None), self._composed.pop(key, None)
-        for name in names_of(written) if written is not None else ():
-            self._namers[name].discard(key)
+        self._documents.pop(key, None)
+        old = self._composed.pop(key, None)
+        self._forget_names(key)
         if old is not None:
             self.rows.drop_document(key)
             self._drop_rules(old)
@@ -355,8 +380,8 @@ class Current:
         self._outside_changed = True
 
 
-POLICY_SPECS = (PolicySpec, FlowSpec, AddressGroupSpec, ServiceSpec)
-"""What ``put_documents`` takes; VMs, networks and endpoints come as the pool's values."""
+POLICY_SPECS = (PolicySpec, FlowSpec, AddressGroupSpec, ServiceSpec, ExceptionSpec)
+"""What ``put_documents`` takes, with their times; VMs, networks and endpoints come as the pool's values."""
 
 
 def fill(pool: Pool, documents: Iterable[Document], numbering: Numbering) -> Current:

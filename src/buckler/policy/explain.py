@@ -8,13 +8,14 @@ import msgspec
 
 from buckler.model.operatorapi.answers import ExplainedPath, Explanation, Side, Step
 from buckler.model.pool import Network, ShieldMode
-from buckler.model.program import Direction
-from buckler.policy.judgement import End, EndJudgement, Outcome, PeerKind
-from buckler.policy.language import PROTOCOLS, Document, Stand
+from buckler.model.program import Direction, Verdict
+from buckler.policy.judgement import Considered, End, EndJudgement, Outcome, PeerKind
+from buckler.policy.language import PROTOCOLS, Document, Kind, Stand
 from buckler.policy.pool import Pool, Station, Visitor, singled_out, stations_of, visitor_of
 from buckler.policy.prefix import address_of, network_of
 from buckler.policy.reach import WORLD
 from buckler.policy.reference import find_end, judge_parts
+from buckler.policy.timing import write_moment
 
 GROUP = "group"
 
@@ -146,7 +147,7 @@ def _side(judged: EndJudgement) -> Side:
     return Side(
         vm=judged.station.vm.name,
         direction=judged.direction.name.lower(),
-        verdict="allow" if judged.allowed else "deny",
+        verdict=judged.verdict.name.lower(),
         text=side_text(judged),
         tier=rule.tier.value if rule else "",
         policy=rule.policy if rule else "",
@@ -158,6 +159,8 @@ def _side(judged: EndJudgement) -> Side:
             for each in judged.considered
         ),
         mode=judged.mode,
+        until=judged.until,
+        staged=judged.staged.verdict.name.lower() if judged.staged else "",
         at="" if judged.at is Stand.VM else judged.at.value,
     )
 
@@ -175,18 +178,41 @@ def side_text(judged: EndJudgement) -> str:
         why = "every matching rule passed it on, and nothing below allowed it" if matching else "no rule matches"
         text = head + f"denies by default: {why}."
     else:
-        rule = judged.rule
-        verb = "allows" if judged.allowed else "denies"
-        place = f"{rule.file} line {rule.line}" if rule.line else "built in"
-        text = head + (
-            f"{verb}: rule {rule.rule} of policy {rule.policy} in the {rule.tier.value} tier ({place}) decides."
-        )
+        text = head + f"{_verb(judged)}: {_named(judged.rule)} decides."
+    text += _terms_text(judged)
     if judged.observed is not None:
         seen = judged.observed
         text += f" Observed only: rule {seen.rule} of policy {seen.policy} would {seen.action.value}."
     if not judged.allowed and judged.mode is ShieldMode.OBSERVE:
         text += " The VM is in observe mode, so the packet passes and is recorded."
     return text
+
+
+def _verb(judged: EndJudgement) -> str:
+    if judged.verdict is Verdict.REJECT:
+        return "rejects, with an answer"
+    return "allows" if judged.allowed else "denies"
+
+
+def _named(rule: Considered) -> str:
+    place = f"{rule.file} line {rule.line}" if rule.line else "built in"
+    what = "exception" if rule.document.startswith(f"{Kind.EXCEPTION}/") else "policy"
+    return f"rule {rule.rule} of {what} {rule.policy} in the {rule.tier.value} tier ({place})"
+
+
+def _terms_text(judged: EndJudgement) -> str:
+    """Say until when, how often and with what record; and what the draft would say."""
+    text = f" Until {write_moment(judged.until)}: the kernel ends it by itself then." if judged.until else ""
+    if judged.connections:
+        text += f" At most {judged.connections} new connections in {judged.within} s at the interface."
+    text += " Every first packet of it is recorded." if judged.log else ""
+    later = [each for each in judged.considered if each.matches and each.outcome is Outcome.INACTIVE]
+    text += "".join(f" Not in force at this time: {_named(each)} would {each.action.value}." for each in later[:3])
+    if judged.staged is None:
+        return text
+    draft = judged.staged
+    verdict = {Verdict.ALLOW: "allowed", Verdict.DENY: "denied", Verdict.REJECT: "rejected"}[draft.verdict]
+    return text + f" Staged: {verdict} by {_named(draft.rule) if draft.rule else 'default, as no rule matches'}."
 
 
 def _passes(judged: EndJudgement) -> bool:
@@ -206,7 +232,7 @@ def _summary(source: _Asked, destination: _Asked, paths: tuple[ExplainedPath, ..
         side.vm + (f" (for the {side.at})" if side.at else "")
         for path in paths
         for side in path.sides
-        if side.verdict == "deny"
+        if side.verdict != "allow"
     ]
     where = f" by the shield of {' and of '.join(dict.fromkeys(refused))}" if verdict == "deny" else ""
     return f"{what} from {source.text} to {destination.text} {word}{where}."

@@ -18,9 +18,10 @@ from buckler.model.program import Program
 from buckler.policy.bundle import build_bundle
 from buckler.policy.current import Current, fill
 from buckler.policy.delta import Delta
-from buckler.policy.language import Document, Port
+from buckler.policy.language import Document, FlowSpec, PolicySpec, Port
 from buckler.policy.pieces import BadPieces, Item, join_segment, split_segment
 from buckler.policy.pool import Numbers, Pool, outsider_from_document
+from buckler.policy.timing import active
 from buckler.policy.trie import Shelf, Trie
 from tests.policyworld import host
 from tests.randompolicy import (
@@ -38,6 +39,7 @@ from tests.randompolicy import (
     service,
     wide_open,
 )
+from tests.randomtimes import START, exception, moment, timed
 
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 NETWORKS = ("net", "lan")
@@ -80,6 +82,8 @@ class History:
         self.vms: dict[str, Vm] = {}
         self.networks: dict[str, Network] = {}
         self.documents: dict[str, Document] = {}
+        self.written: dict[str, Document] = {}
+        self.now = START
         self.hosts: tuple[Any, ...] = ()
         self.outsiders: dict[str, Outsider] = {}
         self.documents |= {each.key: each for each in THINGS}
@@ -90,7 +94,7 @@ class History:
         steps: tuple[Callable[[], None], ...] = (
             self.put_vm, self.put_vm, self.put_vm, self.drop_vm, self.put_document, self.put_document,
             self.drop_document, self.put_network, self.drop_network, self.put_hosts, self.put_thing, self.put_thing,
-            self.put_endpoint, self.drop_endpoint,
+            self.put_endpoint, self.drop_endpoint, self.put_timed, self.put_exception, self.put_exception, self.tick,
         )  # fmt: skip
         pick(self.choose, steps)()
 
@@ -122,13 +126,43 @@ class History:
         made = (policy, flow)[self.choose.number(0, 1)](self.choose, index)
         made = wide_open() if flag(self.choose, 8) else made
         self.documents[made.key] = made
+        self.written[made.key] = made
         self.current.put_documents((made,))
+
+    def put_timed(self) -> None:
+        index = self.choose.number(0, 5)
+        self.write(timed(self.choose, (policy, flow)[self.choose.number(0, 1)](self.choose, index)))
+
+    def put_exception(self) -> None:
+        policies = [each for each in self.written.values() if isinstance(each.spec, PolicySpec | FlowSpec)]
+        if policies:
+            self.write(exception(self.choose, self.choose.number(0, 2), pick(self.choose, policies)))
+
+    def write(self, document: Document) -> None:
+        self.written[document.key] = document
+        self.take_time()
+
+    def tick(self) -> None:
+        """Let time pass, or go back: what begins or ends is put and dropped as a controller does."""
+        self.now = moment(self.choose)
+        self.take_time()
+
+    def take_time(self) -> None:
+        told = {each.key: each for each in active(self.written.values(), self.now).documents}
+        gone = [key for key in self.written if key in self.documents and key not in told]
+        for key in gone:
+            del self.documents[key]
+        self.current.drop_documents(gone)
+        fresh = tuple(each for key, each in told.items() if self.documents.get(key) != each)
+        self.documents |= {each.key: each for each in fresh}
+        self.current.put_documents(fresh)
 
     def drop_document(self) -> None:
         policies = sorted(self.documents.keys() - {each.key for each in THINGS})
         if policies:
             key = pick(self.choose, policies)
             del self.documents[key]
+            self.written.pop(key, None)
             self.current.drop_documents((key,))
 
     def put_network(self) -> None:

@@ -23,6 +23,9 @@ class Step(Answer, frozen=True):
 class Side(Answer, frozen=True):
     """What one end's shield does. ``policy`` empty: nothing matched, denied by default. ``text`` says it in words.
 
+    ``verdict``: allow, deny, or reject, which denies and answers. ``until``: when an allowance ends by what is written
+    now (Unix seconds; 0: never). ``staged``: what the staged draft would say; empty: no staged rule stands here.
+
     ``at``: ``host`` or ``edge`` where the shield enforces what policies say at that end.
     """
 
@@ -37,6 +40,8 @@ class Side(Answer, frozen=True):
     line: int = 0
     steps: tuple[Step, ...] = ()
     mode: ShieldMode = ShieldMode.ENFORCE
+    until: int = 0
+    staged: str = ""
     at: str = ""
 
 
