@@ -122,12 +122,14 @@ def test_one_that_came_over_half_open_counts_as_such_and_is_told_again(tapped: T
     assert tapped.counts() == (1, 0)
 
 
-def test_pins_of_another_layout_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["half_open", "settings"])
+def test_pins_of_another_layout_are_refused(tmp_path: Path, name: str) -> None:
     with own_bpffs(tmp_path / "bpffs") as pins:
         first = Kernel(pins)
         first.open()
-        strange = Table.create(libbpf.HASH, "half_open", (4, 4), 1)
-        libbpf.pin(strange.fd, first.pins.maps / "half_open")
+        strange = Table.create(libbpf.HASH, name, (4, 48), 1)
+        (first.pins.maps / name).unlink(missing_ok=True)
+        libbpf.pin(strange.fd, first.pins.maps / name)
         strange.close()
         first.close()
         with pytest.raises(ShieldFailed, match="another layout"):

@@ -151,7 +151,7 @@ class Kernel:
     def _open(self) -> bool:
         self.close()
         self.pins.prepare()
-        if strange := sorted({path.name for path in self.pins.maps.iterdir()} - set(MAPS)):
+        if strange := self._strange():
             # their inner maps may hold other layouts, which the kernel does not compare: what is in force stays so
             raise ShieldFailed(f"the pinned maps are of another layout ({', '.join(strange)}): restart the host")
         build = hashlib.sha256(self._object_file.read_bytes()).digest()
@@ -162,6 +162,16 @@ class Kernel:
         if not adopted:
             self._take_over(build)
         return adopted
+
+    def _strange(self) -> list[str]:
+        """Maps of another build that this one cannot go on with: unknown ones, and settings of another size."""
+        found = {path.name for path in self.pins.maps.iterdir()}
+        strange = found - set(MAPS)
+        if "settings" in found:
+            settings = Table(libbpf.get_pinned(self.pins.maps / "settings"))
+            strange |= {"settings"} if settings.value_size != layout.SETTINGS.size else set()
+            settings.close()
+        return sorted(strange)
 
     def _adopt(self, build: bytes) -> bool:
         if not all((self.pins.maps / name).exists() for name in MAPS):
