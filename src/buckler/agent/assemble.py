@@ -11,6 +11,7 @@ import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from buckler.agent.acknowledging import Acknowledger
 from buckler.agent.apply import Kernel
 from buckler.agent.belief import Belief
 from buckler.agent.believing import Believer
@@ -150,6 +151,7 @@ class Agent:
         )
         self._clients = self._make_clients(membership)
         self._uplink = Uplink(self._clients, drivers.state, self._outbox, pending)
+        self._acknowledger = Acknowledger(self._clients, self._outbox)
         self._witnessing = Witnessing(witness_of(drivers.state, membership), self._recorder)
         self._downlink = Downlink(self._clients, self._believer, self._tasks.take, self._witnessing.offer)
         self._sentry = Sentry(drivers.kernel.upkeep, self._worker.want_pass)
@@ -179,6 +181,7 @@ class Agent:
         self._watcher.start()
         self._witnessing.start()
         self._downlink.start()
+        self._acknowledger.start()
         self._uplink.start()
         self._sensing.start()
         self._claiming.start()
@@ -204,6 +207,7 @@ class Agent:
         self._witnessing.stop()
         self._worker.stop()
         self._recorder.record(EventKind.AGENT_STOPPED)
+        self._acknowledger.stop()
         self._uplink.stop()
         self._counting.close()
         for client in self._clients:

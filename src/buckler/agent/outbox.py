@@ -26,6 +26,7 @@ class Outbox:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        self._acknowledged = threading.Event()
         self._acknowledgement: Acknowledgement | None = None
         self._observation: Observation | None = None
         self._flows: list[FlowRecord] = []
@@ -44,6 +45,13 @@ class Outbox:
         self._wake.wait(seconds)
         self._wake.clear()
 
+    def wake_acknowledger(self) -> None:
+        self._acknowledged.set()
+
+    def wait_acknowledgement(self, seconds: float) -> None:
+        self._acknowledged.wait(seconds)
+        self._acknowledged.clear()
+
     def put_state(self, acknowledgement: Acknowledgement, observation: Observation) -> None:
         """Replace what was to be told; what says the same as before is told again only now and then."""
         with self._lock:
@@ -54,6 +62,7 @@ class Outbox:
                 if is_same and is_recent:
                     return
             self._acknowledgement, self._observation = acknowledgement, observation
+        self._acknowledged.set()
         self._wake.set()
 
     def put_flows(self, flows: list[FlowRecord], shed: int) -> None:

@@ -83,12 +83,12 @@ class Steward:
         return self._parts.residents
 
     def tidy(self) -> None:
-        """One pass, and telling what came of it."""
+        """One pass, and telling what came of it: first whoever waits for it, then the disk."""
         self._parts.timekeeper.keep(self._belief.manifest)
         self._outcome = self._parts.engine.reconcile(self._belief)
+        self._parts.changed()
         self._parts.chronicle.tell_outcome(self._outcome, self._parts.residents, self._names, self._belief.manifest)
         self._parts.memory.keep(self._outcome, self._parts.residents)
-        self._parts.changed()
 
     def sweep(self) -> None:
         """A pass that also proves contents and frees what is over, though nobody told of a change."""

@@ -87,7 +87,7 @@ class Downlink:
 
 
 class Uplink:
-    """Sends what waits, oldest first; what was not taken waits on."""
+    """Sends what waits, oldest first; what was not taken waits on. Acknowledgements do not wait behind it (Acknowledger)."""
 
     def __init__(
         self, clients: tuple[ControllerClient, ...], state: State, outbox: Outbox, claims: PendingClaims
@@ -128,15 +128,11 @@ class Uplink:
                 self._outbox.wake()
 
     def _send(self, number: int, client: ControllerClient) -> None:
-        acknowledgement = self._outbox.acknowledgement()
-        if acknowledgement is not None and self._sent.get(number) is not acknowledgement:
-            client.acknowledge(acknowledgement)
-            self._sent[number] = acknowledgement
         self._send_events(client)
         observation = self._outbox.observation()
-        if observation is not None and self._sent.get(~number) is not observation:
+        if observation is not None and self._sent.get(number) is not observation:
             client.send_observation(observation)
-            self._sent[~number] = observation
+            self._sent[number] = observation
         for report in self._outbox.reports():
             client.report_task(report)
             self._outbox.report_sent(report)
