@@ -6,6 +6,9 @@ clock, from the change to the signed-ready objects (canonical bytes and digests)
 
 Then OVN's northd with the pool of 10k VMs (Debian's packages, fetched with apt, unpacked in a temporary folder): until its southbound
 database holds a change, beside ours until it is durable (`policydurable.py` says what is in that). `--no-northd` leaves this out.
+
+Then one host with 1k and 10k endpoints of one network in its kernel's maps, 200 of them its own (`policyhost.py`; needs root).
+`--no-host` leaves this out.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import msgspec
 from policydurable import measure_durable
+from policyhost import measure as measure_host
 from policynorthd import measure_northd
 from policypool import Counting, Made, Size, make_pool, make_vm
 
@@ -40,6 +44,8 @@ SIZES = {
     "100k": Size(100_000, 10_000),
     "flat_10k": Size(10_000, 1_000, tenants=1),
 }
+HOSTS = {"host_1k": (1_000, 200), "host": (10_000, 200)}
+"""Endpoints that the host knows, and how many of them live there."""
 NORTHD, RATIO = "northd", "northd_ratio_10k"
 ROUNDS = 50
 AIMS = {
@@ -50,6 +56,7 @@ AIMS = {
     "full_100k_s": 30.0,
     "rss_100k_mib": 2048.0,
     "label_100k_ms": 20.0,
+    "host_mib": 4096.0,
     RATIO: 50.0,
 }
 
@@ -59,18 +66,26 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
     parser.add_argument("--quick", action="store_true", help="without the pool of 100k VMs")
     parser.add_argument("--no-northd", action="store_true", help="without OVN's northd, which needs apt")
-    parser.add_argument("--only", choices=(*SIZES, NORTHD), help=argparse.SUPPRESS)
+    parser.add_argument("--no-host", action="store_true", help="without the host's kernel maps, which need root")
+    parser.add_argument("--only", choices=(*SIZES, NORTHD, *HOSTS), help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.only in HOSTS:
+        print(json.dumps(_named(asked.only, measure_host(*HOSTS[asked.only]))))
+        return
     if asked.only:
         told = beside_northd() if asked.only == NORTHD else measure(asked.only, SIZES[asked.only])
         print(json.dumps(told))
         return
     figures: dict[str, float] = {}
     failed: list[str] = []
-    for name in (*SIZES, NORTHD):
-        if (name == "100k" and asked.quick) or (name == NORTHD and asked.no_northd):
+    left_out = {"100k"} if asked.quick else set()
+    left_out |= {NORTHD} if asked.no_northd else set()
+    left_out |= set(HOSTS) if asked.no_host else {"host"} if asked.quick else set()
+    for name in (*SIZES, NORTHD, *HOSTS):
+        if name in left_out:
             continue
-        command = [sys.executable, __file__, "--only", name]
+        own = ["unshare", "--net", "--mount"] if name in HOSTS else []
+        command = [*own, sys.executable, __file__, "--only", name]
         run = subprocess.run(command, check=False, capture_output=True, text=True)
         if run.returncode:
             print(f"{name} was not measured: {run.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
@@ -84,6 +99,11 @@ def main() -> None:
         Path(asked.json).write_text(json.dumps(figures, indent=2) + "\n")
     if failed:
         sys.exit(1)
+
+
+def _named(name: str, found: dict[str, float]) -> dict[str, float]:
+    """The larger host's figures have the short names."""
+    return {key.replace("host_", f"{name}_", 1): value for key, value in found.items()}
 
 
 def _aim(key: str, value: float) -> str:

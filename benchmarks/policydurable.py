@@ -1,8 +1,8 @@
 """One change of the pool until it is durable: worked out, signed, committed to the store's file. Publishes to no host.
 
-From the changed VM or document: the engine's new objects, each signed, and the signed root that binds them, in one transaction of the
-product's own store (SQLite, synchronous, the folder of temporary files). What a host's stream then sends is in that file. Not in it: the
-API's reading and checking of documents, and a manifest for every host (`ours_manifests_10k_ms` tells what a thousand of these would add).
+From the changed VM or document: the engine's new objects and the signed root that binds them, in one transaction of the product's own
+store (SQLite, synchronous, the folder of temporary files). Not in it: the API's reading and checking of documents, and what each host is
+to be told: a row for each, of which a host's stream signs its manifest (`ours_manifests_10k_ms` tells what a thousand of these would add).
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from policypool import Counting, Made
 
 from buckler.drivers.store.database import Database, open_database
-from buckler.model.agentapi import ObjectEnvelope, ObjectKind
-from buckler.model.ids import HostId, Revision
+from buckler.model.ids import Digest, HostId, Revision
 from buckler.policy.current import Current, fill
 from buckler.policy.delta import Delta
-from buckler.ports.publication import PublishedManifest
+from buckler.ports.publication import Order, PublishedManifest
 from buckler.trust.statement import Kind, sign
 
 ROUNDS = 21
@@ -54,19 +53,17 @@ def measure_durable(made: Made, changes: dict[str, Change]) -> dict[str, float]:
 def _keep(store: Database, delta: Delta, key: Ed25519PrivateKey, revision: Revision) -> None:
     root = sign(Kind.MANIFEST, delta.root.encode(), key)
     with store.write() as unit:
-        known = unit.objects.known(delta.fresh)
-        for digest, content in delta.fresh.items():
-            if digest not in known:
-                statement = sign(Kind.OBJECT, digest.encode(), key)
-                unit.objects.put(digest, ObjectEnvelope(ObjectKind.SEGMENT, content.decode(), statement))
+        unit.objects.put(delta.fresh)
         unit.manifests.put(PublishedManifest(_COMMON, revision, "open", root, time.time()))
 
 
 def _manifests(store: Database, made: Made, key: Ed25519PrivateKey, revision: Revision) -> float:
-    root = f"{random.Random(1).randbytes(32).hex()}"
+    root = Digest(f"sha256:{random.Random(1).randbytes(32).hex()}")
     began = time.perf_counter()
     with store.write() as unit:
-        for host in made.pool.hosts:
-            statement = sign(Kind.MANIFEST, f"{host.id} {revision} {root}".encode(), key)
-            unit.manifests.put(PublishedManifest(host.id, revision, "open", statement, time.time()))
+        unit.manifests.set_orders(
+            Order(host.id, revision, "open", root, Digest(""), time.time()) for host in made.pool.hosts
+        )
+    for host in made.pool.hosts:
+        sign(Kind.MANIFEST, f"{host.id} {revision} {root}".encode(), key)
     return (time.perf_counter() - began) * 1000
