@@ -21,7 +21,7 @@ from buckler.policy.timing import DAYS, UnknownZone, find_zone, parse_moment
 from buckler.policy.words import read_peer, read_port, read_selector
 
 MOST_CONNECTIONS, MOST_WITHIN = 1_000_000, 3600
-_CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d\Z")
+_CLOCK = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]\Z")
 _WHOLE_DAY = ("00:00", "24:00")
 _LATER_EXCEPTION = {
     "expires": "say until",
@@ -39,7 +39,7 @@ def read_until(place: Place | None) -> str:
         try:
             parse_moment(text)
         except ValueError as error:
-            hint = str(error) if "offset" in str(error) or "1970" in str(error) else "a day and time that exist"
+            hint = str(error) if "offset" in str(error) or "from" in str(error) else "a day and time that exist"
             place.note(f"{text!r} is no time", hint)
             return ""
     return text

@@ -19,7 +19,9 @@ MOST_UNKNOWN = 4
 NOW = 0
 """The moment at which times were asked for."""
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)\Z")
+FIRST_YEAR, LAST_YEAR = 1971, 2199
+"""A deadline in the kernel counts nanoseconds in 63 bits."""
+_MOMENT = re.compile(r"[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})\Z")
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*\Z")
 _SEARCHED = 7 * (AHEAD + 2)
 _ALWAYS = Times(((0, 0),))
@@ -45,10 +47,10 @@ def parse_moment(text: str) -> int:
     """Read a time with its offset (RFC 3339, 5.6) as whole seconds since 1970, cut off. Raises ValueError."""
     if not _MOMENT.match(text):
         raise ValueError("write it like 2027-01-31T18:00:00Z or 2027-01-31T19:00:00+01:00: the offset is required")
-    seconds = int(dt.datetime.fromisoformat(text).timestamp() // 1)
-    if seconds <= 0:
-        raise ValueError("no time before 1970")
-    return seconds
+    moment = dt.datetime.fromisoformat(text)
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        raise ValueError(f"a time from {FIRST_YEAR} to {LAST_YEAR}")
+    return int(moment.timestamp() // 1)
 
 
 def write_moment(seconds: int) -> str:
