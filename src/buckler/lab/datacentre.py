@@ -91,17 +91,22 @@ class DataCentre:
 
     def attempt_outside(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run the guests' probe at the station outside the pool."""
-        return attempt(*within(self.plan.outside, str(image(lambda _: None).probe), *arguments), timeout=timeout)
+        return self.attempt_at(self.plan.outside, *arguments, timeout=timeout)
+
+    def attempt_at(self, namespace: str, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run the guests' probe in one of the lab's namespaces."""
+        return attempt(*within(namespace, str(image(lambda _: None).probe), *arguments), timeout=timeout)
 
     def start_outside(self, verb: str, name: str, *arguments: str) -> OutsideJob:
         """Start the guests' probe at the station outside; it runs until it is stopped."""
-        return self._start_probe(self.plan.outside, verb, name, arguments)
+        return self.start_at(self.plan.outside, verb, name, *arguments)
 
     def start_on_host(self, host: str, verb: str, name: str, *arguments: str) -> OutsideJob:
         """Start the guests' probe in a host's network namespace, below its bridge and beside Buckler."""
-        return self._start_probe(self.plan.host(host).namespace, verb, name, arguments)
+        return self.start_at(self.plan.host(host).namespace, verb, name, *arguments)
 
-    def _start_probe(self, namespace: str, verb: str, name: str, arguments: tuple[str, ...]) -> OutsideJob:
+    def start_at(self, namespace: str, verb: str, name: str, *arguments: str) -> OutsideJob:
+        """Start the guests' probe in one of the lab's namespaces; it runs until it is stopped."""
         result = self.plan.folder / f"{namespace}-{name}"
         command = within(namespace, str(image(lambda _: None).probe), verb, str(result), *arguments)
         return OutsideJob(

@@ -55,7 +55,7 @@ def domain_xml(guest: GuestPlan, passport: str = "") -> str:
     <controller type='pci' model='pcie-root'/>
     {"".join("<controller type='pci' model='pcie-root-port'/>" for _ in range(8))}
     {_disk_xml(guest)}
-    {interface_xml(guest.mac)}
+    {interface_xml(guest.mac, guest.bridge)}
     <serial type='file'><source path='{console_path(guest.name)}' append='on'/><target port='0'/></serial>
     <channel type='unix'>
       <source mode='bind' path='{channel_path(guest.name)}'/>
@@ -76,10 +76,10 @@ def _disk_xml(guest: GuestPlan) -> str:
     )
 
 
-def interface_xml(mac: str) -> str:
-    """Describe a network card on the lab's bridge; its boot ROM would only cost time."""
+def interface_xml(mac: str, bridge: str = BRIDGE) -> str:
+    """Describe a network card on one of the lab's bridges; its boot ROM would only cost time."""
     return (
-        f"<interface type='bridge'><mac address='{mac}'/><source bridge='{BRIDGE}'/><model type='virtio'/>"
+        f"<interface type='bridge'><mac address='{mac}'/><source bridge='{bridge}'/><model type='virtio'/>"
         f"<mtu size='{MTU}'/><rom enabled='no'/></interface>"
     )
 
@@ -97,4 +97,6 @@ def _command_line(guest: GuestPlan) -> str:
     ]
     if guest.upstream:
         words.append(f"lab.upstream={guest.upstream}")
+    if guest.vlan:
+        words.append(f"lab.vlan={guest.vlan}")
     return " ".join(words)

@@ -12,7 +12,6 @@ from buckler.lab.plan import (
     OUTSIDE_IPV4,
     OUTSIDE_IPV6,
     OUTSIDE_PORT,
-    TUNNEL,
     UPLINK,
     HostPlan,
     LabPlan,
@@ -50,22 +49,23 @@ def _join(plan: LabPlan, machine: HostPlan) -> None:
 
 
 def _build_bridge(plan: LabPlan, host: HostPlan) -> None:
-    """A bridge without an address of its own, and a tunnel that floods to every other host."""
-    _batch(
-        host.namespace,
-        [
-            f"link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
-            f"link set {BRIDGE} addrgenmode none",
-            f"link set {BRIDGE} up",
-            f"link add {TUNNEL} type vxlan id {VNI} local {host.address} dstport {TUNNEL_PORT}",
-            f"link set {TUNNEL} addrgenmode none",
-            f"link set {TUNNEL} mtu {MTU} master {BRIDGE} up",
-        ],
-    )
-    for peer in plan.hosts:
-        if peer != host:
-            entry = ("00:00:00:00:00:00", "dev", TUNNEL, "dst", peer.address)
-            run("bridge", "-n", host.namespace, "fdb", "append", *entry)
+    """Bridges without an address of their own, each with a tunnel that floods to every other host."""
+    for number, (bridge, tunnel) in enumerate(plan.tunnels.items()):
+        _batch(
+            host.namespace,
+            [
+                f"link add {bridge} type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+                f"link set {bridge} addrgenmode none",
+                f"link set {bridge} up",
+                f"link add {tunnel} type vxlan id {VNI + number} local {host.address} dstport {TUNNEL_PORT}",
+                f"link set {tunnel} addrgenmode none",
+                f"link set {tunnel} mtu {MTU} master {bridge} up",
+            ],
+        )
+        for peer in plan.hosts:
+            if peer != host:
+                entry = ("00:00:00:00:00:00", "dev", tunnel, "dst", peer.address)
+                run("bridge", "-n", host.namespace, "fdb", "append", *entry)
 
 
 def _build_outside(plan: LabPlan) -> None:
@@ -83,6 +83,23 @@ def _build_outside(plan: LabPlan) -> None:
             f"addr add {OUTSIDE_IPV6}/64 dev c0 nodad",
         ],
     )
+
+
+def build_station(plan: LabPlan, name: str, ipv4: str, ipv6: str) -> str:
+    """Put one more station beside the outside's own, with a MAC and addresses of its own; return its namespace."""
+    namespace = f"{plan.prefix}-{name}"
+    run("ip", "netns", "add", namespace)
+    _batch(plan.outside, [f"link add link c0 name st0 netns {namespace} type macvlan mode bridge"])
+    _batch(
+        namespace,
+        [
+            "link set lo up",
+            f"link set st0 mtu {MTU} up",
+            f"addr add {ipv4}/24 dev st0",
+            f"addr add {ipv6}/64 dev st0 nodad",
+        ],
+    )
+    return namespace
 
 
 def _batch(namespace: str, lines: list[str]) -> None:

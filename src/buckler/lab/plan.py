@@ -38,7 +38,10 @@ class HostPlan(msgspec.Struct, frozen=True):
 
 
 class GuestPlan(msgspec.Struct, frozen=True):
-    """One guest. ``upstream`` is the next tier that its web page asks; ``registered`` is false for the rogue; 0 MiB: no disk."""
+    """One guest. ``upstream`` is the next tier that its web page asks; ``registered`` is false for the rogue; 0 MiB: no disk.
+
+    A guest of a ``vlan`` tags what it sends itself; 0: untagged.
+    """
 
     name: str
     host: str
@@ -49,6 +52,8 @@ class GuestPlan(msgspec.Struct, frozen=True):
     upstream: str = ""
     registered: bool = True
     disk_mib: int = 0
+    bridge: str = BRIDGE
+    vlan: int = 0
 
 
 class LabPlan(msgspec.Struct, frozen=True):
@@ -59,6 +64,12 @@ class LabPlan(msgspec.Struct, frozen=True):
     hosts: tuple[HostPlan, ...]
     controller: HostPlan
     guests: tuple[GuestPlan, ...]
+    bridges: tuple[str, ...] = (BRIDGE,)
+
+    @property
+    def tunnels(self) -> dict[str, str]:
+        """The tunnel port of each bridge, on every host."""
+        return dict(zip(self.bridges, (f"{TUNNEL[:-1]}{number}" for number in range(len(self.bridges))), strict=True))
 
     @property
     def fabric(self) -> str:

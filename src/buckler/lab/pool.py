@@ -15,7 +15,7 @@ from buckler.client.operator import OperatorClient, OperatorFailed
 from buckler.lab.datacentre import DataCentre, Progress, start_guests
 from buckler.lab.host import restart_libvirtd, start_service
 from buckler.lab.machine import LabFailed, processes_of
-from buckler.lab.plan import BRIDGE, CONTROLLER, CONTROLLER_ADDRESS, OUTSIDE_PORT, TUNNEL, UPLINK, HostPlan
+from buckler.lab.plan import CONTROLLER, CONTROLLER_ADDRESS, OUTSIDE_PORT, UPLINK, HostPlan
 from buckler.lab.shop import FOLDER
 from buckler.model.operatorapi import SOCKET
 from buckler.model.operatorapi.documents import ApplyRequest, ApplyResult, SourceFile
@@ -70,13 +70,13 @@ class Pool:
         outside = [OUTSIDE_PORT] if host == self.centre.plan.hosts[0] else []
         settings = {
             "name": host.name,
-            "tunnel": [TUNNEL],
+            "tunnel": list(self.centre.plan.tunnels.values()),
             "outside": outside,
             "fabric": UPLINK,
             "fabric-address": host.address,
             "addresses": [host.address],
             "migrate-uri": f"qemu+tcp://{host.address}/system",
-            "bridges": [BRIDGE],
+            "bridges": list(self.centre.plan.bridges),
         }
         (self.centre.root(host.name) / "etc/buckler/agent.yaml").write_text(yaml.safe_dump(settings))
 

@@ -172,7 +172,7 @@ class Closing:
             _table(old, past, side)
             for olds, _ in self._into.get(number, ())
             for old, past in zip(before, olds, strict=True)
-            if old
+            if old and past != IDENTITY_INFRA  # what is held stays held: it takes nothing from the others
         ]
         return meet_all(pasts, table)
 

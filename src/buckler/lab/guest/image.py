@@ -25,7 +25,7 @@ from buckler.lab.guest.initramfs import (
 )
 
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
-MODULES = ("virtio_pci", "virtio_net", "virtio_console")
+MODULES = ("virtio_pci", "virtio_net", "virtio_console", "8021q")
 SOURCES = Path(__file__).parent
 BUSYBOX = Path("/bin/busybox")
 Progress = Callable[[str], None]

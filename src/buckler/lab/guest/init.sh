@@ -13,6 +13,7 @@ for word in $(cat /proc/cmdline); do
         lab.ipv6=*) ipv6=${word#*=} ;;
         lab.serve=*) serve=$(echo "${word#*=}" | tr , ' ') ;;
         lab.upstream=*) upstream=${word#*=} ;;
+        lab.vlan=*) vlan=${word#*=} ;;
     esac
 done
 hostname "$name"
@@ -26,9 +27,15 @@ configure() {
     [ -z "$2" ] || ip addr add "$2" dev "$1"
     [ -z "$3" ] || ip -6 addr add "$3" dev "$1"
 }
-for card in /sys/class/net/eth*; do
-    [ "${card##*/}" = eth0 ] && configure eth0 "$ipv4" "$ipv6"
-done
+card=eth0
+if [ -n "$vlan" ]; then
+    echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6
+    ip link set eth0 up
+    card=eth0.$vlan
+    ip link add link eth0 name "$card" type vlan id "$vlan"
+    ip link set "$card" mtu 1446
+fi
+[ -e "/sys/class/net/$card" ] && configure "$card" "$ipv4" "$ipv6"
 
 probe serve "$name" "${upstream:--}" $serve &
 for port in /sys/class/virtio-ports/*; do

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MOST 64
+#define MOST 256
 
 static unsigned char sources[MOST][16];
 static int sizes[MOST];
