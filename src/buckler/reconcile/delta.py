@@ -35,12 +35,16 @@ class Delta(msgspec.Struct, Generic[K, V], frozen=True):
         return {**self.adds, **self.changes}
 
 
+_ABSENT = object()
+
+
 def diff(desired: Mapping[K, V], actual: Mapping[K, V]) -> Delta[K, V]:
     """Compare two states. Equal states give an empty delta; applying it to ``actual`` gives ``desired``."""
     if desired == actual:  # nearly always, of tens of thousands
         return Delta({}, {}, ())
+    differing = {key: value for key, value in desired.items() if actual.get(key, _ABSENT) != value}
     return Delta(
-        adds={key: value for key, value in desired.items() if key not in actual},
-        changes={key: value for key, value in desired.items() if key in actual and actual[key] != value},
+        adds={key: value for key, value in differing.items() if key not in actual},
+        changes={key: value for key, value in differing.items() if key in actual},
         removes=tuple(key for key in actual if key not in desired),
     )
