@@ -23,9 +23,7 @@ def acknowledged_index(rollout: Rollout, host: HostId, acks: Acks) -> int:
     return position.index if ack is not None and ack.revision >= position.since else position.index - 1
 
 
-def next_indexes(
-    rollout: Rollout, hosts: Iterable[HostId], awaited: Iterable[HostId], acks: Acks
-) -> dict[HostId, int]:
+def next_indexes(rollout: Rollout, hosts: Iterable[HostId], awaited: Iterable[HostId], acks: Acks) -> dict[HostId, int]:
     """The stage that each host is to be told now: the one it has, or the one after."""
     least = min((acknowledged_index(rollout, each, acks) for each in awaited), default=len(rollout.stages))
     return {host: _next_index(rollout, host, least, acks) for host in hosts}

@@ -173,7 +173,9 @@ def side_text(judged: EndJudgement) -> str:
         head = f"There, for the {judged.at}'s own end, it "
     if judged.peer.kind is PeerKind.INFRA:
         return head + "denies: addresses of hypervisor hosts are no guest's peers, and no policy can open them."
-    if judged.rule is None:
+    if judged.rule is None and judged.allowed:
+        text = head + "has no say yet: only staged policies ask it."
+    elif judged.rule is None:
         matching = [each for each in judged.considered if each.matches and each.outcome is Outcome.PASSED]
         why = "every matching rule passed it on, and nothing below allowed it" if matching else "no rule matches"
         text = head + f"denies by default: {why}."

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from buckler.model.program import Direction
+from buckler.model.ids import RuleNumber
+from buckler.model.program import Direction, Terms, Verdict
 from buckler.policy.language import PolicyMode, Stand
 from buckler.policy.meet import both
 from buckler.policy.posting import Mask
-from buckler.policy.resolve import Table
+from buckler.policy.resolve import Interval, Table, join_neighbours
 from buckler.policy.row import Sheet, Side, unite
 from buckler.policy.rules import Rule
 
@@ -23,29 +24,55 @@ End = tuple[Stand, Direction]
 
 
 class Opinions:
-    """Which ends are asked: those that some enforced policy has as its subject. Flows stand there, but make no opinion."""
+    """Which ends are asked: those that some policy has as its subject. Flows stand there, but make no opinion.
+
+    ``enforced``: those of policies that decide; the others are asked for the draft alone.
+    """
 
     def __init__(self) -> None:
-        self._of_document: dict[str, frozenset[End]] = {}
-        self._count: Counter[End] = Counter()
+        self._of_document: dict[str, frozenset[tuple[PolicyMode, End]]] = {}
+        self._count: Counter[tuple[PolicyMode, End]] = Counter()
 
     def __contains__(self, end: End) -> bool:
-        return self._count[end] > 0
+        return any(self._count[mode, end] > 0 for mode in (PolicyMode.ENFORCE, PolicyMode.STAGED))
 
     def __bool__(self) -> bool:
         return any(self._count.values())
+
+    def is_enforced(self, end: End) -> bool:
+        """Say whether what the end says decides."""
+        return self._count[PolicyMode.ENFORCE, end] > 0
 
     def put(self, document: str, rules: Iterable[Rule]) -> bool:
         """Take the rules of a document in place of its former ones; say whether another set of ends is asked now."""
         before = frozenset(+self._count)
         self._count.subtract(self._of_document.pop(document, ()))
         ends = frozenset(
-            (rule.stand, rule.direction) for rule in rules if rule.is_opinion and rule.mode is PolicyMode.ENFORCE
+            (rule.mode, (rule.stand, rule.direction))
+            for rule in rules
+            if rule.is_opinion and rule.mode is not PolicyMode.OBSERVE
         )
         if ends:
             self._of_document[document] = ends
             self._count.update(ends)
         return before != frozenset(+self._count)
+
+
+def draft_only(side: Side, sheet_of: Callable[[Table], Sheet]) -> Side:
+    """Let a side that only staged policies ask for decide nothing, and keep what the draft says."""
+    classes = tuple((mask, sheet_of(_silent(sheet.table))) for mask, sheet in side.classes)
+    everyone, group = (sheet_of(_silent(each.table)) for each in (side.everyone, side.group))
+    return Side(everyone, group, classes)
+
+
+def _silent(table: Table) -> Table:
+    said = []
+    for each in table:
+        draft = each.terms or Terms()
+        staged = (draft.staged, draft.staged_rule) if draft.staged else (int(each.verdict), each.rule)
+        terms = Terms(staged=staged[0], staged_rule=staged[1])
+        said.append(Interval(each.protocol, each.low, each.high, Verdict.ALLOW, RuleNumber(0), terms=terms))
+    return join_neighbours(said)
 
 
 def join_ends(mine: Side, far: Side, scope: Mask, sheet_of: Callable[[Table], Sheet]) -> Side:

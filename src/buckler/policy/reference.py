@@ -127,7 +127,7 @@ def judge_parts(
         return (EndJudgement(station, peer, direction, False, None, None, ()),)
     documents = tuple(documents)
     far = {PeerKind.HOST: Stand.HOST, PeerKind.WORLD: Stand.EDGE}.get(peer.kind)
-    ends = [Stand.VM, *([far] if far and _is_asked(documents, far, direction) else [])]
+    ends = [Stand.VM, *([far] if far and _is_asked(documents, far, direction, DRAFTED) else [])]
     named = {each.key: each for each in documents if each.kind in {Kind.ADDRESS_GROUP, Kind.SERVICE}}
     exceptions = tuple(each for each in documents if each.kind is Kind.EXCEPTION)
     found = []
@@ -139,7 +139,10 @@ def judge_parts(
         levels = [
             [_with_exceptions(each, station, direction, peer, protocol, port) for each in level] for level in asked
         ]
-        found.append(_judged(levels, EndJudgement(station, peer, direction, False, None, None, (), stand)))
+        said = _judged(levels, EndJudgement(station, peer, direction, False, None, None, (), stand))
+        if stand is not Stand.VM and not _is_asked(documents, stand, direction, frozenset({PolicyMode.ENFORCE})):
+            said = EndJudgement(station, peer, direction, True, None, None, (), stand, staged=said.drafted)
+        found.append(said)
     return tuple(found)
 
 
@@ -164,10 +167,10 @@ def _judged(levels: Levels, blank: EndJudgement) -> EndJudgement:
     )
 
 
-def _is_asked(documents: Iterable[Document], stand: Stand, direction: Direction) -> bool:
-    """The host and the edge have a say where some enforced policy has them as its subject, and deny by default then."""
+def _is_asked(documents: Iterable[Document], stand: Stand, direction: Direction, modes: frozenset[PolicyMode]) -> bool:
+    """The host and the edge have a say where some policy that decides has them as its subject, and deny by default then."""
     specs = [each.spec for each in documents if isinstance(each.spec, PolicySpec)]
-    here = [each for each in specs if each.subject.stand is stand and each.mode is PolicyMode.ENFORCE]
+    here = [each for each in specs if each.subject.stand is stand and each.mode in modes]
     return any(each.ingress if _is_inward(stand, direction) else each.egress for each in here)
 
 

@@ -13,7 +13,7 @@ from buckler.model.canonical import digest_of
 from buckler.model.ids import IDENTITY_HOST, Digest, IdentityNumber, RuleNumber
 from buckler.model.label import Labels, Selector
 from buckler.model.program import Direction
-from buckler.policy.farend import Opinions, join_ends
+from buckler.policy.farend import Opinions, draft_only, join_ends
 from buckler.policy.identity import rule_means_everyone, rule_means_group
 from buckler.policy.language import Document, Peer, Stand
 from buckler.policy.lend import AskedNumbers
@@ -327,6 +327,8 @@ class Rows:
             for stand, classes in self._far_scopes():
                 if (stand, direction) in self._opinions:
                     there = self._side([post for post in mine if post.key[3] is stand], scope)
+                    if not self._opinions.is_enforced((stand, direction)):
+                        there = draft_only(there, self._sheet_of)
                     side = join_ends(side, there, classes, self._sheet_of)
                     far.append(there)
             sides.append(side)

@@ -9,7 +9,6 @@ from buckler.policy.field import Place, each
 from buckler.policy.language import (
     Action,
     ExceptionSpec,
-    PolicyMode,
     PolicySpec,
     RateLimitSpec,
     ScheduleSpec,
@@ -82,14 +81,12 @@ def read_rate_limit(place: Place | None, action: Action) -> RateLimitSpec | None
 
 
 def check_terms(place: Place, spec: PolicySpec) -> None:
-    """Note what a policy at the host or the edge cannot have: whether such an end is asked may not hang on time or drafts."""
+    """Note what a policy at the host or the edge cannot have: whether such an end is asked may not hang on time."""
     if spec.subject.stand is Stand.VM:
         return
     rules = (*spec.ingress, *spec.egress)
     if spec.until or spec.schedule or any(rule.until for rule in rules):
         place.note("a policy whose subject is host or edge holds always", "leave until and schedule out")
-    if spec.mode is PolicyMode.STAGED:
-        place.note("a policy whose subject is host or edge cannot be staged yet", "try it with mode: observe")
 
 
 def read_exception(place: Place) -> ExceptionSpec:

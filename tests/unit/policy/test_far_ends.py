@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from buckler.model.program import Verdict
 from buckler.policy.documents import read_documents
 from buckler.policy.explain import explain
 from buckler.policy.identity import missing_numbers
@@ -84,6 +85,26 @@ def test_a_far_end_opens_nothing_by_itself() -> None:
 def test_an_observed_policy_makes_no_opinion() -> None:
     observed = AT_HOST.replace("tier: security", "tier: security, mode: observe")
     assert allowed(read(OPEN, observed), DB, HOST)
+
+
+def test_a_staged_policy_asks_in_the_draft_alone() -> None:
+    staged = AT_HOST.replace("tier: security", "tier: security, mode: staged")
+    documents = (*POOL, *read(OPEN, staged))
+    pool = Store().pool(documents)
+    packets = {name: Packet("net", address, HOST, 6, 9100) for name, address in (("web", WEB), ("db", DB))}
+    told = {name: judge(pool, documents, packet).egress for name, packet in packets.items()}
+    assert all(each is not None and each.allowed for each in told.values())
+    enforced = (*POOL, *read(OPEN, AT_HOST))
+    for name, packet in packets.items():
+        later = judge(pool, enforced, packet).egress
+        assert told[name] is not None
+        assert later is not None
+        assert told[name].staged is not None
+        assert told[name].staged.verdict is later.verdict, name
+    assert told["db"] is not None
+    assert told["db"].staged is not None
+    assert told["db"].staged.verdict is Verdict.DENY
+    assert "has no say yet" in explain(pool, documents, "vm1", HOST, "TCP", 9100).paths[0].sides[1].text
 
 
 def test_a_flow_of_the_pool_stands_at_the_far_end_and_a_tenants_does_not() -> None:
