@@ -137,14 +137,27 @@ INLINE int decide(struct __sk_buff *skb, struct frame *f, __u32 direction)
 	return refused;
 }
 
+/* Put the connection in hand among the half-open ones. A stage of its own: its loops are verified once, not for every way here. */
+STAGE put_draft(struct __sk_buff *skb)
+{
+	struct frame *f = get_frame(0);
+	struct draft *draft = get_draft();
+	__u32 slot;
+	void *table;
+	KEEP(skb);
+	if (!f || !draft)
+		return 1;
+	slot = f->index >> 1;
+	table = bpf_map_lookup_elem(&waiting, &slot);
+	return !table || put_waiting(table, &draft->key, draft->hash, &draft->connection);
+}
+
 /* A new connection: judged, then put among the half-open ones. */
 STAGE open_connection(struct __sk_buff *skb, __u32 direction)
 {
 	struct frame *f = get_frame(0);
 	struct draft *draft = get_draft();
 	struct connection *c;
-	__u32 slot;
-	void *table;
 	int refused, late;
 	if (!f || !draft)
 		return REASON_MALFORMED;
@@ -157,12 +170,10 @@ STAGE open_connection(struct __sk_buff *skb, __u32 direction)
 		return refused;
 	if (late)
 		refused = REASON_NO_CONNECTION;
-	slot = f->index >> 1;
-	table = bpf_map_lookup_elem(&waiting, &slot);
-	if (!table || is_full(f->index, f->now))
+	if (is_full(f->index, f->now))
 		return f->mode == MODE_OBSERVE ? REASON_OBSERVED : REASON_CONNECTIONS_FULL;
 	if (!refused)
-		refused = take_rate(f, direction);
+		refused = f->connections ? take_rate(skb, direction) : 0;
 	if (refused && f->mode != MODE_OBSERVE)
 		return refused;
 	c = &draft->connection;
@@ -182,7 +193,7 @@ STAGE open_connection(struct __sk_buff *skb, __u32 direction)
 	c->direction = direction;
 	if (f->protocol == PROTO_TCP)
 		track_tcp(skb, f, c, direction);
-	if (put_waiting(table, &draft->key, draft->hash, c))
+	if (put_draft(skb))
 		return f->mode == MODE_OBSERVE ? REASON_OBSERVED : REASON_CONNECTIONS_FULL;
 	return refused ? REASON_OBSERVED : REASON_NEW;
 }
@@ -236,7 +247,7 @@ STAGE turn_connection(struct __sk_buff *skb, __u32 direction)
 	if (!f || resolve_peer(skb, direction == DIR_EGRESS))
 		return REASON_INFRA;
 	refused = ask_policy(f, f->index, direction, f->policy_port);
-	return refused ? refused : take_rate(f, direction);
+	return refused ? refused : take_rate(skb, direction);
 }
 
 /* Behind a SYN stands nothing but its answer; the bare ACK of an end that knows an older connection is one (RFC 9293, 3.5.1). */
@@ -368,7 +379,7 @@ STAGE judge_stateless(struct __sk_buff *skb, __u32 direction)
 	}
 	refused = ask_policy(f, f->index, direction, f->policy_port);
 	if (!refused)
-		refused = take_rate(f, direction); /* each of them is a first packet */
+		refused = take_rate(skb, direction); /* each of them is a first packet */
 	if (!refused)
 		return REASON_STATELESS;
 	return f->mode == MODE_OBSERVE ? REASON_OBSERVED : refused;

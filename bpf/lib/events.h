@@ -45,11 +45,17 @@ INLINE int is_logged(const struct frame *f, __u32 reason)
 			     reason == REASON_CONNECTIONS_FULL);
 }
 
-INLINE int is_within_logged(__u32 index, __u64 now)
+STAGE is_within_logged(struct __sk_buff *skb)
 {
-	__u32 slot = index >> 1;
-	struct tap_state *state = bpf_map_lookup_elem(&tap_states, &slot);
-	return state && is_due(&state->logged_until, now, RATE_SECOND / LOGGED_PER_SECOND, RATE_SECOND);
+	struct frame *f = get_frame(0);
+	struct tap_state *state;
+	__u32 slot;
+	KEEP(skb);
+	if (!f)
+		return 0;
+	slot = f->index >> 1;
+	state = bpf_map_lookup_elem(&tap_states, &slot);
+	return state && is_due(&state->logged_until, f->now, RATE_SECOND / LOGGED_PER_SECOND, RATE_SECOND);
 }
 
 STAGE emit_event(struct __sk_buff *skb, __u32 direction, __u32 reason)

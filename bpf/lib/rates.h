@@ -22,13 +22,20 @@ INLINE int is_due(__u64 *due, __u64 now, __u64 each, __u64 span)
 }
 
 /* Count a new connection against the rule that allows it. Returns 0, or REASON_RATE: beyond it, or no room to count in. */
-INLINE int take_rate(const struct frame *f, __u32 direction)
+STAGE take_rate(struct __sk_buff *skb, __u32 direction)
 {
-	struct rate_key key = {.slot = f->index >> 1, .rule = f->rule, .direction = direction};
-	__u64 span = f->within * RATE_SECOND, each;
+	struct frame *f = get_frame(0);
+	struct rate_key key = {.direction = direction};
 	struct rate *rate, first = {};
+	__u64 span, each;
+	KEEP(skb);
+	if (!f)
+		return REASON_RATE;
 	if (!f->connections)
 		return 0;
+	key.slot = f->index >> 1;
+	key.rule = f->rule;
+	span = f->within * RATE_SECOND;
 	each = span / f->connections;
 	rate = bpf_map_lookup_elem(&rates, &key);
 	if (!rate) {

@@ -186,7 +186,7 @@ INLINE void tell(struct __sk_buff *skb, const struct frame *f, __u32 direction, 
 {
 	int within;
 	if (is_logged(f, reason))
-		within = is_within_logged(f->index, f->now);
+		within = is_within_logged(skb);
 	else if (is_event(reason) && reason != REASON_UNCONFIGURED)
 		within = is_within_budget(f->index, f->now);
 	else
@@ -231,8 +231,8 @@ INLINE int judge_tap(struct __sk_buff *skb, __u32 direction)
 			count_staged(skb, reason < REASON_FIRST_REFUSAL);
 	}
 	if (reason != REASON_ESTABLISHED) { /* most are, and of them nothing is told */
-		if (reason == REASON_POLICY)
-			f->answered = may_answer(f, direction);
+		if (reason == REASON_POLICY && f->rejected)
+			f->answered = may_answer(skb, direction);
 		tell(skb, f, direction, reason);
 	}
 	if (f->claim || (direction == DIR_INGRESS && reason == REASON_DHCP))

@@ -45,6 +45,8 @@ MAPS = [
     "claim_sheds",
 ]
 EVENTS_PER_SECOND = 200
+_LOG_PROBLEMS = 4
+"""BPF_LOG_STATS: without each step, which fills the log of Linux 6.1 before its problem stands in it."""
 _ZERO = layout.U32.pack(0)
 
 
@@ -195,7 +197,9 @@ class Kernel:
                 path = os.fsencode(self.pins.maps / name)
                 check(libbpf.map_set_pin_path(_found(libbpf.object_find_map(loaded, name.encode())), path), name)
             for name in HOOKS:
-                libbpf.program_set_log(_found(libbpf.object_find_program(loaded, name.encode())), log, len(log))
+                program = _found(libbpf.object_find_program(loaded, name.encode()))
+                libbpf.program_set_log(program, log, len(log))
+                libbpf.program_set_log_level(program, _LOG_PROBLEMS)
             try:
                 check(libbpf.object_load(loaded), f"load {self._object_file.name}")
             except KernelRefused as refused:
