@@ -30,6 +30,7 @@
 #define FRAGMENTS_PER_TAP 1024
 #define MAX_CLAIM_MESSAGE 1024 /* of a DHCP message; what stands behind them is not told */
 #define CLAIMS_PER_SECOND 5    /* and tap */
+#define DNS_PER_SECOND 50      /* messages of either way, and tap */
 #define NOBODY 0xffffffff      /* the pair bucket for what found no room */
 
 enum direction { DIR_EGRESS = 0, DIR_INGRESS = 1 }; /* seen from the VM */
@@ -38,9 +39,15 @@ enum action { ACT_ALLOW = 1, ACT_DENY = 2, ACT_REJECT = 3 }; /* any other number
 
 enum port_role { PORT_TUNNEL = 1, PORT_OUTSIDE = 2 };
 
-enum address_flag { ADDR_DHCP_SERVER = 1, ADDR_ROUTER = 2 };
+enum address_flag { ADDR_DHCP_SERVER = 1, ADDR_ROUTER = 2, ADDR_RESOLVER = 4 };
 
-enum claim_source { CLAIM_DHCP = 1, CLAIM_DHCPV6 = 2, CLAIM_DETECTED = 3 };
+enum claim_source {
+	CLAIM_DHCP = 1,
+	CLAIM_DHCPV6 = 2,
+	CLAIM_DETECTED = 3,
+	CLAIM_DNS_QUERY = 4,
+	CLAIM_DNS_ANSWER = 5,
+};
 
 enum identity {
 	IDENTITY_ANY = 0,
@@ -393,6 +400,7 @@ struct shed {
  * Map claims, ring: an address that a VM would have. CLAIM_DETECTED: it probed for `address`, which is not its own (the
  * frame was dropped all the same). CLAIM_DHCP, CLAIM_DHCPV6: `server`, a permitted one, answered it: `length` bytes of
  * `data` are the message behind the UDP header, not looked at but for whom it is meant. Bytes behind `length` are noise.
+ * CLAIM_DNS_*: so passed between `address` and `port` of the VM and port 53 of `server`, a declared resolver.
  */
 struct claim {
 	__u64 at;
@@ -402,7 +410,9 @@ struct claim {
 	struct address server;
 	__u16 length;
 	__u8 source;
-	__u8 reserved[5];
+	__u8 reserved;
+	__u16 port;
+	__u8 reserved2[2];
 	__u8 data[MAX_CLAIM_MESSAGE];
 };
 
@@ -410,7 +420,7 @@ struct claim {
 struct claim_budget {
 	__u64 window;
 	__u32 used;
-	__u32 reserved;
+	__u32 named; /* of DNS_PER_SECOND */
 };
 
 /*

@@ -24,17 +24,22 @@ INLINE void count_unclaimed(int lost)
 		shed->suppressed++;
 }
 
-INLINE int may_claim(__u32 index, __u64 now)
+/* The tap's budget of this second. */
+INLINE struct claim_budget *get_claim_budget(__u32 index, __u64 now)
 {
 	__u32 slot = index >> 1;
 	struct claim_budget *budget = bpf_map_lookup_elem(&claim_budgets, &slot);
-	if (!budget)
-		return 0;
-	if (now - budget->window > CLAIM_SECOND) {
+	if (budget && now - budget->window > CLAIM_SECOND) {
 		budget->window = now;
-		budget->used = 0;
+		budget->used = budget->named = 0;
 	}
-	return __sync_fetch_and_add(&budget->used, 1) < CLAIMS_PER_SECOND;
+	return budget;
+}
+
+INLINE int may_claim(__u32 index, __u64 now)
+{
+	struct claim_budget *budget = get_claim_budget(index, now);
+	return budget && __sync_fetch_and_add(&budget->used, 1) < CLAIMS_PER_SECOND;
 }
 
 /* Which claim an answer makes: only what is meant for this VM. A broadcast answer for another one is not its business. */
@@ -57,17 +62,10 @@ INLINE int source_of_answer(struct __sk_buff *skb, const struct frame *f)
 	return same_mac(bootp + BOOTP_CHADDR, endpoint->mac) ? CLAIM_DHCP : 0;
 }
 
-/* Copy what the claim stands on. Returns 0, or not: nothing to tell. */
-INLINE int fill_claim(struct __sk_buff *skb, const struct frame *f, struct claim *c)
+/* Copy what stands behind the UDP header, as much as there is room for. Returns 0, or not: nothing to tell. */
+INLINE int copy_message(struct __sk_buff *skb, const struct frame *f, struct claim *c)
 {
 	__u32 size = f->l4_length;
-	if (c->source == CLAIM_DETECTED) {
-		if (f->ethertype == ETHERTYPE_IPV6)
-			return bpf_skb_load_bytes(skb, f->l4 + 8, &c->address, 16);
-		c->address = f->destination;
-		return 0;
-	}
-	c->server = f->source;
 	if (size <= UDP_HEADER)
 		return 1;
 	size -= UDP_HEADER + 1;
@@ -78,6 +76,19 @@ INLINE int fill_claim(struct __sk_buff *skb, const struct frame *f, struct claim
 	size = (size & (MAX_CLAIM_MESSAGE - 1)) + 1;
 	c->length = size;
 	return bpf_skb_load_bytes(skb, f->l4 + UDP_HEADER, c->data, size);
+}
+
+/* Copy what the claim stands on. Returns 0, or not: nothing to tell. */
+INLINE int fill_claim(struct __sk_buff *skb, const struct frame *f, struct claim *c)
+{
+	if (c->source == CLAIM_DETECTED) {
+		if (f->ethertype == ETHERTYPE_IPV6)
+			return bpf_skb_load_bytes(skb, f->l4 + 8, &c->address, 16);
+		c->address = f->destination;
+		return 0;
+	}
+	c->server = f->source;
+	return copy_message(skb, f, c);
 }
 
 /* `detected`: what the frame itself claims, or 0 for an answer of a DHCP server. */

@@ -9,6 +9,7 @@
 #include "conntrack.h"
 #include "counters.h"
 #include "dhcp.h"
+#include "dns.h"
 #include "events.h"
 #include "fragments.h"
 #include "icmp.h"
@@ -242,6 +243,8 @@ INLINE int judge_tap(struct __sk_buff *skb, __u32 direction)
 			send_answer(skb, direction);
 		return VERDICT_DROP;
 	}
+	if (is_dns(f, direction))
+		emit_dns(skb, direction);
 	if (direction == DIR_EGRESS) {
 		note_resident(f);
 		skb->mark |= MARK_JUDGED;

@@ -27,6 +27,7 @@ from buckler.agent.handover.furnish import make_desk
 from buckler.agent.handover.performance import PerformanceSection
 from buckler.agent.handover.section import Section
 from buckler.agent.lastlook import CountedShield
+from buckler.agent.lookups import PendingNames
 from buckler.agent.memory import Memory
 from buckler.agent.outbox import Outbox
 from buckler.agent.recorder import Recorder
@@ -141,16 +142,17 @@ class Agent:
             membership.host_name or membership.host,
             self._outbox.put_flows,
         )
-        pending = PendingClaims()
+        pending, pending_names = PendingClaims(), PendingNames()
         self._claiming = Claiming(
             drivers.claims,
             lambda: self._steward.names,
             lambda: self._steward.outcome.desired.taps,
             pending,
+            pending_names,
             self._outbox.wake,
         )
         self._clients = self._make_clients(membership)
-        self._uplink = Uplink(self._clients, drivers.state, self._outbox, pending)
+        self._uplink = Uplink(self._clients, drivers.state, self._outbox, pending, pending_names)
         self._acknowledger = Acknowledger(self._clients, self._outbox)
         self._witnessing = Witnessing(witness_of(drivers.state, membership), self._recorder)
         self._downlink = Downlink(self._clients, self._believer, self._tasks.take, self._witnessing.offer)

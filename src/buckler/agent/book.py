@@ -204,4 +204,5 @@ def _flags(segment: Segment) -> dict[str, int]:
 def _flagged(segment: Segment) -> Iterator[tuple[str, int]]:
     yield from ((address, AddressFlag.DHCP_SERVER) for address in segment.dhcp_servers)
     yield from ((address, AddressFlag.ROUTER) for address in segment.routers)
+    yield from ((address, AddressFlag.RESOLVER) for address in segment.resolvers)
     yield from ((address, 0) for address in segment.gateway)

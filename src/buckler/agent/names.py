@@ -8,6 +8,14 @@ import msgspec
 
 from buckler.agent.belief import Belief
 from buckler.model.bundle import Endpoint, RuleName
+from buckler.model.ids import Zone
+
+
+class Meant(msgspec.Struct, frozen=True):
+    """What policies name of the outside world in one network, and whose answers count there."""
+
+    patterns: tuple[str, ...]
+    resolvers: frozenset[str]
 
 
 class Names(msgspec.Struct, frozen=True):
@@ -16,6 +24,7 @@ class Names(msgspec.Struct, frozen=True):
     by_uuid: Mapping[str, Endpoint]
     by_number: Mapping[int, Endpoint]
     rules: Mapping[int, RuleName]
+    meant: Mapping[Zone, Meant] = {}
 
     def vm_of(self, uuid: str) -> tuple[str, str]:
         """(VM id, tenant) of a domain; empty for one that nobody registered."""
@@ -30,4 +39,5 @@ def names_of(belief: Belief) -> Names:
         by_uuid={endpoint.uuid.lower(): endpoint for endpoint in endpoints},
         by_number={endpoint.number: endpoint for endpoint in endpoints},
         rules={rule.number: rule for rule in belief.rules},
+        meant={each.zone: Meant(each.names, frozenset(each.resolvers)) for each in belief.segments if each.names},
     )

@@ -11,9 +11,10 @@ import structlog
 from buckler.agent.belief import Belief
 from buckler.agent.believing import Believer
 from buckler.agent.claims import PendingClaims
+from buckler.agent.lookups import PendingNames
 from buckler.agent.outbox import Outbox
 from buckler.client.agentside import ControllerAway, ControllerClient, ControllerRefused
-from buckler.model.agentapi import ClaimBatch, CounterReport, EventBatch, SampleBatch, StreamMessage
+from buckler.model.agentapi import ClaimBatch, CounterReport, EventBatch, NameBatch, SampleBatch, StreamMessage
 from buckler.ports.state import State, StateFailed
 from buckler.trust.statement import KeySet, Untrusted
 
@@ -90,12 +91,18 @@ class Uplink:
     """Sends what waits, oldest first; what was not taken waits on. Acknowledgements do not wait behind it (Acknowledger)."""
 
     def __init__(
-        self, clients: tuple[ControllerClient, ...], state: State, outbox: Outbox, claims: PendingClaims
+        self,
+        clients: tuple[ControllerClient, ...],
+        state: State,
+        outbox: Outbox,
+        claims: PendingClaims,
+        names: PendingNames,
     ) -> None:
         self._clients = clients
         self._state = state
         self._outbox = outbox
         self._claims = claims
+        self._names = names
         self._sent: dict[int, object] = {}
         self._complaint = ""
         self._is_over = threading.Event()
@@ -136,7 +143,9 @@ class Uplink:
         for report in self._outbox.reports():
             client.report_task(report)
             self._outbox.report_sent(report)
-        self._send_all(client, self._send_counters, self._send_flows, self._send_claims, self._send_samples)
+        self._send_all(
+            client, self._send_counters, self._send_flows, self._send_claims, self._send_names, self._send_samples
+        )
 
     def _send_all(self, client: ControllerClient, *parts: Callable[[ControllerClient], None]) -> None:
         """What the controller refuses of one kind keeps no other kind back."""
@@ -178,6 +187,11 @@ class Uplink:
         claims, shed = self._claims.oldest(_CLAIMS_AT_ONCE)
         if claims or shed:
             self._claims.settle(claims, client.send_claims(ClaimBatch(claims, shed)).outcomes, shed)
+
+    def _send_names(self, client: ControllerClient) -> None:
+        claims, shed = self._names.oldest(_CLAIMS_AT_ONCE)
+        if claims or shed:
+            self._names.settle(claims, client.send_names(NameBatch(claims, shed)).outcomes, shed)
 
     def _send_flows(self, client: ControllerClient) -> None:
         while batch := self._outbox.flows(

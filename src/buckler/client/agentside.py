@@ -31,6 +31,7 @@ from buckler.model.agentapi import (
     FlowBatch,
     JoinRequest,
     JoinResponse,
+    NameBatch,
     NonceRequest,
     NonceResponse,
     ObjectsWanted,
@@ -156,6 +157,9 @@ class ControllerClient:
 
     def send_claims(self, batch: ClaimBatch) -> ClaimsAnswered:
         return self._call("POST", "/agent/v1/claims", batch, ClaimsAnswered)
+
+    def send_names(self, batch: NameBatch) -> ClaimsAnswered:
+        return self._call("POST", "/agent/v1/names", batch, ClaimsAnswered)
 
     def report_task(self, report: TaskReport) -> None:
         self._call("POST", "/agent/v1/tasks", report, None)

@@ -14,7 +14,7 @@ import httpx
 import msgspec
 
 from buckler.model.operatorapi import PREFIX, SOCKET
-from buckler.model.operatorapi.answers import Explanation, PolicyFinding, Reach, UnusedRules
+from buckler.model.operatorapi.answers import Explanation, NameAnswer, PolicyFinding, Reach, UnusedRules
 from buckler.model.operatorapi.body import Problem
 from buckler.model.operatorapi.documents import (
     ApplyRequest,
@@ -250,6 +250,10 @@ class OperatorClient:
         """Get totals per rule and pair of ends."""
         query = _query(verdict=verdict, to=to) | _query(**{"from": origin})
         return self._send("GET", "/counters", tuple[CounterItem, ...], query=query)
+
+    def names(self) -> tuple[NameAnswer, ...]:
+        """List answers for names."""
+        return self._send("GET", "/names", tuple[NameAnswer, ...])
 
     def unused(self, days: int = 0) -> UnusedRules:
         """List rules that met no packet for some days; 0: ever."""

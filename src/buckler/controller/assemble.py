@@ -18,6 +18,7 @@ from buckler.controller.absence import tell_start
 from buckler.controller.agents.claiming import claim_routes
 from buckler.controller.agents.intake import intake_routes
 from buckler.controller.agents.joining import joining_routes
+from buckler.controller.agents.naming import name_routes
 from buckler.controller.agents.watching import watching_routes
 from buckler.controller.agents.witnessing import witnessing_routes
 from buckler.controller.carrying import carry_rollout
@@ -65,6 +66,7 @@ def agents_app(parts: Parts) -> Litestar:
         *watching_routes(parts),
         *intake_routes(parts),
         *claim_routes(parts),
+        *name_routes(parts),
         *witnessing_routes(parts),
     ]
     return Litestar(

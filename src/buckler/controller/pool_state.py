@@ -13,6 +13,8 @@ from buckler.model.label import CLOSED, REMEDIATION
 from buckler.model.pool import Host, Network, Vm
 from buckler.policy.claim import Grant, with_grants
 from buckler.policy.language import Document, Kind, VmSpec, document_from_dict, document_to_dict, origin_to_dict
+from buckler.policy.learned import Learned, learned_groups
+from buckler.policy.naming import patterns_in
 from buckler.policy.pool import Pool, network_from_document, outsider_from_document, vm_from_document
 from buckler.ports.records import DocumentKey, NumberSpace, StoredDocument, VmRecord
 from buckler.ports.store import Unit
@@ -57,6 +59,8 @@ class State(msgspec.Struct, frozen=True):
     pool: Pool
     hosts: tuple[Host, ...]
     """All that ever joined, the revoked ones too."""
+    learned: tuple[Learned, ...] = ()
+    """What VMs were answered for names: ``documents`` hold a group of them for each name that policies mean."""
 
     def by_uuid(self, uuid: str) -> Registered | None:
         """Find a VM by libvirt's uuid."""
@@ -101,11 +105,13 @@ def load_state(unit: Unit) -> State:
     networks: list[Network] = []
     for document in documents:
         if document.kind is Kind.NETWORK:
-            networks.append(network_from_document(document, Zone(zones[zone_name(document)])))
+            network = network_from_document(document, Zone(zones[zone_name(document)]))
+            networks.append(msgspec.structs.replace(network, names=patterns_in(documents, network.tenant)))
     hosts = tuple(record.host for record in unit.hosts.all())
+    learned = load_learned(unit)
     return State(
         stored={key: stored for key, (stored, _) in pairs.items()},
-        documents=documents,
+        documents=(*documents, *learned_groups(documents, learned)),
         registered=registered,
         pool=Pool(
             networks=tuple(networks),
@@ -114,6 +120,15 @@ def load_state(unit: Unit) -> State:
             outsiders=tuple(outsider_from_document(each) for each in documents if each.kind is Kind.ENDPOINT),
         ),
         hosts=hosts,
+        learned=learned,
+    )
+
+
+def load_learned(unit: Unit) -> tuple[Learned, ...]:
+    """Read every answer that is kept."""
+    return tuple(
+        Learned(each.name, each.network, each.address, each.until, each.vm, each.resolver, each.at)
+        for each in unit.names.all()
     )
 
 

@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 import structlog
 
+from buckler.controller.naming import release_names
 from buckler.controller.parts import Parts
 from buckler.controller.releasing import release_stale
 from buckler.model.event import Event, EventKind
@@ -25,6 +26,7 @@ async def keep_watch(parts: Parts) -> None:
         try:
             await asyncio.to_thread(look_once, parts, started)
             await asyncio.to_thread(release_stale, parts)
+            await asyncio.to_thread(release_names, parts)
         except StoreFailed as error:
             _log.error("the watchman could not write", error=str(error))
 

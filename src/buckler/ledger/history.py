@@ -51,6 +51,8 @@ _PHRASES: Mapping[str, str] = {
     EventKind.INTERFACE_DETACHED: "interface detached by Buckler",
     EventKind.ADDRESS_CHANGED: "addresses changed",
     EventKind.ADDRESS_REFUSED: "refused an address that it claimed",
+    EventKind.NAME_CHANGED: "answers for names changed",
+    EventKind.NAME_REFUSED: "refused an answer for a name",
     EventKind.GATE_ALLOWED: "allowed by the gate",
     EventKind.GATE_REFUSED: "refused by the gate",
     EventKind.MIGRATION_PREPARED: "awaited as a migration's arrival",

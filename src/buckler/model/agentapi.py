@@ -15,6 +15,7 @@ PUT      /agent/v1/observed      Observation → 204
 POST     /agent/v1/flows         FlowBatch → 204
 PUT      /agent/v1/counters      CounterReport → 204
 POST     /agent/v1/samples       SampleBatch → SamplesStored
+POST     /agent/v1/names         NameBatch → ClaimsAnswered
 POST     /agent/v1/claims        ClaimBatch → ClaimsAnswered
 POST     /agent/v1/tasks         TaskReport → 204
 GET      /agent/v1/ledger/consistency?old=&new=  → ConsistencyProof between two sizes of the ledger
@@ -275,6 +276,25 @@ class ClaimsAnswered(msgspec.Struct, frozen=True):
     """One outcome for each claim, in order."""
 
     outcomes: tuple[ClaimOutcome, ...]
+
+
+class NameClaim(msgspec.Struct, frozen=True):
+    """An address that ``resolver`` answered for ``name``, and how long it said that it holds from ``at`` on (Unix seconds)."""
+
+    vm: VmId
+    mac: str
+    name: str
+    address: str
+    at: float
+    seconds: int
+    resolver: str
+
+
+class NameBatch(msgspec.Struct, frozen=True):
+    """``shed`` counts answers that the agent had to drop since the last batch."""
+
+    claims: tuple[NameClaim, ...]
+    shed: int = 0
 
 
 class TaskKind(StrEnum):

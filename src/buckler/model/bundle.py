@@ -36,7 +36,7 @@ class CidrIdentity(msgspec.Struct, frozen=True, array_like=True):
     identity: IdentityNumber
 
 
-class Segment(msgspec.Struct, frozen=True):
+class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
     """One network with everything a host must know to judge its frames.
 
     An address is looked up as the identity in ``identities`` (address → identity), which may lag behind
@@ -55,6 +55,9 @@ class Segment(msgspec.Struct, frozen=True):
     endpoints: tuple[Endpoint, ...]
     identities: dict[str, IdentityNumber]
     cidr_identities: tuple[CidrIdentity, ...] = ()
+    resolvers: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    """What policies name of the outside world, as far as VMs here may: of other names no answer is told."""
 
 
 class Placed(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -73,7 +76,7 @@ class Placed(msgspec.Struct, frozen=True, omit_defaults=True):
     connections: int = 0
 
 
-class SegmentHead(msgspec.Struct, frozen=True):
+class SegmentHead(msgspec.Struct, frozen=True, omit_defaults=True):
     """A segment in pieces: its few facts, and the roots of its table and of the outside's, which all segments share."""
 
     network: str
@@ -87,6 +90,8 @@ class SegmentHead(msgspec.Struct, frozen=True):
     gateway: tuple[str, ...]
     items: Digest
     outside: Digest
+    resolvers: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 class Leaf(msgspec.Struct, frozen=True):

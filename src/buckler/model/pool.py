@@ -60,7 +60,8 @@ class Network(msgspec.Struct, frozen=True):
 
     ``dhcp_servers`` and ``routers`` are the only addresses whose DHCP answers and router advertisements
     reach a VM. ``gateway`` lists addresses that the hypervisor host itself serves on the bridge (identity
-    HOST); without it guests cannot reach the host at all. ``detected`` is how many addresses an interface may have
+    HOST); without it guests cannot reach the host at all. ``resolvers`` are whose DNS answers are believed, of names that
+    one of ``names``, all patterns that policies may mean here, means. ``detected`` is how many addresses an interface may have
     by duplicate address detection, ``connections`` how many it may hold at once where its VM says nothing (0: all that
     a shield has room for).
     """
@@ -75,6 +76,8 @@ class Network(msgspec.Struct, frozen=True):
     routers: tuple[str, ...] = ()
     gateway: tuple[str, ...] = ()
     labels: dict[str, str] = {}
+    resolvers: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
     detected: int = 0
     connections: int = 0
 

@@ -59,6 +59,7 @@ class AddressFlag(IntEnum):
 
     DHCP_SERVER = 1
     ROUTER = 2
+    RESOLVER = 4
 
 
 class Address(msgspec.Struct, frozen=True, array_like=True):

@@ -25,6 +25,7 @@ from buckler.offline.files import (
     read_draft,
     time_option,
 )
+from buckler.offline.naming import names_option
 from buckler.offline.questions import question_commands, warn_oddities
 from buckler.offline.shipping import library, tightens
 from buckler.policy.draft import Draft, draft_pool, vm_title
@@ -143,6 +144,7 @@ def diff(
 @click.argument("port", metavar="PORT")
 @inventory_option
 @policies_option
+@names_option
 @time_option
 @click.option("--expect", type=click.Choice(["allow", "deny"]), help="Exit with 1 unless this is the verdict.")
 @output_option("table", "wide", "json", "yaml")
@@ -152,6 +154,7 @@ def explain(
     port: str,
     inventory: tuple[str, ...],
     policies: tuple[str, ...],
+    names: str,
     at: str,
     expect: str | None,
     output: str,
@@ -163,7 +166,7 @@ def explain(
     Exit codes: 0 explained (and as expected), 1 not as expected or no such end, 2 wrong usage.
     """
     protocol, number = parse_port(port)
-    draft = read_draft(_both(inventory, policies), at=at)
+    draft = read_draft(_both(inventory, policies), at=at, names=names)
     try:
         answer = explain_path(draft.pool, draft.documents, _end(draft, origin), _end(draft, to), protocol, number)
     except UnknownEnd as error:
@@ -177,10 +180,13 @@ def explain(
 @policy.command()
 @inventory_option
 @policies_option
+@names_option
 @time_option
 @click.option("--staged", is_flag=True, help="As if all that is staged were enforced.")
 @output_option("table", "json", "yaml")
-def reach(inventory: tuple[str, ...], policies: tuple[str, ...], at: str, staged: bool, output: str) -> None:
+def reach(
+    inventory: tuple[str, ...], policies: tuple[str, ...], names: str, at: str, staged: bool, output: str
+) -> None:
     """List every ordered pair that may talk, VMs and blocks of outside addresses, both ends' shields considered.
 
     With -o json a list of {"from": P, "to": P, "connections": C}: P is {"vm": "TENANT/NAME"} or {"blocks": ["CIDR", …]},
@@ -188,7 +194,7 @@ def reach(inventory: tuple[str, ...], policies: tuple[str, ...], at: str, staged
 
     Exit codes: 0 told, 1 the documents have problems, 2 wrong usage.
     """
-    draft = read_draft(_both(inventory, policies), at=at)
+    draft = read_draft(_both(inventory, policies), at=at, names=names)
     talks = list_talks(_promoted(draft) if staged else draft)
     show(talks, output, lambda: talks_table(talks), tuple)
 

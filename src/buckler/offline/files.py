@@ -11,6 +11,7 @@ import click
 from buckler.cli.output import say
 from buckler.cli.session import EXIT_REFUSED, Failed
 from buckler.cli.source import read_sources
+from buckler.offline.naming import with_names
 from buckler.policy.crosscheck import check_documents
 from buckler.policy.documents import read_documents
 from buckler.policy.draft import Draft, draft_pool
@@ -62,7 +63,7 @@ def parse_time(text: str) -> float:
         raise click.UsageError(f"--at {text!r}: {error}") from error
 
 
-def read_draft(filenames: Iterable[str], exit_code: int = EXIT_REFUSED, at: str = "") -> Draft:
+def read_draft(filenames: Iterable[str], exit_code: int = EXIT_REFUSED, at: str = "", names: str = "") -> Draft:
     """Read files whose documents are all right, as they hold at a time; warnings go to standard error. Raises Failed."""
     moment = parse_time(at)
     documents, problems = read_checked(filenames)
@@ -71,7 +72,7 @@ def read_draft(filenames: Iterable[str], exit_code: int = EXIT_REFUSED, at: str 
         raise Failed(count_words(len(errors), "problem"), *map(str, errors), exit_code=exit_code)
     for each in problems:
         say(f"warning: {each}", err=True)
-    return draft_pool(documents, moment)
+    return draft_pool(with_names(documents, names), moment)
 
 
 def count_words(count: int, noun: str) -> str:

@@ -10,6 +10,7 @@ from buckler.cli.output import Table, output_option, say, show
 from buckler.cli.session import Failed, operator
 from buckler.model.operatorapi.answers import PolicyFinding, ReachPair, UnusedRule
 from buckler.offline.files import inventory_option, policies_option, read_draft
+from buckler.offline.naming import names
 from buckler.policy.draft import Draft
 from buckler.policy.problem import Problem
 from buckler.policy.questions import Oddity, find_oddities, list_warnings
@@ -32,6 +33,7 @@ def question_commands() -> list[click.Command]:
     return [_odd(name, kinds, text) for name, (kinds, text) in COMMANDS.items()] + [
         _ends("who-can-reach", "List who may send what to X."),
         _ends("what-can-reach", "List what X may send to whom."),
+        names,
         unused,
     ]
 

@@ -110,6 +110,8 @@ def _segment(
         endpoints=tuple(endpoints),
         identities=identities,
         cidr_identities=_cidr_identities(network, outside),
+        resolvers=network.resolvers,
+        names=network.names,
     )
 
 

@@ -18,6 +18,7 @@ from buckler.policy.language import (
     RuleSpec,
     ServiceSpec,
 )
+from buckler.policy.learned import LearnedPeer, learned_peers, name_group
 from buckler.policy.prefix import is_within
 
 NAMED_KINDS = frozenset({Kind.ADDRESS_GROUP, Kind.SERVICE})
@@ -87,6 +88,7 @@ def names_of(document: Document) -> frozenset[tuple[Kind, str]]:
     else:
         return frozenset()
     groups = {(Kind.ADDRESS_GROUP, peer.addresses) for peer in peers if peer.addresses}
+    groups |= {(Kind.ADDRESS_GROUP, name_group(peer.dns)) for peer in peers if peer.dns}
     return frozenset(groups | {(Kind.SERVICE, name) for name in services if name})
 
 
@@ -121,11 +123,15 @@ def _composed_rule(document: Document, rule: RuleSpec, named: Mapping[str, Docum
 
 
 def _composed(document: Document, peers: tuple[Peer, ...], named: Mapping[str, Document]) -> tuple[Peer, ...]:
-    return tuple(
-        one
-        for peer in peers
-        for one in (_members(find_group(document.tenant, peer.addresses, named)) if peer.addresses else (peer,))
-    )
+    found: list[Peer] = []
+    for peer in peers:
+        if peer.addresses:
+            found += _members(find_group(document.tenant, peer.addresses, named))
+        elif peer.dns:
+            found += learned_peers(peer.dns, named)
+        elif not isinstance(peer, LearnedPeer):  # what was composed before is composed anew
+            found.append(peer)
+    return tuple(found)
 
 
 def _members(group: AddressGroupSpec) -> tuple[Peer, ...]:

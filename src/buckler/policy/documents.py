@@ -34,6 +34,7 @@ from buckler.policy.language import (
     Tier,
     VmSpec,
 )
+from buckler.policy.learned import MOST_RESOLVERS
 from buckler.policy.problem import Problem, has_errors
 from buckler.policy.quarantine import opens_quarantine_only
 from buckler.policy.responses import read_response
@@ -41,7 +42,7 @@ from buckler.policy.source import Raw, Source, read_source
 from buckler.policy.subjects import check_subject, read_subject
 from buckler.policy.termwords import check_terms, read_exception, read_rate_limit, read_schedule, read_until
 from buckler.policy.things import read_address_group, read_endpoint, read_service
-from buckler.policy.words import LATER, read_instance, read_peer, read_port
+from buckler.policy.words import LATER, check_names, read_instance, read_peer, read_port
 
 _TIMED = "say until (a time with its offset) or schedule (hours of days of the week)"
 _LATER_RULE = {
@@ -134,7 +135,17 @@ def _metadata(place: Place) -> tuple[str, str, dict[str, str]]:
 
 
 def _network(place: Place) -> NetworkSpec:
-    known = ("bridge", "vlan", "cidrs", "dhcpServers", "routers", "gateway", "addressClaims", "connections")
+    known = (
+        "bridge",
+        "vlan",
+        "cidrs",
+        "dhcpServers",
+        "routers",
+        "gateway",
+        "resolvers",
+        "addressClaims",
+        "connections",
+    )
     fields = place.fields(known, ("bridge",), _LATER_NETWORK)
     bridge = fields["bridge"].device() if "bridge" in fields else ""
     vlan = fields["vlan"].integer(0, 4094) if "vlan" in fields else 0
@@ -145,9 +156,17 @@ def _network(place: Place) -> NetworkSpec:
         dhcp_servers=each(fields.get("dhcpServers"), Place.address),
         routers=each(fields.get("routers"), Place.address),
         gateway=each(fields.get("gateway"), Place.address),
+        resolvers=_resolvers(fields.get("resolvers")),
         address_claims=_address_claims(fields.get("addressClaims"), fields.get("cidrs")),
         connections=_connections(fields),
     )
+
+
+def _resolvers(place: Place | None) -> tuple[str, ...]:
+    found = each(place, Place.address)
+    if place is not None and len(found) > MOST_RESOLVERS:
+        place.note(f"names more than {MOST_RESOLVERS} resolvers")
+    return found
 
 
 def _address_claims(place: Place | None, cidrs: Place | None) -> AddressClaimsSpec:
@@ -224,6 +243,8 @@ def _flow(place: Place) -> FlowSpec:
     for side, peers in (("from", sources), ("to", destinations)):
         if side in fields and not peers:
             fields[side].note("names no peer", "write {any: true} for everyone")
+        elif side in fields:
+            check_names(fields[side], peers, is_source=side == "from", action=action, overridable=overridable)
     if sources and destinations and not any(peer.vm or peer.any for peer in (*sources, *destinations)):
         place.note("neither end is a VM", "a flow is enforced at the VMs of its ends; one of them must be {vm: …}")
     return FlowSpec(
@@ -327,13 +348,16 @@ def _rule(place: Place, peers_field: str, number: int) -> IngressRule | EgressRu
     if "ports" in fields and not ports:
         fields["ports"].note("names no port", "leave ports out for all")
     action = fields["action"].choice(Action, Action.DENY, _LATER_ACTION) if "action" in fields else Action.DENY
+    overridable = _flag(fields)
+    if peers:
+        check_names(fields[peers_field], peers, is_source=peers_field == "from", action=action, overridable=overridable)
     return kind(
         name=fields["name"].name() if "name" in fields else f"rule-{number}",
         action=action,
         until=read_until(fields.get("until")),
         log=fields["log"].flag() if "log" in fields else False,
         rate_limit=read_rate_limit(fields.get("rateLimit"), action),
-        overridable=fields["overridable"].flag() if "overridable" in fields else False,
+        overridable=overridable,
         service=fields["service"].name() if "service" in fields else "",
         peers=peers,
         ports=ports,

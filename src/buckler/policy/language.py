@@ -82,12 +82,13 @@ class _Spec(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=T
 
 
 class Peer(_Spec, frozen=True):
-    """Exactly one field is set. ``excluded`` belongs to ``cidr``. ``addresses`` names an AddressGroup."""
+    """Exactly one field is set. ``excluded`` belongs to ``cidr``. ``addresses`` names an AddressGroup, ``dns`` outside names."""
 
     vm: Selector | None = None
     addresses: str = ""
     cidr: str = ""
     excluded: tuple[str, ...] = msgspec.field(default=(), name="except")
+    dns: str = ""
     world: bool = False
     host: bool = False
     group: bool = False
@@ -248,6 +249,7 @@ class NetworkSpec(_Spec, frozen=True):
     dhcp_servers: tuple[str, ...] = ()
     routers: tuple[str, ...] = ()
     gateway: tuple[str, ...] = ()
+    resolvers: tuple[str, ...] = ()
     address_claims: AddressClaimsSpec = NO_CLAIMS
     connections: int | None = None
 
@@ -388,8 +390,8 @@ class Times(msgspec.Struct, frozen=True):
 class Document(msgspec.Struct, frozen=True):
     """A checked document. ``file`` and ``line`` say where it came from; ``lines`` (path → line) its parts.
 
-    ``times`` are those of a document in which something begins or ends (``timing``), ``exceptions`` those to its rules
-    (``compose``). Neither is written: a document has them while it is judged.
+    ``times`` are those of a document in which something begins or ends, ``ended`` its rules (``ingress/name``) that did
+    before (``timing``); ``exceptions`` those to its rules (``compose``). None is written: a document has them while it is judged.
     """
 
     kind: Kind
@@ -401,6 +403,7 @@ class Document(msgspec.Struct, frozen=True):
     line: int = 0
     lines: dict[str, int] = {}
     times: Times | None = None
+    ended: tuple[str, ...] = ()
     exceptions: tuple[Document, ...] = ()
 
     @property

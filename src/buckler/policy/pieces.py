@@ -66,6 +66,8 @@ def head_of(segment: Segment, items: Digest, outside: Digest) -> SegmentHead:
         gateway=segment.gateway,
         items=items,
         outside=outside,
+        resolvers=segment.resolvers,
+        names=segment.names,
     )
 
 

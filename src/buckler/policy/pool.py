@@ -134,6 +134,7 @@ def network_from_document(document: Document, zone: Zone) -> Network:
         routers=spec.routers,
         gateway=spec.gateway,
         labels=dict(document.labels),
+        resolvers=spec.resolvers,
         detected=spec.address_claims.limit,
         connections=spec.connections or 0,
     )

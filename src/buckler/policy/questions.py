@@ -91,7 +91,7 @@ def _look(rows: Rows) -> _Seen:
     for _, _, meant in rows.standing():
         for rule, mask in meant:
             seen.standing.add(rule.key)
-            if mask or any(peer.group for peer in rule.peers):
+            if mask or any(peer.group or peer.dns for peer in rule.peers):  # a name waits for its answers
                 seen.meaning.add(rule.key)
     for _, row in rows.rows():
         for side in (*row.sides, *row.far):

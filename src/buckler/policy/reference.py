@@ -40,8 +40,10 @@ from buckler.policy.language import (
     ServiceSpec,
     Stand,
     Tier,
+    Times,
     Yielding,
 )
+from buckler.policy.learned import Learned, group_of
 from buckler.policy.packet import Packet
 from buckler.policy.pool import Pool, Station, singled_out, stations, visitors
 from buckler.policy.quarantine import QUARANTINE_POLICIES
@@ -303,7 +305,8 @@ def _considered(
             )
         line = document.lines.get(f"spec.{side}[{index}]", document.line)
         key = f"{document.key}/{side}/{rule.name}"
-        found.append(_candidate(document, spec, rule.name, rule, matches, line, key))
+        made = _candidate(document, spec, rule.name, rule, matches, line, key)
+        found.append(_while_learned(made, asked, spec.tier, rule.peers, peer))
     return found
 
 
@@ -318,7 +321,8 @@ def _considered_flow(
     matches = _any_peer(asked, spec.tier, spec.action, far, peer) and _any_port(ports, protocol, port)
     name = direction.name.lower()
     key = f"{document.key}/{name}/{name}"
-    return [_candidate(document, spec, name, spec, matches, document.line, key)]
+    made = _candidate(document, spec, name, spec, matches, document.line, key)
+    return [_while_learned(made, asked, spec.tier, far, peer)]
 
 
 def _considered_far_flow(
@@ -331,14 +335,16 @@ def _considered_far_flow(
     if asked.stand is Stand.HOST:
         far = tuple(host for each in far if each.host or each.any)
     else:
-        far = tuple(edge if each.any else each for each in far if each.world or each.cidr or each.addresses or each.any)
+        outside = tuple(each for each in far if each.world or each.cidr or each.addresses or each.dns or each.any)
+        far = tuple(edge if each.any else each for each in outside)
     if spec.tier is Tier.TENANT or not far or not any(each.vm or each.any for each in near):
         return []
     here = _stands_at(asked, spec.tier, near, station)
     matches = here and _any_peer(asked, spec.tier, spec.action, far, peer) and _any_port(ports, protocol, port)
     name = f"{asked.stand}-{direction.name.lower()}"
     key = f"{document.key}/{direction.name.lower()}/{name}"
-    return [_candidate(document, spec, name, spec, matches, document.line, key)]
+    made = _candidate(document, spec, name, spec, matches, document.line, key)
+    return [_while_learned(made, asked, spec.tier, far, peer)]
 
 
 def _flow_ends(
@@ -422,7 +428,26 @@ def _is_peer(asked: _Asked, tier: Tier, peer: Peer, end: End) -> bool:
         return any(_is_outside(end, cidr, group.excluded) for cidr in group.cidrs)
     if peer.cidr:
         return _is_outside(end, peer.cidr, peer.excluded)
+    if peer.dns:
+        return bool(_answers(asked, (peer,), end))
     return end.kind is {peer.world: PeerKind.WORLD, peer.host: PeerKind.HOST, peer.group: PeerKind.GROUP}.get(True)
+
+
+def _answers(asked: _Asked, peers: tuple[Peer, ...], end: End) -> list[Learned]:
+    """List the answers of names among ``peers`` that give this address in the network that is asked."""
+    named = [each for peer in peers if peer.dns for each in group_of(peer.dns, asked.named)]
+    return [each for each in named if each.network == asked.network and _is_outside(end, each.cidr, ())]
+
+
+def _while_learned(candidate: Candidate, asked: _Asked, tier: Tier, peers: tuple[Peer, ...], end: End) -> Candidate:
+    """What matches by an answer alone holds until the last such answer ends."""
+    known = tuple(peer for peer in peers if not peer.dns)
+    if not candidate.rule.matches or (known and _any_peer(asked, tier, candidate.rule.action, known, end)):
+        return candidate
+    ends = [each.until for each in _answers(asked, peers, end)]
+    if not ends or 0 in ends:
+        return candidate
+    return msgspec.structs.replace(candidate, times=ended(candidate.times or Times(((0, 0),)), max(ends)))
 
 
 def _is_outside(end: End, cidr: str, excluded: tuple[str, ...]) -> bool:

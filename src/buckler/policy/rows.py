@@ -11,16 +11,17 @@ import msgspec
 
 from buckler.model.canonical import digest_of
 from buckler.model.ids import IDENTITY_HOST, Digest, IdentityNumber, RuleNumber
-from buckler.model.label import Labels, Selector
+from buckler.model.label import LABEL_NETWORK, Labels, Selector
 from buckler.model.program import Direction
 from buckler.policy.farend import Opinions, draft_only, join_ends
 from buckler.policy.identity import rule_means_everyone, rule_means_group
 from buckler.policy.language import Document, Peer, Stand
+from buckler.policy.learned import LearnedPeer
 from buckler.policy.lend import AskedNumbers
 from buckler.policy.posting import Mask, Postings, hooks_of
 from buckler.policy.resolve import Table, resolve_rules
 from buckler.policy.row import Row, Sheet, Side, encode_program, partition, unite
-from buckler.policy.rules import Rule, expand_document
+from buckler.policy.rules import Rule, end_of, expand_document
 
 EVERYONE: Mask = -1
 """A rule that leaves its peers out, or says ``any``."""
@@ -42,11 +43,12 @@ class _Rule(msgspec.Struct, frozen=True):
 class _Post:
     """The rules of one document in one direction, and the selectors of those at whom they stand."""
 
-    __slots__ = ("key", "masks", "peers", "rules", "subjects")
+    __slots__ = ("is_learned", "key", "masks", "peers", "rules", "subjects")
 
     def __init__(self, key: PostKey, rules: Sequence[_Rule], subjects: frozenset[bytes], peers: frozenset[bytes]):
         self.key, self.rules, self.subjects, self.peers = key, tuple(rules), subjects, peers
         self.masks: tuple[Mask, ...] | None = None
+        self.is_learned = any(isinstance(peer, LearnedPeer) for each in rules for peer in each.rule.peers)
 
 
 class _Chosen:
@@ -90,6 +92,7 @@ class Rows:
         self._dirty: set[RowKey] = set()
         self._told: dict[IdentityNumber, Digest] = {}
         self._outside_posts: set[PostKey] = set()
+        self._network_of: dict[int, str] = {}
         self._opinions = Opinions()
         self._handles = 0
         self._sheets: dict[tuple[int, ...], Sheet] = {}
@@ -116,13 +119,14 @@ class Rows:
                 meant = tuple(
                     (each.rule, EVERYONE if each.everyone else mask & scope)
                     for post in mine
-                    for each, mask in zip(post.rules, self._masks(post), strict=True)
+                    for each, mask in zip(post.rules, self._masks(post, zone), strict=True)
                 )
                 yield frozenset(held.members), side, meant
 
     def put_labels(self, number: IdentityNumber, labels: Labels, zone: int) -> None:
         """Take a label set in."""
         self.postings.add_labels(number, labels, zone)
+        self._network_of[zone] = labels.get(LABEL_NETWORK, "")
         bit = 1 << self.postings.places[number]
         for chosen in self._matching(labels):
             chosen.mask |= bit
@@ -214,7 +218,9 @@ class Rows:
     def _put_post(self, key: PostKey, rules: Sequence[Rule]) -> None:
         subjects = {self._choose(rule.subject) for rule in rules}
         peers = {self._choose(peer.vm) for rule in rules for peer in rule.peers if peer.vm is not None}
-        unique = {rule.key: rule for rule in rules}  # a flow from several selectors is one rule at one end
+        unique = {
+            (rule.key, end_of(rule)): rule for rule in rules
+        }  # a flow from several selectors is one rule at one end
         post = _Post(key, [self._handled(rule) for rule in unique.values()], frozenset(subjects), frozenset(peers))
         self._posts[key] = post
         self._of_document.setdefault(key[1], []).append(key)
@@ -323,10 +329,10 @@ class Rows:
         sides, far = [], []
         for direction in Direction:
             mine = [self._posts[post] for post in posts if post[2] is direction]
-            side = self._side([post for post in mine if post.key[3] is Stand.VM], scope)
+            side = self._side([post for post in mine if post.key[3] is Stand.VM], scope, zone)
             for stand, classes in self._far_scopes():
                 if (stand, direction) in self._opinions:
-                    there = self._side([post for post in mine if post.key[3] is stand], scope)
+                    there = self._side([post for post in mine if post.key[3] is stand], scope, zone)
                     if not self._opinions.is_enforced((stand, direction)):
                         there = draft_only(there, self._sheet_of)
                     side = join_ends(side, there, classes, self._sheet_of)
@@ -340,12 +346,12 @@ class Rows:
         host = 1 << self.postings.places[IDENTITY_HOST]
         return (Stand.HOST, host), (Stand.EDGE, self.postings.outside & ~host)
 
-    def _side(self, posts: Sequence[_Post], scope: Mask) -> Side:
+    def _side(self, posts: Sequence[_Post], scope: Mask, zone: int) -> Side:
         rules: list[_Rule] = []
         masks: list[Mask] = []
         for post in posts:
             rules += post.rules
-            masks += self._masks(post)
+            masks += self._masks(post, zone)
         everyone = [place for place, rule in enumerate(rules) if rule.everyone]
         named = [
             (place, mask & scope) for place, mask in enumerate(masks) if mask & scope and not rules[place].everyone
@@ -361,14 +367,16 @@ class Rows:
         classes = tuple((unite(parts), sheets[name]) for name, parts in found.items())
         return Side(base, self._sheet(rules, [place for place, rule in enumerate(rules) if rule.group]), classes)
 
-    def _masks(self, post: _Post) -> tuple[Mask, ...]:
-        if post.masks is None:
-            post.masks = tuple(0 if each.everyone else self._mask(each.rule.peers) for each in post.rules)
+    def _masks(self, post: _Post, zone: int) -> tuple[Mask, ...]:
+        if post.masks is None or post.is_learned:  # an answer holds in one network alone
+            post.masks = tuple(0 if each.everyone else self._mask(each.rule.peers, zone) for each in post.rules)
         return post.masks
 
-    def _mask(self, peers: Iterable[Peer]) -> Mask:
+    def _mask(self, peers: Iterable[Peer], zone: int) -> Mask:
         found = 0
         for peer in peers:
+            if isinstance(peer, LearnedPeer) and peer.network != self._network_of.get(zone):
+                continue
             if peer.vm is not None:
                 found |= self._chosen[msgspec.json.encode(peer.vm, order="sorted")].mask
             else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -28,6 +28,7 @@ from buckler.policy.language import (
     Times,
     Yielding,
 )
+from buckler.policy.learned import LearnedPeer
 from buckler.policy.quarantine import QUARANTINE_POLICIES
 from buckler.policy.timing import ended, parse_moment, times_said
 
@@ -84,10 +85,34 @@ def list_rules(documents: Iterable[Document]) -> tuple[Rule, ...]:
 
 
 def expand_document(document: Document) -> list[Rule]:
-    """Expand one composed document; all of its rules have one place."""
-    if isinstance(document.spec, PolicySpec):
-        return _policy_rules(document, document.spec)
-    return _flow_rules(document, document.spec) if isinstance(document.spec, FlowSpec) else []
+    """Expand one composed document; all of its rules have one place. Raises Untimed."""
+    times_said(document)
+    spec = document.spec
+    if not isinstance(spec, PolicySpec | FlowSpec):
+        return []
+    rules = _policy_rules(document, spec) if isinstance(spec, PolicySpec) else _flow_rules(document, spec)
+    excepted = [each for written in document.exceptions for each in _exceptions(document, written, rules)]
+    return [part for rule in (*rules, *excepted) for part in _by_end(rule)]
+
+
+def _by_end(rule: Rule) -> Iterator[Rule]:
+    """Tell a rule's learned answers apart by their ends, one behind the other: they share its key."""
+    ends: dict[int, list[Peer]] = {}
+    for peer in rule.peers:
+        if isinstance(peer, LearnedPeer):
+            ends.setdefault(peer.until, []).append(peer)
+    if not ends:
+        yield rule
+        return
+    yield msgspec.structs.replace(rule, peers=tuple(each for each in rule.peers if not isinstance(each, LearnedPeer)))
+    for until, peers in sorted(ends.items()):
+        times = ended(rule.times or Times(((0, 0),)), until) if until else rule.times
+        yield msgspec.structs.replace(rule, peers=tuple(peers), times=times)
+
+
+def end_of(rule: Rule) -> int:
+    """Say which of the rules with one key this is: the end of its learned answers; -1: the rule itself."""
+    return next((peer.until for peer in rule.peers if isinstance(peer, LearnedPeer)), -1)
 
 
 def _policy_rules(document: Document, spec: PolicySpec) -> list[Rule]:

@@ -47,6 +47,8 @@ def facts_of(network: Network) -> Segment:
         gateway=network.gateway,
         endpoints=(),
         identities={},
+        resolvers=network.resolvers,
+        names=network.names,
     )
 
 

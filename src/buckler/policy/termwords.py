@@ -100,6 +100,8 @@ def read_exception(place: Place) -> ExceptionSpec:
         found[name] = each(fields.get(key), read_peer)
         if key in fields and not found[name]:
             fields[key].note("names no peer", f"leave {key} out for all that the rule means")
+        if any(peer.dns for peer in found[name]):
+            fields[key].note("a name cannot be what a rule yields for", "write {cidr: …} or {addresses: …}")
     ports = each(fields.get("ports"), read_port)
     if "ports" in fields and not ports:
         fields["ports"].note("names no port", "leave ports out for all that the rule means")

@@ -27,6 +27,7 @@ from buckler.policy.compile import ResolvedProgram, expand_row
 from buckler.policy.compose import compose_documents
 from buckler.policy.identity import named_prefixes
 from buckler.policy.language import DEFAULT_TENANT, Document
+from buckler.policy.learned import patterns_of
 from buckler.policy.meet import is_covered, meet, overlay
 from buckler.policy.phases import TooMany, list_states
 from buckler.policy.pool import selectors_of
@@ -80,6 +81,8 @@ def find_loosening(before: Iterable[Document], after: Iterable[Document]) -> Loo
 
 def _find_loosening(before: Iterable[Document], after: Iterable[Document]) -> Loosening | None:
     old, new = compose_documents(before), compose_documents(after)
+    if named := sorted(frozenset[str]().union(*map(patterns_of, new))):
+        raise Undecided(f"what {named[0]} will be the addresses of is not known")
     prefixes = sorted({*named_prefixes(old), *named_prefixes(new)})
     numbers = {prefix: IdentityNumber(FIRST_CIDR_IDENTITY + place) for place, prefix in enumerate(prefixes)}
     for zone, kinds in enumerate(_zones((*old, *new)), 1):

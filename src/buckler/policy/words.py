@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 from buckler.model.label import Expression, Operator, Selector
 from buckler.policy.field import Place, each
-from buckler.policy.language import InstanceSpec, Peer, Port
+from buckler.policy.language import Action, InstanceSpec, Peer, Port
+from buckler.policy.learned import refuse_pattern
 from buckler.policy.prefix import is_within
 
 LATER = "this version of Buckler refuses what it does not enforce"
 _LATER_PEER = {
     **dict.fromkeys(("user", "users", "device"), LATER),
-    **dict.fromkeys(
-        ("dns", "fqdn"), "names of the outside world are not enforced yet: an AddressGroup can stand for them"
-    ),
+    "fqdn": "write dns: a name, or *. and a name",
     "service": "a rule or flow names a service, beside its name and action",
     "edge": "edge is a subject of policies; as a peer write {world: true}, {cidr: …} or {addresses: …}",
 }
@@ -30,7 +30,7 @@ class _Protocol(StrEnum):
 
 
 def read_peer(place: Place) -> Peer:
-    kinds = ("vm", "cidr", "addresses", "world", "host", "group", "any")
+    kinds = ("vm", "cidr", "addresses", "dns", "world", "host", "group", "any")
     fields = place.fields((*kinds, "except"), (), _LATER_PEER)
     given = [kind for kind in kinds if kind in fields]
     if len(given) != 1 and isinstance(place.raw.value, dict):
@@ -44,11 +44,34 @@ def read_peer(place: Place) -> Peer:
         return _cidr_peer(fields)
     if given == ["addresses"]:
         return Peer(addresses=fields["addresses"].name())
+    if given == ["dns"]:
+        return Peer(dns=_pattern(fields["dns"]))
     for kind in given:
         if not fields[kind].flag():
             fields[kind].note(f"{kind} can only be true", "leave the peer out instead")
         return Peer(world=kind == "world", host=kind == "host", group=kind == "group", any=kind == "any")
     return Peer()
+
+
+def _pattern(place: Place) -> str:
+    text = place.text()
+    why = refuse_pattern(text) if text.strip() else ""
+    if why:
+        place.note(f"{text!r} is no name that can be learned", why)
+    return "" if why else text
+
+
+def check_names(place: Place, peers: Sequence[Peer], *, is_source: bool, action: Action, overridable: bool) -> None:
+    """Note where names cannot stand: an answer that nobody saw may open nothing, so a name may neither refuse nor yield."""
+    if not any(peer.dns for peer in peers):
+        return
+    if is_source:
+        place.note("a name cannot be a sender", "answers say where a VM sends to; write {cidr: …}")
+    elif action is not Action.ALLOW:
+        hint = "it would hold only for answers that were seen: refuse {world: true}, and allow the names before it"
+        place.note(f"a name cannot be what a rule is to {action}", hint)
+    elif overridable:
+        place.note("a rule with names cannot be overridable", "what a name opens must not hide what else is allowed")
 
 
 def _cidr_peer(fields: dict[str, Place]) -> Peer:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from buckler.ports.journal import Counters, Flows, Intakes, Observations, Samples
 from buckler.ports.ledger import LedgerBook
+from buckler.ports.naming import LearnedNames
 from buckler.ports.publication import Acks, Changes, Manifests, Objects, Revisions
 from buckler.ports.records import Documents, Numbers, Vms
 from buckler.ports.roster import Hosts, JoinTokens, Keys, Nonces, Tasks
@@ -58,6 +59,8 @@ class Unit(Protocol):
     def counters(self) -> Counters: ...
     @property
     def samples(self) -> Samples: ...
+    @property
+    def names(self) -> LearnedNames: ...
     @property
     def ledger(self) -> LedgerBook: ...
 

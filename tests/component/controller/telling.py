@@ -12,6 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from buckler.agent.claims import PendingClaims
+from buckler.agent.lookups import PendingNames
 from buckler.agent.outbox import Outbox
 from buckler.agent.recorder import Recorder
 from buckler.agent.uplink import Uplink
@@ -28,7 +29,7 @@ def run(folder: str, count: int) -> None:
     key = Ed25519PrivateKey.from_private_bytes(state.host_key())
     client = ControllerClient(membership.controllers[0], membership.host, key, membership.ca_certificate)
     outbox = Outbox()
-    uplink = Uplink((client,), state, outbox, PendingClaims())
+    uplink = Uplink((client,), state, outbox, PendingClaims(), PendingNames())
     uplink.start()
     recorder = Recorder(state, membership.host, outbox.wake)
     done = int(state.document("told") or 0)

@@ -19,9 +19,9 @@ from buckler.controller.pool_state import load_state
 from buckler.controller.problems import Refused
 from buckler.controller.ticking import at_time
 from buckler.controller.usage import list_unused
-from buckler.model.ids import HostId
+from buckler.model.ids import HostId, VmId
 from buckler.model.operatorapi import PREFIX
-from buckler.model.operatorapi.answers import Explanation, PolicyFinding, Reach, UnusedRules
+from buckler.model.operatorapi.answers import Explanation, NameAnswer, PolicyFinding, Reach, UnusedRules
 from buckler.model.operatorapi.pool import Rogue
 from buckler.model.operatorapi.traffic import CounterItem, FlowItem
 from buckler.model.operatorapi.vms import TaskView
@@ -101,6 +101,26 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
             items = [_counter_item(total, names) for total in unit.counters.totals()]
         return [item for item in items if _is_wanted(item, verdict, origin, to)]
 
+    @get(PREFIX + "/names", sync_to_thread=True)
+    def names() -> list[NameAnswer]:
+        with parts.store.read() as unit:
+            state = load_state(unit)
+        vms = {each.record.id: each.record.name for each in state.registered}
+        tenants = {network.name: network.tenant for network in state.pool.networks}
+        return [
+            NameAnswer(
+                each.name,
+                each.address,
+                each.network,
+                tenants.get(each.network, ""),
+                vms.get(VmId(each.vm), each.vm),
+                each.resolver,
+                each.at,
+                each.until,
+            )
+            for each in state.learned
+        ]
+
     @get(PREFIX + "/unused", sync_to_thread=True)
     def unused(days: int = Parameter(query="days", ge=0, le=100_000, default=0)) -> UnusedRules:
         with parts.store.read() as unit:
@@ -124,7 +144,7 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
         with parts.store.read() as unit:
             return list(list_rogues(unit, load_state(unit)))
 
-    return [explain_path, reach, policy_findings, flows, counters, unused, list_tasks, show_task, rogues]
+    return [explain_path, reach, policy_findings, flows, counters, unused, names, list_tasks, show_task, rogues]
 
 
 def _counter_item(total: CounterTotal, names: dict[HostId, str]) -> CounterItem:

@@ -1,4 +1,4 @@
-"""ports/claims.Claims on the loaded object: its ring of claims. Reads no DHCP."""
+"""ports/claims.Claims on the loaded object: its ring of claims. Reads no DHCP and no DNS."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ class EbpfClaims:
 
 
 def _read_claim(raw: bytes) -> SeenClaim:
-    at, ifindex, vm, address, server, length, source, data = layout.CLAIM.unpack(raw[: layout.CLAIM.size])
-    return SeenClaim(at, ifindex, vm, source, address, server, data[:length])
+    at, ifindex, vm, address, server, length, source, port, data = layout.CLAIM.unpack(raw[: layout.CLAIM.size])
+    return SeenClaim(at, ifindex, vm, source, address, server, data[:length], port)

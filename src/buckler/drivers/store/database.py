@@ -17,6 +17,7 @@ from sqlalchemy.pool import StaticPool
 from buckler.drivers.store.counters import CounterRows
 from buckler.drivers.store.journal import FlowRows, IntakeRows, ObservationRows
 from buckler.drivers.store.ledger import LedgerRows
+from buckler.drivers.store.naming import NameRows
 from buckler.drivers.store.publication import AckRows, ChangeRows, ManifestRows, ObjectRows, RevisionRows
 from buckler.drivers.store.records import DocumentRows, NumberRows, VmRows
 from buckler.drivers.store.roster import HostRows, JoinTokenRows, KeyRows, NonceRows, TaskRows
@@ -52,6 +53,7 @@ class BookSet:
         self.flows = FlowRows(connection, flow_ring)
         self.counters = CounterRows(connection)
         self.samples = SampleRows(connection, sample_ring)
+        self.names = NameRows(connection)
         self.ledger = LedgerRows(connection)
 
 

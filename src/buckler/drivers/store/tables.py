@@ -261,6 +261,18 @@ SAMPLE_INTAKES = Table(
 )
 """``shed``: numbers that never came. Up to ``pruned`` only the last sample of each VM is kept."""
 
+NAMES = Table(
+    "names",
+    METADATA,
+    Column("network", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("address", Text, primary_key=True),
+    Column("vm", Text, nullable=False),
+    Column("resolver", Text, nullable=False),
+    Column("at", Float(53), nullable=False),
+    Column("until", BigInteger, nullable=False),
+)
+
 COUNTERS = Table(
     "counters",
     METADATA,

@@ -96,6 +96,19 @@ class PolicyFinding(Answer, frozen=True):
     line: int = 0
 
 
+class NameAnswer(Answer, frozen=True):
+    """An address that a VM was told for a name. Opens it to the VMs of ``network`` whose policies mean the name, until ``until``."""
+
+    name: str
+    address: str
+    network: str
+    tenant: str = ""
+    vm: str = ""
+    resolver: str = ""
+    at: float = 0
+    until: float = 0
+
+
 class UnusedRule(Answer, frozen=True):
     """A rule that met no packet since ``since`` (Unix time; 0: not known). ``packets``: what it counted before that.
 
