@@ -20,7 +20,7 @@ from buckler.policy.reference import find_end, judge_end
 from tests.component.ground import Host, open_tap
 from tests.packets import echo, icmp, icmpv6, ip_frame, tcp, udp
 from tests.policyworld import Store, host
-from tests.randompolicy import ENDPOINTS, GATEWAYS, HOSTS, OUTSIDE, PORT_NUMBERS, Seeded, pick, world
+from tests.randompolicy import ENDPOINTS, GATEWAYS, HOSTS, OUTSIDE, PORT_NUMBERS, Seeded, pick, unrated, world
 
 PACKETS = 100_000
 PER_WORLD = 2_000
@@ -35,7 +35,7 @@ class World:
 
     def __init__(self, kernel: Host, taps: Sequence[int], seed: int) -> None:
         self.seed, self.choose, self.host = seed, Seeded(seed), kernel
-        self.documents: tuple[Document, ...] = world(self.choose)
+        self.documents: tuple[Document, ...] = unrated(world(self.choose))  # a rate is held to by itself elsewhere
         store = Store()
         self.pool: Pool = store.pool(self.documents, hosts=(POOL_HOST,))
         bundle = build_bundle(self.pool, self.documents, store.allocate(self.pool, self.documents))
