@@ -21,6 +21,7 @@ from buckler.policy.language import AddressGroupSpec, Document, ExceptionSpec, F
 from buckler.policy.pieces import head_of, place_endpoint
 from buckler.policy.pool import Pool, Singled, Station, identity_key, singled_out, stations_of, visitor_of
 from buckler.policy.quarantine import QUARANTINE_POLICIES
+from buckler.policy.row import Row
 from buckler.policy.rows import Rows
 from buckler.policy.rules import expand_document
 from buckler.policy.standing import NO_PROGRAM, Net, Stand, all_together, endpoint_of, facts_of
@@ -220,7 +221,7 @@ class Current:
         """Work out what all changes since the last time mean."""
         for number in self.rows.settle():
             if LABEL_ENDPOINT not in self.rows.postings.labels[number]:  # nothing stands there that could enforce it
-                self._put_program(number, self.rows.row(number).content)
+                self._put_program(number, self.rows.row(number))
         if self._outside_changed:
             self._write_outside()
         outside = self._outside_table.write()
@@ -323,9 +324,9 @@ class Current:
         if net is not None and not stays:
             net.vms.discard(vm)
 
-    def _put_program(self, number: IdentityNumber, content: bytes) -> None:
+    def _put_program(self, number: IdentityNumber, row: Row) -> None:
         old = self._programs.get(number)
-        digest = self._programs[number] = self.shelf.hold(content)
+        digest = self._programs[number] = self.shelf.hold(row.content, row.digest)
         if old is not None:
             self.shelf.release(old)
         self._nets[self._net_of[number]].table.put(f"p:{number}", b'"%s"' % digest.encode())

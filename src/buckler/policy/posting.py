@@ -5,6 +5,7 @@ Owns which class has which bit. A bit that was given back is given out again; no
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
@@ -17,17 +18,21 @@ from buckler.policy.prefix import network_of
 Mask = int
 """A set of classes: bit i stands for the class in place i."""
 
+_MOST_LISTED = 4096
+
 K = TypeVar("K")
 _Place = tuple[int, int, int]
 """Version, first address, prefix length: in this order whatever lies in a prefix follows it."""
 
 
 def bits_of(mask: Mask) -> Iterator[int]:
-    """List the places of the bits that are set."""
-    while mask:
-        low = mask & -mask
-        yield low.bit_length() - 1
-        mask ^= low
+    """List the places of the bits that are set. Word by word: what is done for each bit does not grow with the mask."""
+    count = (mask.bit_length() + 63) // 64
+    for place, word in enumerate(struct.unpack(f"<{count}Q", mask.to_bytes(8 * count, "little"))):
+        while word:
+            low = word & -word
+            yield 64 * place + low.bit_length() - 1
+            word ^= low
 
 
 def hooks_of(selector: Selector) -> tuple[tuple[str, str | None], ...]:
@@ -48,6 +53,7 @@ class Postings:
     def __init__(self) -> None:
         self.places: dict[IdentityNumber, int] = {}
         self.numbers: list[IdentityNumber] = []
+        self._listed: dict[Mask, tuple[IdentityNumber, ...]] = {}
         self.labels: dict[IdentityNumber, Mapping[str, str]] = {}
         self.vms: Mask = 0
         self.outside: Mask = 0
@@ -127,9 +133,15 @@ class Postings:
             found |= self._meant(peer)
         return found
 
-    def members(self, mask: Mask) -> list[IdentityNumber]:
-        """Give the numbers of the classes in a set."""
-        return [self.numbers[place] for place in bits_of(mask)]
+    def members(self, mask: Mask) -> tuple[IdentityNumber, ...]:
+        """Give the numbers of the classes in a set. Rows that change together mean the same sets: each is listed once."""
+        listed = self._listed.get(mask)
+        if listed is None:
+            listed = tuple([self.numbers[place] for place in bits_of(mask)])
+            if len(self._listed) >= _MOST_LISTED:
+                self._listed.clear()
+            self._listed[mask] = listed
+        return listed
 
     def _meant(self, peer: Peer) -> Mask:
         if peer.vm is not None:
@@ -166,6 +178,7 @@ class Postings:
         return found if expression.operator is Operator.IN else self.vms & ~found
 
     def _take(self, number: IdentityNumber) -> int:
+        self._listed.clear()  # a place may be another's now
         if self._free:
             place = self._free.pop()
             self.numbers[place] = number

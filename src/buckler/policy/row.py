@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -15,19 +15,25 @@ from buckler.policy.resolve import Table
 
 
 class Sheet:
-    """One table, and its entries as text with ``@`` in place of the peer: equal tables are one sheet."""
+    """One table, and its entries as text cut where the peer stands: equal tables are one sheet."""
 
-    __slots__ = ("entries", "table")
+    __slots__ = ("_cut", "table")
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        self.entries = tuple(
-            ",".join(_text(each) for each in sorted(fold_table(IDENTITY_ANY, side, table))) for side in Direction
+        self._cut = tuple(
+            ",".join(map(_text, sorted(fold_table(IDENTITY_ANY, side, table)))).split("@") for side in Direction
         )
+
+    def write(self, side: int, peers: Iterable[IdentityNumber]) -> Iterator[tuple[IdentityNumber, str]]:
+        """Write the entries of one direction towards each of some peers."""
+        cut = self._cut[side]
+        for peer in peers:
+            yield peer, str(peer).join(cut)
 
 
 def _text(entry: Entry) -> str:
-    """Write an entry as canonical JSON does, but for its peer."""
+    """Write an entry as canonical JSON does, but ``@`` for its peer. No number, word or null of it has that letter."""
     terms = canonical_bytes(entry.terms).decode()
     return (
         f"[@,{entry.direction:d},{entry.protocol},{entry.port},{entry.prefix},{entry.verdict:d},{entry.rule},"
@@ -57,23 +63,18 @@ class Row(msgspec.Struct, frozen=True):
 
 def encode_program(sides: tuple[Side, Side], postings: Postings) -> bytes:
     """Write the program: entries by peer, each peer's egress before its ingress."""
-    texts: list[dict[IdentityNumber, str]] = [{}, {}]
-    for place, (side, into) in enumerate(zip(sides, texts, strict=True)):
-        into[IDENTITY_ANY] = side.everyone.entries[place].replace("@", "0")
+    texts: dict[IdentityNumber, str] = {}
+    for place, side in enumerate(sides):
+        mine = dict(side.everyone.write(place, (IDENTITY_ANY,)))
         for mask, sheet in side.classes:
-            entries = sheet.entries[place]
-            for number in postings.members(mask):
-                into[number] = entries.replace("@", str(number))
+            mine.update(sheet.write(place, postings.members(mask)))
         if side.group is not side.everyone:
-            into[IDENTITY_GROUP] = side.group.entries[place].replace("@", str(IDENTITY_GROUP))
-    egress, ingress = texts
-    parts = [
-        part
-        for number in sorted(egress.keys() | ingress.keys())
-        for part in (egress.get(number), ingress.get(number))
-        if part
-    ]
-    return f'{{"entries":[{",".join(parts)}]}}'.encode()
+            mine.update(side.group.write(place, (IDENTITY_GROUP,)))
+        for number, text in mine.items():
+            before = texts.get(number)
+            texts[number] = f"{before},{text}" if before and text else before or text
+    entries = ",".join([texts[number] for number in sorted(texts) if texts[number]])
+    return f'{{"entries":[{entries}]}}'.encode()
 
 
 def partition(named: Iterable[tuple[int, Mask]]) -> list[tuple[Mask, tuple[int, ...]]]:

@@ -25,9 +25,9 @@ class Shelf:
         self._fresh: set[Digest] = set()
         self._gone: set[Digest] = set()
 
-    def hold(self, content: bytes) -> Digest:
-        """Refer to an object once more."""
-        digest = digest_of(content)
+    def hold(self, content: bytes, digest: Digest | None = None) -> Digest:
+        """Refer to an object once more. ``digest``: what it is known to be named already."""
+        digest = digest or digest_of(content)
         count = self._count.get(digest, 0)
         self._count[digest] = count + 1
         if not count:
