@@ -110,6 +110,8 @@ def end_moves(parts: Parts, unit: Unit, host: Host, actor: str) -> None:
 def note_drained(parts: Parts, unit: Unit, state: State) -> bool:
     """Call a draining host drained once its newest report shows nothing that runs; say whether any changed."""
     changed = False
+    if all(host.state is not HostState.DRAINING for host in state.hosts):
+        return False
     observed = unit.observations.all()
     for host in state.hosts:
         if host.state is not HostState.DRAINING or host.id not in observed or _running_on(unit, host):

@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from buckler.model.ids import FIRST_CIDR_IDENTITY, FIRST_VM_IDENTITY, IdentityNumber, RuleNumber
-from buckler.policy.identity import missing_numbers
-from buckler.policy.language import Document
-from buckler.policy.pool import Numbers, Pool
+from buckler.policy.pool import Numbers
 from buckler.ports.records import NumberSpace
 from buckler.ports.store import Unit
 
@@ -29,19 +27,40 @@ def read_numbers(unit: Unit) -> Numbers:
     )
 
 
-def allocate_numbers(unit: Unit, pool: Pool, documents: tuple[Document, ...]) -> Numbers:
-    """Allocate what is missing, inside ``write``; return the whole set."""
-    missing = missing_numbers(pool, documents, read_numbers(unit))
-    wanted = {
-        NumberSpace.IDENTITY: missing.identities,
-        NumberSpace.CIDR: missing.cidrs,
-        NumberSpace.RULE: missing.rules,
-    }
-    for space, names in wanted.items():
-        if names:
-            first = max(unit.numbers.table(space).values(), default=_FIRST[space] - 1) + 1
-            unit.numbers.add(space, {name: first + place for place, name in enumerate(names)})
-    return read_numbers(unit)
+class StoreNumbering:
+    """policy.delta.Numbering over the store's numbers: what has none gets the next one, which ``keep`` writes down."""
+
+    def __init__(self, unit: Unit) -> None:
+        self._tables = {space: unit.numbers.table(space) for space in _FIRST}
+        self._next = {
+            space: max(table.values(), default=_FIRST[space] - 1) + 1 for space, table in self._tables.items()
+        }
+        self._fresh: dict[NumberSpace, dict[str, int]] = {}
+
+    def identity(self, key: str) -> IdentityNumber:
+        """See policy.delta.Numbering."""
+        return IdentityNumber(self._number(NumberSpace.IDENTITY, key))
+
+    def cidr(self, prefix: str) -> IdentityNumber:
+        """See policy.delta.Numbering."""
+        return IdentityNumber(self._number(NumberSpace.CIDR, prefix))
+
+    def rule(self, key: str) -> RuleNumber:
+        """See policy.delta.Numbering."""
+        return RuleNumber(self._number(NumberSpace.RULE, key))
+
+    def keep(self, unit: Unit) -> None:
+        """Write down what was given, inside ``write``, before anything says it."""
+        for space, names in self._fresh.items():
+            unit.numbers.add(space, names)
+        self._fresh = {}
+
+    def _number(self, space: NumberSpace, key: str) -> int:
+        table = self._tables[space]
+        if key not in table:
+            table[key] = self._fresh.setdefault(space, {})[key] = self._next[space]
+            self._next[space] += 1
+        return table[key]
 
 
 def _typed(table: Mapping[str, int], kind: Callable[[int], T]) -> dict[str, T]:

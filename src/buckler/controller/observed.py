@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from buckler.controller.parts import Parts
@@ -9,7 +11,7 @@ from buckler.controller.passports import signer_of, trusted_issuers
 from buckler.controller.pool_state import HOST, PASSPORT, STATE, attributes_now, document_of, merge_attributes
 from buckler.model.agentapi import Observation, ObservedDomain
 from buckler.model.domain import DomainState
-from buckler.model.ids import VmId
+from buckler.model.ids import HostId, VmId
 from buckler.model.pool import Host, HostState
 from buckler.policy.language import Kind, VmSpec
 from buckler.ports.store import Unit
@@ -47,9 +49,13 @@ def note_observation(parts: Parts, unit: Unit, host: Host, observation: Observat
 
 def sights(unit: Unit) -> Seen:
     """All observed domains by uuid; those that run come first."""
-    hosts = {record.host.id: record.host for record in unit.hosts.all()}
+    return seen_by({record.host.id: record.host for record in unit.hosts.all()}, unit.observations.all())
+
+
+def seen_by(hosts: Mapping[HostId, Host], observations: Mapping[HostId, Observation]) -> Seen:
+    """All domains that hosts observed by uuid; those that run come first."""
     found: dict[str, list[Sight]] = {}
-    for host, observation in unit.observations.all().items():
+    for host, observation in observations.items():
         for domain in observation.domains:
             if host in hosts:
                 found.setdefault(domain.uuid, []).append(Sight(hosts[host], domain, observation.at))

@@ -99,25 +99,35 @@ def load_documents(unit: Unit) -> dict[str, tuple[StoredDocument, Document]]:
 def load_state(unit: Unit) -> State:
     """Read everything that resolving and compiling need."""
     pairs = load_documents(unit)
+    registered = _registered(unit, tuple(document for _, document in pairs.values()))
+    return state_of(unit, pairs, registered, tuple(record.host for record in unit.hosts.all()))
+
+
+def state_of(
+    unit: Unit,
+    pairs: Mapping[str, tuple[StoredDocument, Document]],
+    registered: tuple[Registered, ...],
+    hosts: tuple[Host, ...],
+) -> State:
+    """Put a state together of the rows that were read. What policies and networks say is worked out anew."""
     documents = tuple(document for _, document in pairs.values())
-    registered = _registered(unit, documents)
+    rest = tuple(document for document in documents if document.kind is not Kind.VM)
     zones = unit.numbers.table(NumberSpace.ZONE)
     networks: list[Network] = []
-    for document in documents:
+    for document in rest:
         if document.kind is Kind.NETWORK:
             network = network_from_document(document, Zone(zones[zone_name(document)]))
-            networks.append(msgspec.structs.replace(network, names=patterns_in(documents, network.tenant)))
-    hosts = tuple(record.host for record in unit.hosts.all())
+            networks.append(msgspec.structs.replace(network, names=patterns_in(rest, network.tenant)))
     learned = load_learned(unit)
     return State(
         stored={key: stored for key, (stored, _) in pairs.items()},
-        documents=(*documents, *learned_groups(documents, learned)),
+        documents=(*documents, *learned_groups(rest, learned)),
         registered=registered,
         pool=Pool(
             networks=tuple(networks),
             vms=tuple(each.vm for each in registered),
             hosts=hosts,
-            outsiders=tuple(outsider_from_document(each) for each in documents if each.kind is Kind.ENDPOINT),
+            outsiders=tuple(outsider_from_document(each) for each in rest if each.kind is Kind.ENDPOINT),
         ),
         hosts=hosts,
         learned=learned,
@@ -174,9 +184,12 @@ def _registered(unit: Unit, documents: tuple[Document, ...]) -> tuple[Registered
         if document.kind is not Kind.VM:
             continue
         record = records[document.tenant, document.name]
-        attributes = now.get(record.id, {})
-        quarantine = quarantine_label(attributes)
-        vm = vm_from_document(document, record.id, VmNumber(record.number), quarantine=quarantine)
-        grants = grants_of(record.id, attributes)
-        found.append(Registered(record, with_grants(vm, grants), attributes, declared=vm, grants=grants))
+        found.append(register(document, record, now.get(record.id, {})))
     return tuple(found)
+
+
+def register(document: Document, record: VmRecord, attributes: dict[str, str]) -> Registered:
+    """Lay beside each other what a VM's document says and what is true of it now."""
+    vm = vm_from_document(document, record.id, VmNumber(record.number), quarantine=quarantine_label(attributes))
+    grants = grants_of(record.id, attributes)
+    return Registered(record, with_grants(vm, grants), attributes, declared=vm, grants=grants)

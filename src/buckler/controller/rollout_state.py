@@ -8,9 +8,9 @@ from buckler.model.bundle import Root, Stage
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.ids import Digest, HostId, Revision
 from buckler.policy.bundle import Bundle
-from buckler.policy.pieces import BadPieces
-from buckler.policy.whole import join_bundle, split_bundle
-from buckler.ports.store import StoreFailed, Unit
+from buckler.policy.touched import TreeStage
+from buckler.policy.whole import split_bundle
+from buckler.ports.store import Unit
 
 
 class StateName(msgspec.Struct, frozen=True):
@@ -94,17 +94,17 @@ def name_of(root: Digest, content: bytes) -> StateName:
     return StateName(root, digest_of(canonical_bytes(heads)))
 
 
+def keep_stage(unit: Unit, stage: TreeStage, wanted: StateName) -> StateName:
+    """Keep a stage's objects; return how to find it again."""
+    if stage.root == wanted.root:
+        return wanted
+    unit.objects.put(stage.objects)
+    return name_of(stage.root, stage.objects[stage.root])
+
+
 def store_bundle(unit: Unit, bundle: Bundle) -> StateName:
     """Keep a whole state's objects; return how to find it again."""
     root, objects = split_bundle(bundle)
     held = unit.objects.get(objects)
     unit.objects.put({digest: content for digest, content in objects.items() if digest not in held})
     return name_of(root, objects[root])
-
-
-def load_bundle(unit: Unit, name: StateName) -> Bundle:
-    """Read a whole state back."""
-    try:
-        return join_bundle(name.root, {}, unit.objects.get)
-    except BadPieces as error:
-        raise StoreFailed(f"a state cannot be read from the store: {error}") from error

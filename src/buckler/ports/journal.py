@@ -26,6 +26,9 @@ class Intakes(Protocol):
 class Observations(Protocol):
     """The newest state that each host reported."""
 
+    def get(self, host: HostId) -> Observation | None:
+        """One host's."""
+
     def all(self) -> dict[HostId, Observation]:
         """Every host's."""
 

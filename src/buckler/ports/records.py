@@ -79,6 +79,9 @@ class Vms(Protocol):
     def ever(self) -> tuple[VmRecord, ...]:
         """All, the deleted ones too."""
 
+    def get(self, vm: VmId) -> VmRecord | None:
+        """One, alive or deleted."""
+
     def put(self, vm: VmRecord) -> None:
         """Add or replace by id."""
 

@@ -11,13 +11,14 @@ from alembic import command
 from alembic.config import Config
 
 from buckler.controller.carrying import carry_rollout
-from buckler.controller.rollout_state import load_bundle, read_rollout
+from buckler.controller.rollout_state import read_rollout
 from buckler.controller.stepping import forgotten
 from buckler.drivers.store.database import _engine, open_database
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.ids import Digest, HostId
 from buckler.policy.bundle import Bundle, build_bundle
 from buckler.policy.rollout import plan_rollout
+from buckler.policy.whole import join_bundle
 from tests.policyworld import Store
 from tests.randompolicy import Seeded, world
 
@@ -73,12 +74,12 @@ def test_a_rollout_under_way_goes_on_from_the_same_states(tmp_path: Path) -> Non
     with store.read() as unit:
         carried = read_rollout(unit)
         assert carried.target == "", "published anew"
-        found = [load_bundle(unit, each.wanted) for each in carried.stages]
+        found = [join_bundle(each.wanted.root, {}, unit.objects.get) for each in carried.stages]
         assert [(each.segments, each.programs) for each in found] == [
             (each.bundle.segments, each.bundle.programs) for each in plan
         ]
         (name,) = carried.in_force
-        assert load_bundle(unit, name).segments == old.segments
+        assert join_bundle(name.root, {}, unit.objects.get).segments == old.segments
         assert [each.state for each in carried.holdings[HostId("h1")]] == [name.state]
         assert forgotten(carried, [HostId("h1")], {}).in_force == (name,)
         whole = unit.objects.get(Digest(digest) for digest in envelopes)

@@ -38,6 +38,10 @@ class ObservationRows:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    def get(self, host: HostId) -> Observation | None:
+        content = value_of(self._connection, OBSERVATIONS, "content", host=host)
+        return msgspec.json.decode(content, type=Observation) if content is not None else None
+
     def all(self) -> dict[HostId, Observation]:
         rows = self._connection.execute(select(OBSERVATIONS))
         return {HostId(row.host): msgspec.json.decode(row.content, type=Observation) for row in rows}

@@ -74,6 +74,10 @@ class VmRows:
     def ever(self) -> tuple[VmRecord, ...]:
         return tuple(_vm(row) for row in self._connection.execute(select(VMS).order_by(VMS.c.number)))
 
+    def get(self, vm: VmId) -> VmRecord | None:
+        row = self._connection.execute(select(VMS).where(VMS.c.id == vm)).one_or_none()
+        return _vm(row) if row is not None else None
+
     def put(self, vm: VmRecord) -> None:
         row = {name: getattr(vm, name) for name in vm.__struct_fields__}
         put_row(self._connection, VMS, row)

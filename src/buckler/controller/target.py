@@ -1,0 +1,82 @@
+"""What is declared → the root of its objects, change by change. Owns no stage; nothing here is the only place of anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from buckler.controller.numbering import StoreNumbering
+from buckler.controller.pool_state import State
+from buckler.controller.rollout_state import StateName, name_of
+from buckler.model.ids import Digest, VmId
+from buckler.model.pool import Outsider, Vm
+from buckler.policy.compose import compose_documents
+from buckler.policy.current import Current
+from buckler.policy.language import Document, FlowSpec, Kind, PolicySpec
+from buckler.ports.store import Unit
+
+
+class Target:
+    """Follows one snapshot after the other. When the transaction of one fails, it has to be made anew."""
+
+    def __init__(self, unit: Unit) -> None:
+        self._numbering = StoreNumbering(unit)
+        self._current = Current(self._numbering)
+        self._vms: dict[VmId, Vm] = {}
+        self._outsiders: dict[tuple[str, str], Outsider] = {}
+        self._networks: frozenset[str] = frozenset()
+        self._written: tuple[Document, ...] = ()
+        self._policies: dict[str, Document] = {}
+
+    def settle(self, unit: Unit, state: State) -> StateName:
+        """Work out what is declared now, and keep its objects and new numbers in the store."""
+        self._put(state)
+        delta = self._current.settle()
+        self._numbering.keep(unit)
+        unit.objects.put(delta.fresh)
+        return name_of(delta.root, self._current.shelf.objects[delta.root])
+
+    def fetch(self, unit: Unit, wanted: frozenset[Digest]) -> Mapping[Digest, bytes]:
+        """Objects of this state from memory, those of others from the store."""
+        held = {
+            digest: self._current.shelf.objects[digest] for digest in wanted if digest in self._current.shelf.objects
+        }
+        missing = wanted - held.keys()
+        return {**held, **unit.objects.get(missing)} if missing else held
+
+    def _put(self, state: State) -> None:
+        """In the order in which each finds what it stands on; what goes, goes last."""
+        current, pool = self._current, state.pool
+        current.put_hosts(pool.hosts)
+        for network in pool.networks:
+            current.put_network(network)
+        self._put_policies(state.documents)
+        outsiders = {(each.tenant, each.name): each for each in pool.outsiders}
+        for outsider in pool.outsiders:
+            current.put_outsider(outsider)
+        vms = {vm.id: vm for vm in pool.vms}
+        for vm in pool.vms:
+            if self._vms.get(vm.id) is not vm:
+                current.put_vm(vm)
+        for gone in self._vms.keys() - vms.keys():
+            current.drop_vm(gone)
+        for tenant, name in self._outsiders.keys() - outsiders.keys():
+            current.drop_outsider(tenant, name)
+        networks = frozenset(network.name for network in pool.networks)
+        for name in self._networks - networks:
+            current.drop_network(name)
+        self._vms, self._outsiders, self._networks = vms, outsiders, networks
+
+    def _put_policies(self, documents: tuple[Document, ...]) -> None:
+        """Composed as a whole, as what one names or excepts may be another: that is little beside resolving."""
+        written = tuple(each for each in documents if each.kind is not Kind.VM)
+        if _is_same(written, self._written):
+            return
+        found = {each.key: each for each in compose_documents(written) if isinstance(each.spec, PolicySpec | FlowSpec)}
+        self._current.put_documents(each for key, each in found.items() if self._policies.get(key) != each)
+        self._current.drop_documents(self._policies.keys() - found.keys())
+        self._written, self._policies = written, found
+
+
+def _is_same(one: tuple[Document, ...], other: tuple[Document, ...]) -> bool:
+    """The same values: equal ones that are others cost no more than to be composed once again."""
+    return len(one) == len(other) and all(first is second for first, second in zip(one, other, strict=True))
