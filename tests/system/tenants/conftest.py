@@ -25,9 +25,13 @@ def lab(everybody):
     """The lab without any policy, its guests where they began."""
     with everybody.pool.operator() as client:
         found = [each for kind in POLICIES for each in client.documents(kind)]
-        gone = tuple(Reference(each.kind, each.name, each.tenant) for each in found)
+        gone = tuple(reference(each.document) for each in found)
         client.apply(ApplyRequest(files=(as_file("vms", vm_documents()),), delete=gone, wait=40))
     everybody.pool.wait_for_hosts()
     for guest in everybody.centre.plan.guests:
         everybody.centre.migrate(guest.name, guest.host)
     return everybody
+
+
+def reference(document):
+    return Reference(document["kind"], document["metadata"]["name"], document["metadata"].get("tenant", "default"))

@@ -98,7 +98,7 @@ def _rule(dice, tier, peers, actions):
 
 def _action(dice, tier, actions):
     """Platform may not allow. Most rules allow, so that there is something to see."""
-    weights = {"allow": 0 if tier == "platform" else 6, "pass": 1}
+    weights = {"allow": 0 if tier == "platform" else 10, "pass": 1}
     action = dice.choices(actions, [weights.get(each, 2) for each in actions])[0]
     return {"action": action} | ({"overridable": True} if action != "pass" and dice.random() < 0.15 else {})
 

@@ -11,7 +11,7 @@ from tests.system.tenants.lab import BLUE, GREEN, RED, as_file
 from tests.system.tenants.policysets import open_policies
 
 pytestmark = pytest.mark.timeout(300)
-SHARED = "10.50.0.11", "fd50::11"
+SHARED = "10.50.0.17", "fd50::11"
 ASKING = {RED: "red-2", BLUE: "blue-2", GREEN: "green-2"}
 PLACES = (
     {"red-1": "host1", "blue-1": "host1", "green-1": "host1"},
