@@ -12,7 +12,7 @@ import structlog
 from buckler.agent.counted import Inherited, fold_counters, own_counters, total_counters
 from buckler.agent.names import Names
 from buckler.agent.outbox import Outbox
-from buckler.agent.tally import NOBODY, SHED, add_pairs, add_up, forget_counts, forget_pairs
+from buckler.agent.tally import NOBODY, SHED, add_pairs, add_staged, add_up, forget_counts, forget_pairs
 from buckler.model.agentapi import Counter
 from buckler.model.ids import VmId
 from buckler.ports.shield import ShieldFailed
@@ -82,7 +82,7 @@ class Counting:
             shed = self._telemetry.shed()
             counts = self._telemetry.pairs()
             lost = {SHED: shed.lost + shed.suppressed, _SHED_HERE: self._outbox.dropped}
-            changed = add_up(self._tallies, counts, lost, self._names(), time.time_ns())
+            changed = add_up(self._tallies, counts, lost, self._names(), time.time_ns(), self._telemetry.staged())
             self._keep(changed)
             self._drop_what_is_over()
         self.note_untold()
@@ -152,8 +152,11 @@ class Counting:
         with self._lock:
             counts = [count for count in self._telemetry.pairs() if count.vm not in {*residents, NOBODY}]
             self._keep(add_pairs(self._tallies, counts, self._names(), time.time_ns()))
-            self._telemetry.forget_pairs(frozenset(count.vm for count in counts))
-            self._keep(forget_pairs(self._tallies, counts))
+            staged = [each for each in self._telemetry.staged() if each.count.vm not in {*residents, NOBODY}]
+            self._keep(add_staged(self._tallies, staged, self._names(), time.time_ns()))
+            gone = {count.vm for count in counts} | {each.count.vm for each in staged}
+            self._telemetry.forget_pairs(frozenset(gone))
+            self._keep(forget_pairs(self._tallies, counts, staged))
 
     def _run(self) -> None:
         while not self._is_over.wait(_PERIOD):

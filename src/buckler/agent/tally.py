@@ -6,32 +6,38 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from buckler.agent.flows import peer_name
+from buckler.agent.flows import peer_name, verdict_word
 from buckler.agent.names import Names
 from buckler.model.agentapi import Counter
+from buckler.model.ids import RuleNumber
 from buckler.model.program import Direction
 from buckler.ports.state import Tally
-from buckler.ports.telemetry import PairCount
+from buckler.ports.telemetry import PairCount, StagedCount
 
 SHED = "shed"
 NOBODY = 0xFFFF_FFFF
 
 
 def add_up(
-    tallies: Mapping[str, Tally], counts: Iterable[PairCount], shed: Mapping[str, int], names: Names, now: int
+    tallies: Mapping[str, Tally],
+    counts: Iterable[PairCount],
+    shed: Mapping[str, int],
+    names: Names,
+    now: int,
+    staged: Iterable[StagedCount] = (),
 ) -> dict[str, Tally]:
     """Carry every count on; return those that changed, the ones that the kernel has forgotten among them.
 
     ``shed`` are counts of events that were not told as flows, each by the key under which it goes on by itself.
     """
-    counts = tuple(counts)
-    changed = add_pairs(tallies, counts, names, now)
+    counts, staged = tuple(counts), tuple(staged)
+    changed = {**add_pairs(tallies, counts, names, now), **add_staged(tallies, staged, names, now)}
     for key, packets in shed.items():
         known = tallies.get(key)
         carried = _carry(known, Counter(key, now, 0, verdict=SHED), packets, 0)
         if carried != known and (packets or known is not None):
             changed[key] = carried
-    seen = {_key(count) for count in counts}
+    seen = {_key(count) for count in counts} | {_staged_key(each) for each in staged}
     gone = {key: tally for key, tally in tallies.items() if key not in shed and key not in seen and tally.packets}
     return {**changed, **{key: _from_zero(tally) for key, tally in gone.items()}}
 
@@ -47,9 +53,28 @@ def add_pairs(tallies: Mapping[str, Tally], counts: Iterable[PairCount], names: 
     return changed
 
 
-def forget_pairs(tallies: Mapping[str, Tally], counts: Iterable[PairCount]) -> dict[str, Tally]:
+def add_staged(tallies: Mapping[str, Tally], counts: Iterable[StagedCount], names: Names, now: int) -> dict[str, Tally]:
+    """The same of what a draft said: verdict ``staged-deny`` and so on, policy and rule the draft's. No part of a VM's own counts."""
+    changed = {}
+    for each in counts:
+        key, rule = _staged_key(each), names.rules.get(RuleNumber(each.staged_rule))
+        counter = msgspec.structs.replace(
+            _counter(key, each.count, names, now),
+            verdict=f"staged-{verdict_word(each.staged)}",
+            policy="" if rule is None else rule.policy,
+            rule="" if rule is None else rule.rule,
+        )
+        carried = _carry(tallies.get(key), counter, each.count.packets, each.count.bytes)
+        if carried != tallies.get(key):
+            changed[key] = carried
+    return changed
+
+
+def forget_pairs(
+    tallies: Mapping[str, Tally], counts: Iterable[PairCount], staged: Iterable[StagedCount]
+) -> dict[str, Tally]:
     """The kernel has freed these counts: whatever it says next began at zero."""
-    return forget_counts(tallies, map(_key, counts))
+    return forget_counts(tallies, (*map(_key, counts), *map(_staged_key, staged)))
 
 
 def forget_counts(tallies: Mapping[str, Tally], keys: Iterable[str]) -> dict[str, Tally]:
@@ -73,6 +98,10 @@ def _carry(known: Tally | None, fresh: Counter, packets: int, octets: int) -> Ta
         bytes=known.counter.bytes + octets - (known.bytes if is_same else 0),
     )
     return Tally(counter, packets, octets)
+
+
+def _staged_key(each: StagedCount) -> str:
+    return f"staged/{each.staged}/{each.staged_rule}/{_key(each.count)}"
 
 
 def _key(count: PairCount) -> str:

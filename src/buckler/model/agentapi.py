@@ -200,7 +200,8 @@ class Counter(msgspec.Struct, frozen=True):
     """How often one rule decided between a VM and its peer in one direction, since ``epoch`` (ns, when this count began).
 
     ``key`` names the count within its host; ``local``, ``peer``, ``direction``, ``verdict`` as in FlowRecord. The verdict
-    ``shed`` counts events that were not told as flows; it has no ends. Absolute, so telling it twice counts nothing twice.
+    ``shed`` counts events that were not told as flows; it has no ends. ``staged-allow``, ``-deny`` and ``-reject`` count packets once more by what
+    the staged draft says of them. Absolute, so telling it twice counts nothing twice.
     """
 
     key: str

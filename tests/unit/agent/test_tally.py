@@ -6,6 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buckler.agent.counted import own_counters
 from buckler.agent.counting import Counting
 from buckler.agent.names import Names
 from buckler.agent.outbox import Outbox
@@ -15,14 +16,19 @@ from buckler.drivers.inmemory.telemetry import InMemoryTelemetry
 from buckler.model.bundle import RuleName
 from buckler.model.flow import FlowRecord
 from buckler.model.ids import RuleNumber
+from buckler.model.program import Verdict
 from buckler.ports.state import Tally
-from buckler.ports.telemetry import PairCount
+from buckler.ports.telemetry import PairCount, StagedCount
 
 NAMES = Names(by_uuid={}, by_number={}, rules={7: RuleName(RuleNumber(7), "web", "http", "tenant")})
 
 
 def pair(vm: int, packets: int, rule: int = 7) -> PairCount:
     return PairCount(vm, 2, 0x2000_0002, rule, 0, allowed=True, packets=packets, bytes=packets * 100)
+
+
+def staged(of: PairCount) -> StagedCount:
+    return StagedCount(Verdict.DENY, 7, of)
 
 
 class Host:
@@ -50,13 +56,14 @@ class Host:
         if is_heard:
             self.outbox.counters_sent(batch)
 
-    def total(self, vm: int) -> int:
-        return sum(packets for (key, _), packets in self.told.items() if key.startswith(f"{vm}/"))
+    def total(self, vm: int, before: str = "") -> int:
+        return sum(packets for (key, _), packets in self.told.items() if key.startswith(f"{before}{vm}/"))
 
     def count(self, vm: int, packets: int) -> None:
         before = sum(each.packets for each in self.telemetry.counted if each.vm == vm)
         others = [each for each in self.telemetry.counted if each.vm != vm]
         self.telemetry.counted = [*others, pair(vm, before + packets)]
+        self.telemetry.drafted = [staged(each) for each in self.telemetry.counted]
         self.here.add(vm)
 
 
@@ -92,6 +99,7 @@ def test_whatever_happens_the_controller_ends_with_what_was_counted(steps):
     host.counting.read()
     host.send()
     assert {vm: host.total(vm) for vm in counted} == counted
+    assert {vm: host.total(vm, "staged/2/7/") for vm in counted} == counted, "and what the draft says of it"
 
 
 def test_a_kernel_that_counts_from_zero_adds_to_what_was():
@@ -109,6 +117,14 @@ def test_a_count_names_both_ends_the_rule_and_what_found_no_room():
     counters = [tally.counter for tally in add_up({}, [pair(1, 3), crowd], {SHED: 0}, NAMES, 1).values()]
     named = [(one.local, one.peer, one.policy, one.rule, one.packets) for one in counters]
     assert named == [("vm-1", "vm-2", "web", "http", 3), ("(no room)", "(no room)", "", "", 5)]
+
+
+def test_what_a_draft_says_is_counted_beside_and_is_no_count_of_the_vm():
+    told = add_up({}, [pair(1, 3)], {}, NAMES, 1, [staged(pair(1, 2))])
+    counters = [(one.verdict, one.policy, one.rule, one.packets) for one in (each.counter for each in told.values())]
+    assert counters == [("allow", "web", "http", 3), ("staged-deny", "web", "http", 2)]
+    assert [counter.verdict for counter in own_counters(told, 1)] == ["allow"]
+    assert add_up(told, [pair(1, 3)], {}, NAMES, 2, [staged(pair(1, 2))]) == {}
 
 
 def test_nothing_new_is_nothing_to_tell():
