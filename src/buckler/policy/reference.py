@@ -47,7 +47,7 @@ from buckler.policy.learned import Learned, group_of
 from buckler.policy.packet import Packet
 from buckler.policy.pool import Pool, Station, singled_out, stations, visitors
 from buckler.policy.quarantine import QUARANTINE_POLICIES
-from buckler.policy.timing import ended, parse_moment, times_said
+from buckler.policy.timing import ended, rule_times, times_said
 
 
 def judge(pool: Pool, documents: Iterable[Document], packet: Packet) -> Judgement:
@@ -391,8 +391,8 @@ def _candidate(
         within=rule.rate_limit.within if rule.rate_limit else 0,
     )
     times = times_said(document)
-    if isinstance(rule, RuleSpec) and rule.until and times is not None:
-        times = ended(times, parse_moment(rule.until))
+    if isinstance(rule, RuleSpec):
+        times = rule_times(document, key.removeprefix(f"{document.key}/"), rule.until)
     return Candidate(considered, spec.mode, rule.overridable, times)
 
 

@@ -30,7 +30,7 @@ from buckler.policy.language import (
 )
 from buckler.policy.learned import LearnedPeer
 from buckler.policy.quarantine import QUARANTINE_POLICIES
-from buckler.policy.timing import ended, parse_moment, times_said
+from buckler.policy.timing import ended, rule_times, times_said
 
 
 class Span(msgspec.Struct, frozen=True, array_like=True):
@@ -127,7 +127,7 @@ def _policy_rules(document: Document, spec: PolicySpec) -> list[Rule]:
     for direction, written in sides:
         for index, rule in enumerate(written):
             line = document.lines.get(f"spec.{direction.name.lower()}[{index}]", document.line)
-            times = rule_times(document, rule)
+            times = rule_times(document, f"{direction.name.lower()}/{rule.name}", rule.until)
             if times is None or times.windows:
                 rules.append(_rule(document, spec, direction, subject, rule, line))
     return rules
@@ -228,17 +228,11 @@ def _rule(
         file=document.file,
         line=line,
         place=(TIER_RANK[spec.tier], spec.order),
-        times=rule_times(document, rule),
+        times=rule_times(document, f"{direction.name.lower()}/{rule.name}", rule.until),
         log=rule.log,
         connections=rule.rate_limit.connections if rule.rate_limit else 0,
         within=rule.rate_limit.within if rule.rate_limit else 0,
     )
-
-
-def rule_times(document: Document, rule: RuleSpec) -> Times | None:
-    """Say when a rule holds; None: always. Raises Untimed."""
-    times = times_said(document)
-    return ended(times, parse_moment(rule.until)) if rule.until and times is not None else times
 
 
 def _exceptions(document: Document, written: Document, rules: Sequence[Rule]) -> list[Rule]:

@@ -25,6 +25,7 @@ _MOMENT = re.compile(r"[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}(\.[0-9]{1,9
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*\Z")
 _SEARCHED = 7 * (AHEAD + 2)
 _ALWAYS = Times(((0, 0),))
+NEVER = Times(())
 
 
 class UnknownZone(ValueError):
@@ -92,8 +93,10 @@ def active(documents: Iterable[Document], now: float) -> Active:
         if not times.windows:
             over.append(document)
             continue
-        kept.append(msgspec.structs.replace(document, times=times))
-        for edge in (*edges_of(times), *_rule_ends(document, now)):
+        ends = _rule_ends(document)
+        ended_rules = tuple(name for name, end in ends.items() if end <= now)
+        kept.append(msgspec.structs.replace(document, times=times, ended=ended_rules))
+        for edge in (*edges_of(times), *(end for end in ends.values() if end > now)):
             boundary = min(boundary or edge, edge)
     return Active(tuple(kept), boundary, tuple(over))
 
@@ -132,10 +135,19 @@ def holds_at(times: Times | None, moment: int) -> bool:
     return times is None or any(first <= moment and (not last or moment < last) for first, last in times.windows)
 
 
-def _rule_ends(document: Document, now: float) -> list[int]:
+def rule_times(document: Document, name: str, until: str) -> Times | None:
+    """Say when a rule (``ingress/name``) holds; None: always. Raises Untimed."""
+    times = times_said(document)
+    if name in document.ended:
+        return NEVER
+    return ended(times, parse_moment(until)) if until and times is not None else times
+
+
+def _rule_ends(document: Document) -> dict[str, int]:
+    """Give the ends of the rules that have one."""
     spec = document.spec
-    rules = (*spec.ingress, *spec.egress) if isinstance(spec, PolicySpec) else ()
-    return [end for rule in rules if rule.until and (end := parse_moment(rule.until)) > now]
+    sides = (("ingress", spec.ingress), ("egress", spec.egress)) if isinstance(spec, PolicySpec) else ()
+    return {f"{side}/{rule.name}": parse_moment(rule.until) for side, rules in sides for rule in rules if rule.until}
 
 
 def _scheduled(schedule: ScheduleSpec, now: float) -> Times:
