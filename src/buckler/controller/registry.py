@@ -82,9 +82,36 @@ def store_edits(parts: Parts, unit: Unit, edits: Sequence[Edit], author: Author)
     now = parts.clock()
     cause, tallies = author.cause or "apply", tally_edits(needed)
     revision = unit.revisions.allocate(cause, author.actor, now, author.comment, tallies)
+    roll = _Roll(unit) if any(edit.document.kind is Kind.VM for edit in needed) else None
     for edit in needed:
-        _store(parts, unit, edit, author, revision)
+        _store(parts, unit, edit, author, revision, roll)
     return revision
+
+
+class _Roll:
+    """The living VMs by tenant and name, read once for all edits of a transaction."""
+
+    def __init__(self, unit: Unit) -> None:
+        self._unit = unit
+        self._living = {(vm.tenant, vm.name): vm for vm in unit.vms.all()}
+        self._last = max(unit.numbers.table(NumberSpace.VM).values(), default=0)
+
+    def find(self, document: Document) -> VmRecord | None:
+        return self._living.get((document.tenant, document.name))
+
+    def enter(self, vm: VmId, document: Document, at: float) -> VmRecord:
+        """Give a VM its number, which no other ever had."""
+        self._last += 1
+        self._unit.numbers.add(NumberSpace.VM, {vm: self._last})
+        record = VmRecord(vm, VmNumber(self._last), document.tenant, document.name, at)
+        self._living[document.tenant, document.name] = record
+        self._unit.vms.put(record)
+        return record
+
+    def strike(self, record: VmRecord, at: float) -> None:
+        """Let a VM be no more."""
+        del self._living[record.tenant, record.name]
+        self._unit.vms.put(msgspec.structs.replace(record, deleted_at=at))
 
 
 def tally_edits(edits: Sequence[Edit]) -> tuple[Tally, ...]:
@@ -97,7 +124,7 @@ def tally_edits(edits: Sequence[Edit]) -> tuple[Tally, ...]:
     return tuple(Tally(*which, len(titles), tuple(sorted(titles)[:_NAMED])) for which, titles in sorted(names.items()))
 
 
-def _store(parts: Parts, unit: Unit, edit: Edit, author: Author, revision: Revision) -> None:
+def _store(parts: Parts, unit: Unit, edit: Edit, author: Author, revision: Revision, roll: _Roll | None) -> None:
     now, key = parts.clock(), key_of(edit.document)
     if edit.after is None:
         unit.documents.delete(key, now, revision)
@@ -105,30 +132,24 @@ def _store(parts: Parts, unit: Unit, edit: Edit, author: Author, revision: Revis
         after = edit.after
         unit.documents.put(StoredDocument(key, content_of(after), revision, after.file, after.line, now), now)
     vm = ""
-    if edit.document.kind is Kind.VM:
-        vm = _store_vm(parts, unit, edit)
+    if roll is not None and edit.document.kind is Kind.VM:
+        vm = _store_vm(parts, unit, edit, roll)
     elif edit.document.kind is Kind.NETWORK and edit.after is not None:
         _number_zone(unit, edit.after)
     if edit.action is not Action.UNCHANGED:
         parts.record(unit, _event(edit, author, revision, now, vm))
 
 
-def _store_vm(parts: Parts, unit: Unit, edit: Edit) -> VmId:
+def _store_vm(parts: Parts, unit: Unit, edit: Edit, roll: _Roll) -> VmId:
     document, now = edit.document, parts.clock()
-    found = [vm for vm in unit.vms.all() if (vm.tenant, vm.name) == (document.tenant, document.name)]
-    if found:
-        record = found[0]
-    elif edit.after is not None:
-        vm = VmId(parts.new_id())
-        number = max(unit.numbers.table(NumberSpace.VM).values(), default=0) + 1
-        unit.numbers.add(NumberSpace.VM, {vm: number})
-        record = VmRecord(vm, VmNumber(number), document.tenant, document.name, now)
-        unit.vms.put(record)
-    else:
-        raise StoreFailed(f"{document.key} has no VM")
+    record = roll.find(document)
+    if record is None:
+        if edit.after is None:
+            raise StoreFailed(f"{document.key} has no VM")
+        record = roll.enter(VmId(parts.new_id()), document, now)
     if edit.after is None:
         unit.vms.set_attributes(record.id, {}, now)
-        unit.vms.put(msgspec.structs.replace(record, deleted_at=now))
+        roll.strike(record, now)
     else:
         blank = {"uuid": "", "macs": "", "labels": "", "mode": ""}
         if attributes_now(unit, record.id).get("uuid") != attributes_of(edit.after)["uuid"]:
