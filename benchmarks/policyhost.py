@@ -42,7 +42,7 @@ from buckler.model.operatorapi.documents import ApplyRequest, LabelRequest, Refe
 from buckler.model.operatorapi.hosts import JoinTokenRequest  # noqa: E402
 
 ROUNDS = 11
-PATIENCE = 120.0
+PATIENCE = 300.0
 APPS, ROLES, ENVIRONMENTS = 50, ("web", "app", "db", "cache", "queue"), ("prod", "test")
 FABRIC, ADDRESS = "fabric0", "192.0.2.1"
 _NETWORK = """\
@@ -121,7 +121,7 @@ class Bench:
             for first in range(0, self.endpoints, 1000):
                 numbers = range(first, min(first + 1000, self.endpoints))
                 text = "---\n".join(_vm(number, _address(number)) for number in numbers)
-                client.apply(ApplyRequest(files=(SourceFile(f"vms{first}", text),)))
+                client.apply(ApplyRequest(files=(SourceFile(f"vms{first}", text),), wait=PATIENCE))
             token = client.create_join_token(JoinTokenRequest(host="hv1"))
             path = self.folder / "agent.yaml"
             path.write_bytes(msgspec.yaml.encode(self.settings))
