@@ -9,11 +9,12 @@ import pytest
 
 from buckler.agent.book import endpoint_addresses, resolve_addresses, resolve_macs
 from buckler.drivers.ebpf.hook_run import run_hook
+from buckler.drivers.ebpf.reasons import Reason
 from buckler.model.bundle import Endpoint
-from buckler.model.program import Direction
+from buckler.model.program import Direction, Verdict
 from buckler.model.shield import Tap
 from buckler.policy.bundle import Bundle, build_bundle, build_members
-from buckler.policy.judgement import End
+from buckler.policy.judgement import End, EndJudgement
 from buckler.policy.language import Document
 from buckler.policy.pool import Pool, Station, singled_out, stations
 from buckler.policy.reference import find_end, judge_end
@@ -110,6 +111,20 @@ class World:
                 f"seed {self.seed}: {station.vm.name} {direction.name} {other} {what}: the reference says "
                 f"{judged.allowed} by {judged.rule}, the kernel {outcome.passed}"
             )
+            count["rejected"] += judged.verdict is Verdict.REJECT
+            self._compare_told(judged, count)
+
+    def _compare_told(self, judged: EndJudgement, count: Counter[str]) -> None:
+        """What the kernel told of the packet, if it was a first one, and its budget had room: logged, and what is staged."""
+        for event in self.host.telemetry.events(8):
+            if event.reason not in (Reason.NEW, Reason.STATELESS, Reason.POLICY):
+                continue
+            staged = event.staged or judged.verdict  # it says nothing where no staged rule speaks
+            told, expected = (event.logged, staged), (judged.log, judged.drafted.verdict)
+            assert told == expected, f"seed {self.seed}: told {told}, the reference {expected}: {event}"
+            count["told"] += 1
+            count["logged"] += event.logged
+            count["staged otherwise"] += staged != judged.verdict
 
     def _mac(self, address: str) -> str:
         if address in GROUPS:
@@ -160,6 +175,8 @@ def test_the_kernel_judges_as_the_reference_does(tcx_host: Host) -> None:
     ends = count["allowed"] + count["denied"]
     assert count["allowed"] > ends // 10
     assert count["denied"] > ends // 10
+    assert count["told"] > ends // 4
+    assert min(count["rejected"], count["logged"], count["staged otherwise"]) > ends // 1000, count
     assert min(count["IPv4"], count["IPv6"]) > PACKETS // 3
     assert all(count[f"towards {kind}"] for kind in ("vm", "world", "host", "group", "infra"))
 
