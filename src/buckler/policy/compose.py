@@ -18,7 +18,7 @@ from buckler.policy.language import (
     RuleSpec,
     ServiceSpec,
 )
-from buckler.policy.learned import LearnedPeer, learned_peers, name_group
+from buckler.policy.learned import learned_peers, name_group
 from buckler.policy.prefix import is_within
 
 NAMED_KINDS = frozenset({Kind.ADDRESS_GROUP, Kind.SERVICE})
@@ -129,7 +129,7 @@ def _composed(document: Document, peers: tuple[Peer, ...], named: Mapping[str, D
             found += _members(find_group(document.tenant, peer.addresses, named))
         elif peer.dns:
             found += learned_peers(peer.dns, named)
-        elif not isinstance(peer, LearnedPeer):  # what was composed before is composed anew
+        else:
             found.append(peer)
     return tuple(found)
 

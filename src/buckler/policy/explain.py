@@ -6,11 +6,13 @@ from collections.abc import Iterable
 
 import msgspec
 
+from buckler.model.ids import VmId
 from buckler.model.operatorapi.answers import ExplainedPath, Explanation, Side, Step
 from buckler.model.pool import Network, ShieldMode
 from buckler.model.program import Direction, Verdict
 from buckler.policy.judgement import Considered, End, EndJudgement, Outcome, PeerKind
 from buckler.policy.language import PROTOCOLS, Document, Kind, Stand
+from buckler.policy.learned import group_of, patterns_of
 from buckler.policy.pool import Pool, Station, Visitor, singled_out, stations_of, visitor_of
 from buckler.policy.prefix import address_of, network_of
 from buckler.policy.reach import WORLD
@@ -97,7 +99,7 @@ def _paths(
                     sides += judge_parts(documents, other.station, Direction.INGRESS, one, protocol, port)
                 if sides:
                     passes = all(_passes(side) for side in sides)
-                    told = tuple(_side(side) for side in sides)
+                    told = tuple(_with_answers(_side(side), side, documents, pool) for side in sides)
                     verdict = "allow" if passes else "deny"
                     yield ExplainedPath(network.name, name_end(one), name_end(other), verdict, told)
 
@@ -140,6 +142,23 @@ def name_end(end: End) -> str:
     if end.visitor is not None:
         return f"{end.visitor.outsider.name} (an endpoint, known by its address {end.address} alone)"
     return f"{end.kind.value} ({end.address})" if end.address else end.kind.value
+
+
+def _with_answers(side: Side, judged: EndJudgement, documents: tuple[Document, ...], pool: Pool) -> Side:
+    """Name the answers for names by which the deciding rule means an address."""
+    rule, network = judged.rule, judged.station.network.name
+    if rule is None or not judged.allowed or judged.peer.kind is not PeerKind.WORLD:
+        return side
+    named, vms = {each.key: each for each in documents}, {vm.id: vm.name for vm in pool.vms}
+    document = named.get(rule.document)
+    found = [
+        f" {each.address} was the answer for {each.name} (meant by {pattern}) that VM {vms.get(VmId(each.vm), each.vm)} got from {each.resolver}"
+        f" at {write_moment(int(each.at))}."
+        for pattern in sorted(patterns_of(document) if document is not None else ())
+        for each in group_of(pattern, named)
+        if each.network == network and each.address == judged.peer.address
+    ]
+    return msgspec.structs.replace(side, text=side.text + "".join(dict.fromkeys(found)))
 
 
 def _side(judged: EndJudgement) -> Side:

@@ -41,6 +41,12 @@ class LearnedGroup(AddressGroupSpec, frozen=True):
     answers: tuple[Learned, ...] = ()
 
 
+class PatternPeer(Peer, frozen=True):
+    """A pattern in a composed policy: what stands for it stands behind. Itself it means nobody, so no rule comes to mean everyone."""
+
+    pattern: str = ""
+
+
 class LearnedPeer(Peer, frozen=True):
     """One answer as a peer: its ``cidr`` in the rows of ``network`` alone."""
 
@@ -121,8 +127,8 @@ def group_of(pattern: str, named: Mapping[str, Document]) -> tuple[Learned, ...]
 
 
 def learned_peers(pattern: str, named: Mapping[str, Document]) -> Iterator[Peer]:
-    """Write a pattern out. It stays itself, which means nobody: so no rule comes to mean everyone."""
-    yield Peer(dns=pattern)
+    """Write a pattern out."""
+    yield PatternPeer(pattern=pattern)
     latest: dict[tuple[str, str], int] = {}
     for each in group_of(pattern, named):
         place = (each.cidr, each.network)

@@ -13,6 +13,7 @@ from buckler.model.pool import ShieldMode
 from buckler.policy.compile import fill_rows
 from buckler.policy.compose import compose_documents
 from buckler.policy.language import Action, Document, Kind, PolicyMode, PolicySpec, Stand
+from buckler.policy.learned import PatternPeer
 from buckler.policy.pool import Numbers, Pool, selectors_of, singled_out, stations, visitors
 from buckler.policy.posting import Mask
 from buckler.policy.problem import Problem, Severity
@@ -91,7 +92,9 @@ def _look(rows: Rows) -> _Seen:
     for _, _, meant in rows.standing():
         for rule, mask in meant:
             seen.standing.add(rule.key)
-            if mask or any(peer.group or peer.dns for peer in rule.peers):  # a name waits for its answers
+            if mask or any(
+                peer.group or isinstance(peer, PatternPeer) for peer in rule.peers
+            ):  # a name waits for its answers
                 seen.meaning.add(rule.key)
     for _, row in rows.rows():
         for side in (*row.sides, *row.far):

@@ -80,9 +80,10 @@ def find_loosening(before: Iterable[Document], after: Iterable[Document]) -> Loo
 
 
 def _find_loosening(before: Iterable[Document], after: Iterable[Document]) -> Loosening | None:
-    old, new = compose_documents(before), compose_documents(after)
-    if named := sorted(frozenset[str]().union(*map(patterns_of, new))):
+    after = tuple(after)
+    if named := sorted(frozenset[str]().union(*map(patterns_of, after))):
         raise Undecided(f"what {named[0]} will be the addresses of is not known")
+    old, new = compose_documents(before), compose_documents(after)
     prefixes = sorted({*named_prefixes(old), *named_prefixes(new)})
     numbers = {prefix: IdentityNumber(FIRST_CIDR_IDENTITY + place) for place, prefix in enumerate(prefixes)}
     for zone, kinds in enumerate(_zones((*old, *new)), 1):
