@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from buckler.controller.grants import grants_of
 from buckler.controller.numbering import read_numbers
-from buckler.controller.pool_state import attributes_now, quarantine_label, zone_name
+from buckler.controller.pool_state import attributes_now, load_learned, quarantine_label, zone_name
 from buckler.model.ids import VmId, VmNumber, Zone
 from buckler.model.operatorapi.documents import DiffResult
 from buckler.model.pool import Network, Vm
@@ -12,6 +12,7 @@ from buckler.policy.claim import with_grants
 from buckler.policy.documentdiff import diff_documents
 from buckler.policy.draft import Draft
 from buckler.policy.language import Document, Kind
+from buckler.policy.learned import learned_groups
 from buckler.policy.pool import Pool, network_from_document, outsider_from_document, vm_from_document
 from buckler.policy.reachdiff import diff_reach
 from buckler.policy.timing import active
@@ -20,8 +21,8 @@ from buckler.ports.store import Unit
 
 
 def imagine(unit: Unit, documents: tuple[Document, ...], now: float) -> Draft:
-    """Make of documents what the pool would be with them now: VMs in quarantine stay so, addresses granted stay granted."""
-    told = active(documents, now)
+    """Make of documents what the pool would be with them now: quarantines, granted addresses and learned names stay."""
+    told = active((*documents, *learned_groups(documents, load_learned(unit))), now)
     return Draft(imagined_pool(unit, documents), told.documents, read_numbers(unit), told.over)
 
 
