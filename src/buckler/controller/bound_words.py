@@ -16,13 +16,14 @@ from buckler.model.ids import (
     IdentityNumber,
     RuleNumber,
 )
-from buckler.model.program import Direction, Entry, Program, Verdict
+from buckler.model.program import Direction, Entry, Program, Terms, Verdict
 from buckler.policy.language import PROTOCOL_NAMES
+from buckler.policy.timing import write_moment
 from buckler.ports.records import NumberSpace
 from buckler.ports.store import Unit
 
 Names = Mapping[IdentityNumber, str]
-Key = tuple[Direction, RuleNumber, Verdict]
+Key = tuple[Direction, RuleNumber, Verdict, str]
 _RESERVED = {
     IDENTITY_ANY: "anyone else",
     IDENTITY_HOST: "the host as gateway",
@@ -48,17 +49,36 @@ def program_words(program: Program, rules: Mapping[RuleNumber, RuleName], names:
     """Say each thing that a program decides in one line, in a fixed order."""
     groups: dict[Key, dict[IdentityNumber, list[Entry]]] = {}
     for entry in program.entries:
-        peers = groups.setdefault((entry.direction, entry.rule, entry.verdict), {})
+        peers = groups.setdefault((entry.direction, entry.rule, entry.verdict, _terms(entry.terms)), {})
         peers.setdefault(entry.peer, []).append(entry)
     lines = []
-    for (direction, rule, verdict), peers in sorted(groups.items()):
+    for (direction, rule, verdict, terms), peers in sorted(groups.items()):
         services: dict[str, list[str]] = {}
         for peer, entries in peers.items():
             services.setdefault(_services(entries), []).append(names.get(peer, f"identity {peer:#x}"))
         for service, who in sorted(services.items()):
             way = "to" if direction is Direction.EGRESS else "from"
-            lines.append(f"{verdict.name.lower()} {service} {way} {' | '.join(sorted(who))}: {_rule(rule, rules)}")
+            lines.append(
+                f"{verdict.name.lower()} {service} {way} {' | '.join(sorted(who))}{terms}: {_rule(rule, rules)}"
+            )
     return tuple(lines)
+
+
+def _terms(terms: Terms | None) -> str:
+    """Say what holds beside a verdict: an allowance past its end was none, whatever the program said."""
+    if terms is None:
+        return ""
+    words = [
+        f"until {write_moment(terms.until)}" if terms.until else "",
+        f"at most {terms.connections} new connections in {terms.within} s" if terms.connections else "",
+        "recorded" if terms.log else "",
+        f"staged: {_draft(terms.staged)}" if terms.staged else "",
+    ]
+    return ", " + ", ".join(filter(None, words))
+
+
+def _draft(verdict: int) -> str:
+    return Verdict(verdict).name.lower() if verdict in set(Verdict) else "deny"
 
 
 def _rule(number: RuleNumber, rules: Mapping[RuleNumber, RuleName]) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 import msgspec
 
-from buckler.model.label import LABEL_TENANT, Selector
 from buckler.model.program import Direction, Verdict
 from buckler.policy.judgement import (
     Considered,
@@ -24,10 +23,7 @@ from buckler.policy.judgement import (
 )
 from buckler.policy.judging import DRAFTED, Candidate, Levels, find_end_of_allowance, walk
 from buckler.policy.language import (
-    DEFAULT_TENANT,
-    PROTOCOLS,
     Action,
-    AddressGroupSpec,
     Document,
     ExceptionSpec,
     FlowSpec,
@@ -43,7 +39,7 @@ from buckler.policy.language import (
     Times,
     Yielding,
 )
-from buckler.policy.learned import Learned, group_of
+from buckler.policy.meaning import Asked, answers_among, means_any, means_port, means_service, selects, stands_at
 from buckler.policy.packet import Packet
 from buckler.policy.pool import Pool, Station, singled_out, stations, visitors
 from buckler.policy.quarantine import QUARANTINE_POLICIES
@@ -136,7 +132,7 @@ def judge_parts(
     for stand in ends:
         network = station.network.name
         asked = [
-            [_Asked(document, named, stand, exceptions, network) for document in level] for level in _levels(documents)
+            [Asked(document, named, stand, exceptions, network) for document in level] for level in _levels(documents)
         ]
         levels = [
             [_with_exceptions(each, station, direction, peer, protocol, port) for each in level] for level in asked
@@ -181,24 +177,6 @@ def _is_inward(stand: Stand, direction: Direction) -> bool:
     return (direction is Direction.INGRESS) is not (stand is Stand.HOST)
 
 
-class _Asked(msgspec.Struct, frozen=True):
-    """A document, the groups and services that it may name, and whose end is asked."""
-
-    document: Document
-    named: dict[str, Document]
-    stand: Stand
-    exceptions: tuple[Document, ...] = ()
-    network: str = ""
-
-    def look_up(self, kind: Kind, name: str) -> AddressGroupSpec | ServiceSpec:
-        """Find a name in the document's tenant, else in the default one."""
-        for tenant in (self.document.tenant, DEFAULT_TENANT):
-            found = self.named.get(f"{kind}/{tenant}/{name}")
-            if found is not None and isinstance(found.spec, AddressGroupSpec | ServiceSpec):
-                return found.spec
-        raise LookupError(f"{kind} {name}")
-
-
 def _levels(documents: Iterable[Document]) -> list[list[Document]]:
     """Group policies and flows by tier and order; within a level by name."""
     levels: dict[tuple[int, int], list[Document]] = {}
@@ -210,7 +188,7 @@ def _levels(documents: Iterable[Document]) -> list[list[Document]]:
 
 
 def _with_exceptions(
-    asked: _Asked, station: Station, direction: Direction, peer: End, protocol: int, port: int
+    asked: Asked, station: Station, direction: Direction, peer: End, protocol: int, port: int
 ) -> list[Candidate]:
     """List the rules of one document, each behind the exceptions that name it."""
     found = []
@@ -241,7 +219,7 @@ def _is_excepted(document: Document, candidate: Candidate, written: Document) ->
 
 
 def _exception(
-    asked: _Asked,
+    asked: Asked,
     candidate: Candidate,
     written: Document,
     station: Station,
@@ -257,12 +235,12 @@ def _exception(
         (spec.sources, spec.destinations) if direction is Direction.EGRESS else (spec.destinations, spec.sources)
     )
     if spec.subject is not None:
-        is_here = _selects(document, tier, spec.subject, station.labels)
+        is_here = selects(document, tier, spec.subject, station.labels)
     elif near:  # a policy's near end is its subject
-        is_here = isinstance(document.spec, FlowSpec) and _stands_at(asked, tier, near, station)
+        is_here = isinstance(document.spec, FlowSpec) and stands_at(asked, tier, near, station)
     else:
         is_here = True
-    meant = _any_peer(asked, tier, Action.ALLOW, far, peer) and _any_port(spec.ports, protocol, port)
+    meant = means_any(asked, tier, Action.ALLOW, far, peer) and means_port(spec.ports, protocol, port)
     rule = msgspec.structs.replace(
         candidate.rule,
         document=written.key,
@@ -280,7 +258,7 @@ def _exception(
 
 
 def _considered(
-    asked: _Asked, station: Station, direction: Direction, peer: End, protocol: int, port: int
+    asked: Asked, station: Station, direction: Direction, peer: End, protocol: int, port: int
 ) -> list[Candidate]:
     """List the rules of one document that have the asked end as their subject."""
     document, spec = asked.document, asked.document.spec
@@ -289,7 +267,7 @@ def _considered(
         return flow(asked, spec, station, direction, peer, protocol, port)
     if not isinstance(spec, PolicySpec) or spec.subject.stand is not asked.stand:
         return []
-    if asked.stand is Stand.VM and not _selects(document, spec.tier, spec.subject, station.labels):
+    if asked.stand is Stand.VM and not selects(document, spec.tier, spec.subject, station.labels):
         return []
     if asked.stand is Stand.HOST:
         peer = End(PeerKind.VM, "", station)
@@ -298,9 +276,9 @@ def _considered(
     found = []
     for index, rule in enumerate(spec.ingress if inward else spec.egress):
         if rule.service:
-            matches = _is_service(asked, spec.tier, rule.service, peer, protocol, port)
+            matches = means_service(asked, spec.tier, rule.service, peer, protocol, port)
         else:
-            matches = _any_peer(asked, spec.tier, rule.action, rule.peers, peer) and _any_port(
+            matches = means_any(asked, spec.tier, rule.action, rule.peers, peer) and means_port(
                 rule.ports, protocol, port
             )
         line = document.lines.get(f"spec.{side}[{index}]", document.line)
@@ -311,14 +289,14 @@ def _considered(
 
 
 def _considered_flow(
-    asked: _Asked, spec: FlowSpec, station: Station, direction: Direction, peer: End, protocol: int, port: int
+    asked: Asked, spec: FlowSpec, station: Station, direction: Direction, peer: End, protocol: int, port: int
 ) -> list[Candidate]:
     """A flow stands at the VMs of its near end, towards the peers of its far end."""
     document = asked.document
     near, far, ports = _flow_ends(asked, spec, direction)
-    if not _stands_at(asked, spec.tier, near, station):
+    if not stands_at(asked, spec.tier, near, station):
         return []
-    matches = _any_peer(asked, spec.tier, spec.action, far, peer) and _any_port(ports, protocol, port)
+    matches = means_any(asked, spec.tier, spec.action, far, peer) and means_port(ports, protocol, port)
     name = direction.name.lower()
     key = f"{document.key}/{name}/{name}"
     made = _candidate(document, spec, name, spec, matches, document.line, key)
@@ -326,7 +304,7 @@ def _considered_flow(
 
 
 def _considered_far_flow(
-    asked: _Asked, spec: FlowSpec, station: Station, direction: Direction, peer: End, protocol: int, port: int
+    asked: Asked, spec: FlowSpec, station: Station, direction: Direction, peer: End, protocol: int, port: int
 ) -> list[Candidate]:
     """A flow of the pool's stands at the host and the edge too, if one of its ends means them."""
     document = asked.document
@@ -339,8 +317,8 @@ def _considered_far_flow(
         far = tuple(edge if each.any else each for each in outside)
     if spec.tier is Tier.TENANT or not far or not any(each.vm or each.any for each in near):
         return []
-    here = _stands_at(asked, spec.tier, near, station)
-    matches = here and _any_peer(asked, spec.tier, spec.action, far, peer) and _any_port(ports, protocol, port)
+    here = stands_at(asked, spec.tier, near, station)
+    matches = here and means_any(asked, spec.tier, spec.action, far, peer) and means_port(ports, protocol, port)
     name = f"{asked.stand}-{direction.name.lower()}"
     key = f"{document.key}/{direction.name.lower()}/{name}"
     made = _candidate(document, spec, name, spec, matches, document.line, key)
@@ -348,7 +326,7 @@ def _considered_far_flow(
 
 
 def _flow_ends(
-    asked: _Asked, spec: FlowSpec, direction: Direction
+    asked: Asked, spec: FlowSpec, direction: Direction
 ) -> tuple[tuple[Peer, ...], tuple[Peer, ...], tuple[Port, ...]]:
     """Give the near end, the far end and the ports."""
     destinations, ports = spec.destinations, spec.ports
@@ -360,10 +338,15 @@ def _flow_ends(
     return (spec.sources, destinations, ports) if egress else (destinations, spec.sources, ports)
 
 
-def _stands_at(asked: _Asked, tier: Tier, near: tuple[Peer, ...], station: Station) -> bool:
-    return any(
-        each.any or (each.vm is not None and _selects(asked.document, tier, each.vm, station.labels)) for each in near
-    )
+def _while_learned(candidate: Candidate, asked: Asked, tier: Tier, peers: tuple[Peer, ...], end: End) -> Candidate:
+    """What matches by an answer alone holds until the last such answer ends."""
+    known = tuple(peer for peer in peers if not peer.dns)
+    if not candidate.rule.matches or (known and means_any(asked, tier, candidate.rule.action, known, end)):
+        return candidate
+    ends = [each.until for each in answers_among(asked, peers, end)]
+    if not ends or 0 in ends:
+        return candidate
+    return msgspec.structs.replace(candidate, times=ended(candidate.times or Times(((0, 0),)), max(ends)))
 
 
 def _candidate(
@@ -396,83 +379,6 @@ def _candidate(
     return Candidate(considered, spec.mode, rule.overridable, times)
 
 
-def _selects(document: Document, tier: Tier, selector: Selector, labels: dict[str, str]) -> bool:
-    if tier is Tier.TENANT and labels[LABEL_TENANT] != document.tenant:
-        return False
-    return selector.matches(labels)
-
-
-def _is_service(asked: _Asked, tier: Tier, name: str, end: End, protocol: int, port: int) -> bool:
-    """A service is VMs and ports at once."""
-    service = asked.look_up(Kind.SERVICE, name)
-    if not isinstance(service, ServiceSpec) or not _is_peer(asked, tier, Peer(vm=service.selector), end):
-        return False
-    return _any_port(service.ports, protocol, port)
-
-
-def _any_peer(asked: _Asked, tier: Tier, action: Action, peers: tuple[Peer, ...], end: End) -> bool:
-    """No peers: everyone. Groups are opened only by name, so only a denial of everyone means them too."""
-    everyone = not peers or any(peer.any for peer in peers)
-    if everyone and (end.kind is not PeerKind.GROUP or action in {Action.DENY, Action.REJECT}):
-        return True
-    return any(_is_peer(asked, tier, peer, end) for peer in peers)
-
-
-def _is_peer(asked: _Asked, tier: Tier, peer: Peer, end: End) -> bool:
-    if peer.vm is not None:
-        whose = end.station or end.visitor
-        return whose is not None and _selects(asked.document, tier, peer.vm, whose.labels)
-    if peer.addresses:
-        group = asked.look_up(Kind.ADDRESS_GROUP, peer.addresses)
-        assert isinstance(group, AddressGroupSpec)  # noqa: S101 - by its kind
-        return any(_is_outside(end, cidr, group.excluded) for cidr in group.cidrs)
-    if peer.cidr:
-        return _is_outside(end, peer.cidr, peer.excluded)
-    if peer.dns:
-        return bool(_answers(asked, (peer,), end))
-    return end.kind is {peer.world: PeerKind.WORLD, peer.host: PeerKind.HOST, peer.group: PeerKind.GROUP}.get(True)
-
-
-def _answers(asked: _Asked, peers: tuple[Peer, ...], end: End) -> list[Learned]:
-    """List the answers of names among ``peers`` that give this address in the network that is asked."""
-    named = [each for peer in peers if peer.dns for each in group_of(peer.dns, asked.named)]
-    return [each for each in named if each.network == asked.network and _is_outside(end, each.cidr, ())]
-
-
-def _while_learned(candidate: Candidate, asked: _Asked, tier: Tier, peers: tuple[Peer, ...], end: End) -> Candidate:
-    """What matches by an answer alone holds until the last such answer ends."""
-    known = tuple(peer for peer in peers if not peer.dns)
-    if not candidate.rule.matches or (known and _any_peer(asked, tier, candidate.rule.action, known, end)):
-        return candidate
-    ends = [each.until for each in _answers(asked, peers, end)]
-    if not ends or 0 in ends:
-        return candidate
-    return msgspec.structs.replace(candidate, times=ended(candidate.times or Times(((0, 0),)), max(ends)))
-
-
-def _is_outside(end: End, cidr: str, excluded: tuple[str, ...]) -> bool:
-    if end.kind is not PeerKind.WORLD or not end.address or not _inside(end.address, cidr):
-        return False
-    return not any(_inside(end.address, part) for part in excluded)
-
-
-def _any_port(ports: tuple[Port, ...], protocol: int, number: int) -> bool:
-    return not ports or any(_is_port(port, protocol, number) for port in ports)
-
-
-def _is_port(port: Port, protocol: int, number: int) -> bool:
-    if port.protocol == "any":
-        return True
-    if PROTOCOLS[port.protocol] != protocol:
-        return False
-    low, high = port.span()
-    return low <= number <= high
-
-
-def _inside(address: str, cidr: str) -> bool:
-    return ipaddress.ip_address(address) in ipaddress.ip_network(cidr)
-
-
 def _is_broadcast(pool: Pool, network: str, address: str) -> bool:
     cidrs = [ipaddress.ip_network(cidr) for each in pool.networks if each.name == network for cidr in each.cidrs]
     return any(cidr.version == 4 and cidr.prefixlen < 31 and str(cidr.broadcast_address) == address for cidr in cidrs)
@@ -481,7 +387,3 @@ def _is_broadcast(pool: Pool, network: str, address: str) -> bool:
 def _host_addresses(pool: Pool) -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
     """Those of revoked hosts too: what is no member any more is still no guest's peer."""
     return {ipaddress.ip_address(each) for host in pool.hosts for each in (*host.addresses, host.fabric) if each}
-
-
-def _told(rule: Considered, outcome: Outcome) -> Considered:
-    return msgspec.structs.replace(rule, outcome=outcome)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from buckler.model.canonical import canonical_bytes
-from buckler.model.label import LABEL_TENANT, Selector
+from buckler.model.label import LABEL_TENANT, Expression, Operator, Selector
 from buckler.model.program import Direction
 from buckler.policy.compose import compose_documents
 from buckler.policy.language import (
@@ -144,7 +144,7 @@ def _far_policy_rules(document: Document, spec: PolicySpec, stand: Stand) -> lis
             direction = Direction.INGRESS if inward else Direction.EGRESS
             subjects: tuple[Selector, ...] = (Selector(),)
             if stand is Stand.HOST and not _means_everyone(rule.peers):
-                subjects = tuple(peer.vm for peer in rule.peers if peer.vm is not None)
+                subjects = tuple(peer.vm for peer in rule.peers if peer.vm is not None) or (_NO_VM,)
             peers = _far_peers(stand, rule.peers or (Peer(any=True),))
             far = msgspec.structs.replace(rule, peers=peers or (_NOBODY,))
             for subject in subjects:
@@ -168,6 +168,8 @@ def _far_peers(stand: Stand, peers: Sequence[Peer]) -> tuple[Peer, ...]:
 
 
 _NOBODY = Peer()
+_NO_VM = Selector(match_expressions=(Expression(LABEL_TENANT, Operator.DOES_NOT_EXIST),))
+"""Matches nothing: a rule that means nobody is an opinion all the same, and the end denies by default."""
 
 
 def _flow_far_rules(

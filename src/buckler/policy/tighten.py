@@ -131,7 +131,7 @@ def _loosened(old: _Side, new: _Side, kinds: _Kinds, outside: Sequence[tuple[str
         if key in seen:
             return None
         seen.add(key)
-        return _widening(_together(before), _together(after))
+        return _widening(before, after)
 
     out, into = Direction.EGRESS, Direction.INGRESS
     alike = _alike(old, new, kinds.vms)
@@ -200,10 +200,20 @@ def _together(tables: tuple[Table, ...]) -> Table:
     return tables[0] if len(tables) == 1 else meet(tables[0], tables[1])
 
 
-def _widening(before: Table, after: Table) -> tuple[int, int] | None:
-    for one, other, low, _ in overlay(before, after):
-        if other.verdict is Verdict.ALLOW and not is_covered(other, one):
+def _widening(before: tuple[Table, ...], after: tuple[Table, ...]) -> tuple[int, int] | None:
+    """Find what only ``after`` allows, or allows oftener at one end; ends are compared each with itself."""
+    becomes = _together(after)
+    for one, other, low, _ in overlay(_together(before), becomes):
+        if other.verdict is Verdict.ALLOW and one.verdict is not Verdict.ALLOW:
             return one.protocol, low
+    for was, now in zip(before, after, strict=True):
+        for one, other, low, high in overlay(was, now):
+            if one.verdict is Verdict.ALLOW and other.verdict is Verdict.ALLOW and not is_covered(other, one):
+                for each in becomes:
+                    if each.verdict is Verdict.ALLOW and each.protocol == one.protocol:
+                        first, last = max(low, each.low), min(high, each.high)
+                        if first <= last:
+                            return one.protocol, first
     return None
 
 
