@@ -8,7 +8,7 @@ from buckler.controller.parts import Parts
 from buckler.controller.pool_state import State
 from buckler.model.event import Event, EventKind
 from buckler.policy.language import Document, ExceptionSpec, FlowSpec, PolicySpec
-from buckler.policy.timing import NOW, active, holds_at
+from buckler.policy.timing import NOW, active, holds_at, is_timed
 from buckler.ports.store import Unit
 
 
@@ -22,9 +22,13 @@ class Ticked(msgspec.Struct, frozen=True):
 
 def at_time(state: State, now: float) -> Ticked:
     """Take a state as it is at a moment. Asked again at ``boundary``, or after a restart at any time, nothing is missed."""
-    told = active(state.documents, now)
+    timed = tuple(each for each in state.documents if is_timed(each))
+    if not timed:
+        return Ticked(state, 0, ())
+    told = active(timed, now)
+    rest = tuple(each for each in state.documents if not is_timed(each))
     held = tuple(sorted(each.key for each in told.documents if _has_end(each) and holds_at(each.times, NOW)))
-    return Ticked(msgspec.structs.replace(state, documents=told.documents), told.boundary, held)
+    return Ticked(msgspec.structs.replace(state, documents=(*rest, *told.documents)), told.boundary, held)
 
 
 def record_ticks(parts: Parts, unit: Unit, before: tuple[str, ...], ticked: Ticked) -> None:

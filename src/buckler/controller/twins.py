@@ -23,8 +23,11 @@ _FAREWELL_SECONDS = 30.0  # a source says within a second that a VM has left; cl
 def twins_of(state: State, seen: Seen) -> dict[HostId, tuple[str, ...]]:
     """Uuids of domains that are copies of VMs which run at their place, by the host that has the copy."""
     found: dict[HostId, list[str]] = {}
-    for each in state.registered:
-        running = [sight for sight in seen.get(each.vm.uuid, ()) if _runs(sight)]
+    double = {uuid for uuid, sights in seen.items() if len(sights) > 1}
+    for each in state.registered if double else ():
+        if each.vm.uuid not in double:
+            continue
+        running = [sight for sight in seen[each.vm.uuid] if _runs(sight)]
         place = next((sight for sight in running if sight.host.name == each.attributes.get(HOST)), None)
         if place is None or len(running) < 2:
             continue

@@ -19,7 +19,7 @@ from buckler.model.ids import (
 from buckler.model.program import Direction, Program
 from buckler.policy.bundle import Bundle, program_digest
 from buckler.policy.compile import ResolvedProgram, Side, compile_program
-from buckler.policy.lookup import read_program
+from buckler.policy.lookup import Unfolding
 from buckler.policy.meet import DENY_ALL, is_tighter, join, meet_all
 from buckler.policy.prefix import host_prefix, longest
 from buckler.policy.resolve import Table
@@ -56,7 +56,8 @@ Move = tuple[tuple[IdentityNumber, ...], IdentityNumber]
 """What some address means in each old state, and in the new one."""
 
 
-Before = Sequence[ResolvedProgram | None]
+Read = ResolvedProgram | Unfolding
+Before = Sequence[Read | None]
 """An endpoint's tables in each old state; None where it was absent."""
 
 
@@ -64,11 +65,11 @@ class Readings:
     """Programs as they were read, by digest: most are the same from one change to the next."""
 
     def __init__(self) -> None:
-        self._read: dict[Digest, ResolvedProgram] = {}
+        self._read: dict[Digest, Unfolding] = {}
 
-    def read(self, digest: Digest, program: Program) -> ResolvedProgram:
-        """Unfold a program once."""
-        found = self._read.pop(digest, None) or read_program(program)
+    def read(self, digest: Digest, program: Program) -> Unfolding:
+        """Read a program once."""
+        found = self._read.pop(digest, None) or Unfolding(program)
         self._read[digest] = found
         if len(self._read) > _MOST_READ:
             del self._read[next(iter(self._read))]
@@ -96,7 +97,7 @@ class Closing:
         self._changed_uses = set().union(*(self._new_uses ^ uses for uses in self._old_uses))
         self._programs: dict[tuple[Digest | None, ...], tuple[Digest, Program]] = {}
         self._readings = readings
-        self._closed: list[tuple[Before, ResolvedProgram]] = []
+        self._closed: list[tuple[Before, Read]] = []
         self._into, self._out_of = self._index_moves(set(self._moves.values()))
 
     def program(self, olds: Sequence[Digest | None], new: Digest) -> tuple[Digest, Program]:
@@ -118,7 +119,7 @@ class Closing:
                 self._programs[key] = program_digest(program), program
         return self._programs[key]
 
-    def _is_kept(self, key: Sequence[Digest | None], wanted: ResolvedProgram) -> bool:
+    def _is_kept(self, key: Sequence[Digest | None], wanted: Read) -> bool:
         """Nothing is to be closed where a program stays and every number that it names is in use before and after."""
         if self._changed_uses or len(set(key)) > 1:
             return False
@@ -142,10 +143,10 @@ class Closing:
                 out_of.setdefault(old, set()).add(new)
         return into, out_of
 
-    def _reading(self, bundle: Bundle, digest: Digest) -> ResolvedProgram:
+    def _reading(self, bundle: Bundle, digest: Digest) -> Read:
         return self._readings.read(digest, bundle.programs[digest])
 
-    def _close(self, before: Before, new: ResolvedProgram) -> ResolvedProgram:
+    def _close(self, before: Before, new: Read) -> ResolvedProgram:
         any_tables = {side: meet_all((old.any[side] for old in before if old), new.any[side]) for side in Direction}
         named = {number for each in (*before, new) if each for number, _ in each.peers}
         numbers = ((self._new_uses | self._all_uses) & named | self._changed_uses) - {IDENTITY_INFRA}
@@ -157,7 +158,7 @@ class Closing:
                     peers[number, side] = table
         return ResolvedProgram(any_tables, peers)
 
-    def _table(self, before: Before, new: ResolvedProgram, number: IdentityNumber, side: Direction) -> Table:
+    def _table(self, before: Before, new: Read, number: IdentityNumber, side: Direction) -> Table:
         """Close one peer: nothing beyond any old state that knows it, nor beyond the new one."""
         known = [
             old.table(number, side) for old, uses in zip(before, self._old_uses, strict=True) if old and number in uses
@@ -191,5 +192,5 @@ class Closing:
         return False
 
 
-def _table(program: ResolvedProgram, peer: IdentityNumber, side: Direction) -> Table:
+def _table(program: Read, peer: IdentityNumber, side: Direction) -> Table:
     return DENY_ALL if peer == IDENTITY_INFRA else program.table(peer, side)

@@ -35,6 +35,29 @@ def read_program(program: Program) -> ResolvedProgram:
     return ResolvedProgram(any_tables, {side: _unfold(entries) for side, entries in sides.items()})
 
 
+class Unfolding:
+    """``read_program``, each table when it is asked for: of most programs few are."""
+
+    def __init__(self, program: Program) -> None:
+        self._sides: dict[Side, list[Entry]] = {}
+        for entry in program.entries:
+            self._sides.setdefault((entry.peer, Direction(entry.direction)), []).append(entry)
+        self._tables: dict[Side, Table] = {}
+        self.peers = frozenset(side for side in self._sides if side[0] != IDENTITY_ANY)
+
+    @property
+    def any(self) -> dict[Direction, Table]:
+        """What holds towards everyone without a table of their own."""
+        return {each: self.table(IDENTITY_ANY, each) for each in Direction}
+
+    def table(self, peer: IdentityNumber, direction: Direction) -> Table:
+        """Give the table that holds towards ``peer``."""
+        side = (peer, direction) if (peer, direction) in self._sides else (IDENTITY_ANY, direction)
+        if side not in self._tables:
+            self._tables[side] = _unfold(self._sides.get(side, [_NOTHING]))
+        return self._tables[side]
+
+
 def _unfold(entries: Iterable[Entry]) -> Table:
     entries = sorted(entries, key=lambda entry: entry.prefix)
     intervals = []

@@ -18,7 +18,7 @@ from buckler.policy.closing import Readings
 from buckler.policy.pieces import BadPieces, Item, join_segment, split_segment
 from buckler.policy.rollout import plan_rollout
 from buckler.policy.trie import Shelf, Trie
-from buckler.policy.walk import Fetch, Name, Node, Place, gather, items_of, read_root, read_rules
+from buckler.policy.walk import Fetch, Name, Node, Place, gather, gather_new, items_of, read_root, read_rules
 
 _Network = tuple[int, str, str, int]
 
@@ -37,6 +37,7 @@ class TreePlanner:
 
     def __init__(self) -> None:
         self._nodes: dict[Name, Node] = {}
+        self._limit = 0
         self._read: frozenset[Digest] = frozenset()
         self._segments: dict[Digest, Segment] = {}
         self._outsides: dict[Digest, dict[str, Item]] = {}
@@ -64,12 +65,12 @@ class TreePlanner:
         """Only what was not read for the last plan is walked; what no root of this one leads to is dropped now and then."""
         fresh = [each for each in roots if each not in self._read]
         for root in fresh:
-            found = gather([(Place.ROOT, root)], self._nodes, fetch)
-            if len(self._nodes) > 2 * len(found) + 1000:
-                kept = (gather([(Place.ROOT, each)], self._nodes, fetch) for each in roots if each not in fresh)
-                self._nodes = {name: node for tree in kept for name, node in tree.items()}
-            self._nodes |= found
+            self._nodes |= gather_new([(Place.ROOT, root)], self._nodes, fetch)
         self._read = frozenset(roots)
+        if len(self._nodes) > self._limit:
+            every = [(Place.ROOT, root) for root in roots]
+            self._nodes = gather(every, self._nodes, fetch)
+            self._limit = 2 * len(self._nodes) + 1000
 
     def _heads(self, root: Root) -> dict[_Network, Digest]:
         return {_network(self._head(digest)): digest for digest in root.segments}

@@ -62,8 +62,12 @@ Fetch = Callable[[frozenset[Digest]], Mapping[Digest, bytes]]
 
 def gather(tops: Iterable[Name], known: Nodes, fetch: Fetch) -> dict[Name, Node]:
     """Give everything at and below ``tops``; ``fetch`` is asked once a level for what is not ``known``. Raises BadPieces."""
+    return _walk(tops, known, fetch, is_known_left_out=False)
+
+
+def _walk(tops: Iterable[Name], known: Nodes, fetch: Fetch, *, is_known_left_out: bool) -> dict[Name, Node]:
     found: dict[Name, Node] = {}
-    wave, size = set(tops), 0
+    wave, size = {name for name in tops if not (is_known_left_out and name in known)}, 0
     for _ in range(_WAVES):
         if not wave:
             return found
@@ -80,7 +84,14 @@ def gather(tops: Iterable[Name], known: Nodes, fetch: Fetch) -> dict[Name, Node]
             found[name] = node = read_node(name, contents.get(name[1])) if node is None else node
             following.update(node.below)
         wave = following - found.keys()
+        if is_known_left_out:
+            wave = {name for name in wave if name not in known}
     raise BadPieces("a state of too many levels")
+
+
+def gather_new(tops: Iterable[Name], known: Nodes, fetch: Fetch) -> dict[Name, Node]:
+    """``gather`` without what is ``known``, which must be known with all that is below it. Raises BadPieces."""
+    return _walk(tops, known, fetch, is_known_left_out=True)
 
 
 def read_node(name: Name, content: bytes | None) -> Node:

@@ -121,9 +121,11 @@ def test_without_a_token_nothing_is_told(shared: ControllerProcess) -> None:
     token = prove(shared, agent, agent.key).json()["token"]
     head, _, mac = token.partition(".")
     forged = f"{head}.{'0' * len(mac)}"
-    for path in ("/agent/v1/watch?since=0", "/agent/v1/objects/sha256:0"):
+    for method, path in (("GET", "/agent/v1/watch?since=0"), ("POST", "/agent/v1/objects")):
         for bearer in ("", "Bearer", f"Bearer {forged}"):
-            answer = call(shared, agent, "GET", path, headers={"Authorization": bearer})
+            answer = call(
+                shared, agent, method, path, json={"digests": ["sha256:0"]}, headers={"Authorization": bearer}
+            )
             assert answer.status_code == 401
             assert answer.headers["content-type"] == "application/problem+json"
 

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from buckler.model.ids import Digest, Zone
+from buckler.model.ids import Digest, IdentityNumber, Zone
+from buckler.model.program import Direction
 from buckler.policy import touched
 from buckler.policy.bundle import Bundle, build_bundle
+from buckler.policy.lookup import Unfolding, read_program
 from buckler.policy.pieces import BadPieces
 from buckler.policy.pool import Pool
 from buckler.policy.rollout import plan_rollout
@@ -150,3 +152,14 @@ def test_a_network_that_nothing_touches_is_not_joined_or_cut_anew(monkeypatch):
     monkeypatch.setattr(touched, "join_segment", lambda head, *rest: joined.append(head.network) or real(head, *rest))
     compare(book, planner, [old], new)
     assert joined == [first.network, first.network]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_program_read_table_by_table_is_the_program(seed):
+    for program in World(Seeded(seed)).state().programs.values():
+        whole, lazy = read_program(program), Unfolding(program)
+        assert lazy.any == whole.any
+        assert lazy.peers == whole.peers.keys()
+        for side in Direction:
+            for number in {IdentityNumber(7), *(peer for peer, _ in whole.peers)}:
+                assert lazy.table(number, side) == whole.table(number, side)
