@@ -20,7 +20,8 @@ from buckler.policy.claimcheck import Holding, check_holdings
 from buckler.policy.crosscheck import check_documents, check_hosts, merge_documents
 from buckler.policy.documentdiff import diff_document
 from buckler.policy.documents import read_documents
-from buckler.policy.language import Document, Kind, VmSpec, document_from_dict, document_to_dict, origin_to_dict
+from buckler.policy.form import document_from_dict, document_to_dict, origin_to_dict
+from buckler.policy.language import Document, Kind, VmSpec
 from buckler.policy.lend import lend_numbers
 from buckler.policy.problem import Problem, Severity
 from buckler.policy.questions import list_warnings

@@ -12,7 +12,8 @@ from buckler.model.ids import VmId, VmNumber, Zone
 from buckler.model.label import CLOSED, REMEDIATION
 from buckler.model.pool import Host, Network, Vm
 from buckler.policy.claim import Grant, with_grants
-from buckler.policy.language import Document, Kind, VmSpec, document_from_dict, document_to_dict, origin_to_dict
+from buckler.policy.form import document_from_dict, document_to_dict, origin_to_dict
+from buckler.policy.language import Document, Kind, VmSpec
 from buckler.policy.learned import Learned, learned_groups
 from buckler.policy.naming import patterns_in
 from buckler.policy.pool import Pool, network_from_document, outsider_from_document, vm_from_document

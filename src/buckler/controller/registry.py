@@ -21,7 +21,8 @@ from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.event import Event, EventKind
 from buckler.model.ids import Revision, VmId, VmNumber
 from buckler.model.operatorapi.documents import Action
-from buckler.policy.language import DEFAULT_TENANT, Document, Kind, document_to_dict, origin_to_dict
+from buckler.policy.form import document_to_dict, origin_to_dict
+from buckler.policy.language import DEFAULT_TENANT, Document, Kind
 from buckler.ports.publication import Tally
 from buckler.ports.records import NumberSpace, StoredDocument, VmRecord
 from buckler.ports.store import StoreFailed, Unit

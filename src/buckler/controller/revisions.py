@@ -8,7 +8,8 @@ from buckler.controller.pool_state import document_of
 from buckler.controller.problems import Refused
 from buckler.model.ids import Revision
 from buckler.model.operatorapi.revisions import ChangeCount, RevisionItem, RevisionPage, RevisionView
-from buckler.policy.language import Document, document_to_dict
+from buckler.policy.form import document_to_dict
+from buckler.policy.language import Document
 from buckler.ports.publication import RevisionRecord
 from buckler.ports.store import Unit
 

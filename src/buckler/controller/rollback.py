@@ -15,7 +15,8 @@ from buckler.controller.registry import Author
 from buckler.controller.revisions import check_comment, documents_of, newest_revision
 from buckler.model.operatorapi.documents import Reference
 from buckler.model.operatorapi.revisions import RollbackRequest, RollbackResult
-from buckler.policy.language import Document, Kind, document_to_dict
+from buckler.policy.form import document_to_dict
+from buckler.policy.language import Document, Kind
 from buckler.ports.store import Unit
 
 WORLDLY = frozenset({Kind.VM, Kind.NETWORK})

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from buckler.model.operatorapi.documents import Action, DocumentDiff
 from buckler.policy.fielddiff import changed_fields
-from buckler.policy.language import Document, document_to_dict
+from buckler.policy.form import document_to_dict
+from buckler.policy.language import Document
 
 
 def diff_documents(before: Iterable[Document], after: Iterable[Document]) -> tuple[DocumentDiff, ...]:

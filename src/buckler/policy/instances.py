@@ -9,6 +9,7 @@ import msgspec
 
 from buckler.model.canonical import canonical_bytes
 from buckler.policy.compose import NAMED_KINDS, UnknownName, compose_document
+from buckler.policy.form import document_from_dict, document_to_dict
 from buckler.policy.language import (
     PROTOCOL_NAMES,
     Action,
@@ -21,8 +22,6 @@ from buckler.policy.language import (
     Peer,
     PolicySpec,
     Tier,
-    document_from_dict,
-    document_to_dict,
 )
 from buckler.policy.problem import Problem
 from buckler.policy.shelf import BadParameters, check_shipped, list_shipped, write_shipped

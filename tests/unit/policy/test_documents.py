@@ -7,7 +7,8 @@ import pytest
 from buckler.policy.crosscheck import check_documents, merge_documents
 from buckler.policy.documents import read_documents
 from buckler.policy.explain import UnknownEnd, explain
-from buckler.policy.language import Kind, document_from_dict, document_to_dict, origin_to_dict
+from buckler.policy.form import document_from_dict, document_to_dict, origin_to_dict
+from buckler.policy.language import Kind
 from buckler.policy.problem import Severity, has_errors
 from buckler.policy.reach import reach_pairs
 from buckler.policy.source import MAX_DEPTH, Source

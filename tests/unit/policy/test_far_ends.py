@@ -7,8 +7,9 @@ import pytest
 from buckler.model.program import Verdict
 from buckler.policy.documents import read_documents
 from buckler.policy.explain import explain
+from buckler.policy.form import document_from_dict, document_to_dict
 from buckler.policy.identity import missing_numbers
-from buckler.policy.language import Document, PolicySpec, Stand, document_from_dict, document_to_dict
+from buckler.policy.language import Document, PolicySpec, Stand
 from buckler.policy.packet import Packet
 from buckler.policy.questions import find_oddities
 from buckler.policy.reach import reach_pairs

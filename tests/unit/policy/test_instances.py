@@ -13,7 +13,7 @@ from buckler.controller.problems import Refused
 from buckler.offline.command import policy
 from buckler.policy.crosscheck import check_documents
 from buckler.policy.documents import read_documents
-from buckler.policy.language import document_from_dict, document_to_dict
+from buckler.policy.form import document_from_dict, document_to_dict
 from buckler.policy.problem import Problem
 from buckler.policy.shelf import list_shipped, write_shipped
 from buckler.policy.source import Source

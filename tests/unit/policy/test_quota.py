@@ -8,7 +8,7 @@ from buckler.model.bundle import Placed
 from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import Digest, VmId, VmNumber, Zone
 from buckler.policy.documents import read_documents
-from buckler.policy.language import document_from_dict, document_to_dict
+from buckler.policy.form import document_from_dict, document_to_dict
 from buckler.policy.pieces import place_endpoint
 from buckler.policy.pool import Pool, Singled, network_from_document, stations, vm_from_document
 from buckler.policy.source import Source

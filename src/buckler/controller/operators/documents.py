@@ -27,7 +27,8 @@ from buckler.model.operatorapi.documents import (
     LabelRequest,
     Reference,
 )
-from buckler.policy.language import Document, Kind, document_to_dict
+from buckler.policy.form import document_to_dict
+from buckler.policy.language import Document, Kind
 from buckler.ports.records import StoredDocument
 
 _ONE = PREFIX + "/documents/{kind:str}/{tenant:str}/{name:str}"

@@ -9,8 +9,9 @@ import yaml
 
 from buckler.policy.crosscheck import check_documents
 from buckler.policy.documents import read_documents
+from buckler.policy.form import document_to_dict
 from buckler.policy.importers.outcome import Effect, Import, Loss
-from buckler.policy.language import Document, document_to_dict
+from buckler.policy.language import Document
 from buckler.policy.problem import Problem, Severity
 from buckler.policy.source import MAX_BYTES, Source
 
