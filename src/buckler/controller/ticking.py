@@ -8,7 +8,8 @@ from buckler.controller.parts import Parts
 from buckler.controller.pool_state import State
 from buckler.model.event import Event, EventKind
 from buckler.policy.language import Document, ExceptionSpec, FlowSpec, PolicySpec
-from buckler.policy.timing import NOW, active, holds_at, is_timed
+from buckler.policy.times import NOW, holds_at
+from buckler.policy.timing import active, is_timed
 from buckler.ports.store import Unit
 
 

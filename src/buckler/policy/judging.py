@@ -11,8 +11,9 @@ from itertools import chain, product
 import msgspec
 
 from buckler.policy.judgement import Considered, Outcome
-from buckler.policy.language import Action, PolicyMode, Tier, Times
-from buckler.policy.timing import MOST_UNKNOWN, NOW, edges_of, holds_at
+from buckler.policy.language import Action, PolicyMode, Tier
+from buckler.policy.times import NOW, Times, edges_of, holds_at
+from buckler.policy.timing import MOST_UNKNOWN
 
 ENFORCED = frozenset({PolicyMode.ENFORCE})
 DRAFTED = frozenset({PolicyMode.ENFORCE, PolicyMode.STAGED})

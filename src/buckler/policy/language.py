@@ -8,6 +8,7 @@ import msgspec
 
 from buckler.model.label import Selector
 from buckler.model.pool import ShieldMode
+from buckler.policy.times import Times
 
 API_VERSION = "buckler.io/v1"
 DEFAULT_TENANT = "default"
@@ -372,16 +373,6 @@ SPECS: dict[Kind, type[Spec]] = {
     Kind.RESPONSE: ResponseSpec,
     Kind.EXCEPTION: ExceptionSpec,
 }
-
-
-class Times(msgspec.Struct, frozen=True):
-    """When something holds, from some moment on: from the first to before the second. 0: since before; 0: for good.
-
-    ``known``: of what is later nothing is known; 0: everything is.
-    """
-
-    windows: tuple[tuple[int, int], ...]
-    known: int = 0
 
 
 class Document(msgspec.Struct, frozen=True):

@@ -7,11 +7,11 @@ from itertools import chain, combinations
 
 import msgspec
 
-from buckler.policy.language import Document, ExceptionSpec, FlowSpec, PolicySpec, ScheduleSpec, Times
+from buckler.policy.language import Document, ExceptionSpec, FlowSpec, PolicySpec, ScheduleSpec
+from buckler.policy.times import ALWAYS
 from buckler.policy.timing import is_timed, parse_moment
 
 LIMIT = 64
-_ALWAYS = Times(((0, 0),))
 
 
 class TooMany(ValueError):
@@ -47,7 +47,7 @@ def _at(documents: Iterable[Document], passed: int, on: Sequence[ScheduleSpec]) 
 def _timeless(document: Document, passed: int) -> Document:
     spec = document.spec
     if isinstance(spec, ExceptionSpec):
-        return msgspec.structs.replace(document, times=_ALWAYS)
+        return msgspec.structs.replace(document, times=ALWAYS)
     if isinstance(spec, PolicySpec):
         sides = {
             side: tuple(msgspec.structs.replace(rule, until="") for rule in rules if not _is_over(rule.until, passed))

@@ -36,14 +36,14 @@ from buckler.policy.language import (
     ServiceSpec,
     Stand,
     Tier,
-    Times,
     Yielding,
 )
 from buckler.policy.meaning import Asked, answers_among, means_any, means_port, means_service, selects, stands_at
 from buckler.policy.packet import Packet
 from buckler.policy.pool import Pool, Station, singled_out, stations, visitors
 from buckler.policy.quarantine import QUARANTINE_POLICIES
-from buckler.policy.timing import ended, rule_times, times_said
+from buckler.policy.times import Times, ended
+from buckler.policy.timing import rule_times, times_said
 
 
 def judge(pool: Pool, documents: Iterable[Document], packet: Packet) -> Judgement:

@@ -11,7 +11,8 @@ from buckler.model.ids import RuleNumber
 from buckler.model.program import Terms, Verdict
 from buckler.policy.language import PROTOCOL_ANY, PROTOCOLS, Action, PolicyMode
 from buckler.policy.rules import Rule
-from buckler.policy.timing import MOST_UNKNOWN, NOW, edges_of, holds_at
+from buckler.policy.times import NOW, edges_of, holds_at
+from buckler.policy.timing import MOST_UNKNOWN
 
 LAST_PORT = 65535
 NO_TERMS = Terms()

@@ -25,12 +25,12 @@ from buckler.policy.language import (
     RuleSpec,
     Stand,
     Tier,
-    Times,
     Yielding,
 )
 from buckler.policy.learned import LearnedPeer
 from buckler.policy.quarantine import QUARANTINE_POLICIES
-from buckler.policy.timing import ended, rule_times, times_said
+from buckler.policy.times import Times, ended
+from buckler.policy.timing import rule_times, times_said
 
 
 class Span(msgspec.Struct, frozen=True, array_like=True):

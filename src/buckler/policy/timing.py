@@ -10,22 +10,19 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from buckler.policy.language import Document, ExceptionSpec, FlowSpec, PolicySpec, ScheduleSpec, Times
+from buckler.policy.language import Document, ExceptionSpec, FlowSpec, PolicySpec, ScheduleSpec
+from buckler.policy.times import ALWAYS, NEVER, Times, edges_of, ended
 
 AHEAD = 8
 """Windows of a schedule that are known ahead. Beyond them nothing is known, and so nothing is allowed by it or past it."""
 MOST_UNKNOWN = 4
 """Schedules of which every case is thought through where they are not known; where more meet, nothing is allowed."""
-NOW = 0
-"""The moment at which times were asked for."""
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 FIRST_YEAR, LAST_YEAR = 1971, 2199
 """A deadline in the kernel counts nanoseconds in 63 bits."""
 _MOMENT = re.compile(r"[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})\Z")
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*\Z")
 _SEARCHED = 7 * (AHEAD + 2)
-_ALWAYS = Times(((0, 0),))
-NEVER = Times(())
 
 
 class UnknownZone(ValueError):
@@ -112,27 +109,9 @@ def times_of(document: Document, now: float) -> Times:
     """Say when a document holds, from ``now`` on."""
     spec = document.spec
     schedule = spec.schedule if isinstance(spec, PolicySpec | FlowSpec) else None
-    times = _scheduled(schedule, now) if schedule else _ALWAYS
+    times = _scheduled(schedule, now) if schedule else ALWAYS
     until = spec.until if isinstance(spec, PolicySpec | FlowSpec | ExceptionSpec) else ""
     return ended(times, parse_moment(until), now) if until else times
-
-
-def ended(times: Times, end: int, now: float = 0) -> Times:
-    """Cut times off at an end."""
-    if end <= now:
-        return Times(())
-    windows = tuple((first, min(last or end, end)) for first, last in times.windows if first < end)
-    return Times(windows, 0 if times.known and end <= times.known else times.known)
-
-
-def edges_of(times: Times) -> tuple[int, ...]:
-    """List every moment at which times begin or end, rising."""
-    return tuple(sorted({edge for window in times.windows for edge in window if edge}))
-
-
-def holds_at(times: Times | None, moment: int) -> bool:
-    """Say whether something holds at a moment; 0: now."""
-    return times is None or any(first <= moment and (not last or moment < last) for first, last in times.windows)
 
 
 def rule_times(document: Document, name: str, until: str) -> Times | None:

@@ -14,7 +14,8 @@ from buckler.policy.meet import is_covered, join, meet, overlay
 from buckler.policy.packet import Packet
 from buckler.policy.reference import judge
 from buckler.policy.staging import promote_all
-from buckler.policy.timing import Untimed, active, edges_of
+from buckler.policy.times import edges_of
+from buckler.policy.timing import Untimed, active
 from tests.policyworld import Store
 from tests.randompolicy import Chooser, Drawn, Seeded, packet, pick
 from tests.randomtimes import HOUR, START, moment, timed_world

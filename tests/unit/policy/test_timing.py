@@ -7,7 +7,8 @@ import pytest
 from buckler.policy.documents import read_documents
 from buckler.policy.language import ScheduleSpec
 from buckler.policy.source import Source
-from buckler.policy.timing import AHEAD, Untimed, active, edges_of, find_zone, parse_moment, write_moment
+from buckler.policy.times import edges_of
+from buckler.policy.timing import AHEAD, Untimed, active, find_zone, parse_moment, write_moment
 from tests.policyworld import Store
 
 
