@@ -218,9 +218,7 @@ class Rows:
     def _put_post(self, key: PostKey, rules: Sequence[Rule]) -> None:
         subjects = {self._choose(rule.subject) for rule in rules}
         peers = {self._choose(peer.vm) for rule in rules for peer in rule.peers if peer.vm is not None}
-        unique = {
-            (rule.key, end_of(rule)): rule for rule in rules
-        }  # a flow from several selectors is one rule at one end
+        unique = {(rule.key, end_of(rule)): rule for rule in rules}  # a flow from several selectors is one at one end
         post = _Post(key, [self._handled(rule) for rule in unique.values()], frozenset(subjects), frozenset(peers))
         self._posts[key] = post
         self._of_document.setdefault(key[1], []).append(key)
