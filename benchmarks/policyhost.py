@@ -20,6 +20,8 @@ from pathlib import Path
 
 import msgspec
 import structlog
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -37,9 +39,13 @@ from buckler.drivers.ebpf.table import Table  # noqa: E402
 from buckler.drivers.inmemory.hypervisor import InMemoryHypervisor  # noqa: E402
 from buckler.drivers.inmemory.performance import InMemoryPerformance  # noqa: E402
 from buckler.model.agentapi import Acknowledgement, Observation, StreamMessage  # noqa: E402
+from buckler.model.bundle import Passport  # noqa: E402
+from buckler.model.canonical import canonical_bytes  # noqa: E402
 from buckler.model.domain import PASSPORT_NAMESPACE  # noqa: E402
+from buckler.model.ids import VmId  # noqa: E402
 from buckler.model.operatorapi.documents import ApplyRequest, LabelRequest, Reference, SourceFile  # noqa: E402
 from buckler.model.operatorapi.hosts import JoinTokenRequest  # noqa: E402
+from buckler.trust.statement import Kind, sign  # noqa: E402
 
 ROUNDS = 11
 PATIENCE = 300.0
@@ -130,18 +136,25 @@ class Bench:
 
     def start_agent(self) -> tuple[Agent, Stopwatch]:
         hypervisor = InMemoryHypervisor()
-        with self.operator() as client:
-            for number in range(self.taps):
-                passport = client.passport(f"vm{number}", "shop").statement
-                metadata = f"<metadata><b:passport xmlns:b='{PASSPORT_NAMESPACE}'>{passport}</b:passport></metadata>"
-                hypervisor.start(
-                    domain(Simulated(f"vm{number}", _uuid(number), _mac(number), f"tap{number}", metadata))
-                )
+        for number, passport in self.passports():
+            metadata = f"<metadata><b:passport xmlns:b='{PASSPORT_NAMESPACE}'>{passport}</b:passport></metadata>"
+            hypervisor.start(domain(Simulated(f"vm{number}", _uuid(number), _mac(number), f"tap{number}", metadata)))
         drivers = msgspec.structs.replace(
             real_drivers(self.settings), hypervisor=hypervisor, performance=InMemoryPerformance(hypervisor)
         )
         agent = Agent(self.settings, drivers)
         return agent, Stopwatch(agent)
+
+    def passports(self) -> Iterator[tuple[int, str]]:
+        """Sign them with the controller's key: to be asked for hundreds, one by one, is not what it is made for."""
+        key = serialization.load_pem_private_key((self.folder / "controller/keys/issuing.pem").read_bytes(), None)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise TypeError("the controller signs with another kind of key")
+        with self.operator() as client:
+            ids = {vm.name: VmId(vm.id) for vm in client.vms()}
+        for number in range(self.taps):
+            claims = Passport("pool", ids[f"vm{number}"], "shop", _uuid(number), (_mac(number),))
+            yield number, sign(Kind.PASSPORT, canonical_bytes(claims), key)
 
     def operator(self) -> OperatorClient:
         return OperatorClient(self.socket)
