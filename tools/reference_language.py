@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from buckler.policy import documents, things, words
+from buckler.policy import documents, responses, termwords, things, words
 from buckler.policy.language import Kind
 from buckler.policy.schema import document_schema
 
@@ -21,6 +21,8 @@ REFUSED = {
     "In a Network": documents._LATER_NETWORK,
     "In an Endpoint": things._LATER_ENDPOINT,
     "In a Service": things._LATER_SERVICE,
+    "In a Response": responses._LATER_RESPONSE,
+    "In an Exception": termwords._LATER_EXCEPTION,
 }
 HEAD = """\
 # Every word of the documents
