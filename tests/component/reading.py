@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import select
 import struct
 
 import msgspec
 
 from tests import packets as p
+from tests.component.ground import SLOWNESS, Wire
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -19,6 +21,12 @@ class Answer(msgspec.Struct, frozen=True):
     icmp: tuple[int, int] | None = None
     quoted: bytes = b""
     unused: int = 0
+
+
+def take_frames(wire: Wire) -> list[bytes]:
+    """Wait for something to arrive, and for what comes right behind it."""
+    select.select([wire.fd], [], [], 5.0 * SLOWNESS)
+    return wire.receive(seconds=0.1)
 
 
 def read_answer(frame: bytes) -> Answer:

@@ -21,7 +21,7 @@ from buckler.model.program import Direction, Entry, Verdict
 from buckler.model.shield import Address, AddressKey, BridgePort, GuardState, PortRole
 from tests import packets as p
 from tests.component.ground import APP, WEB, ZONE, Host, Vm, Wire, both_ways, open_tap, open_veth, run
-from tests.component.reading import Answer, read_answer
+from tests.component.reading import Answer, read_answer, take_frames
 
 EGRESS, INGRESS = Direction.EGRESS, Direction.INGRESS
 ONE, TWO = Vm(1, WEB), Vm(2, APP)
@@ -73,7 +73,7 @@ def ground(host: Host) -> Iterator[Ground]:
 def answer_to(wire: Wire, frame: bytes, *, at: Wire | None = None) -> Answer:
     """Send it, and read the one frame that comes back; every check sum in it was right."""
     wire.send(frame)
-    (found,) = (at or wire).receive(seconds=0.5)
+    (found,) = take_frames(at or wire)
     return read_answer(found)
 
 
@@ -149,7 +149,7 @@ def test_an_answer_has_the_tag_of_what_it_answers(ground: Ground) -> None:
     ground.rules(reject(*both_ways(0)), both_ways(0), vlan=7)
     kind = 0x0800
     ground.one.send(p.ether(ONE.mac, TWO.mac, kind, p.ipv4(ONE.ipv4, TWO.ipv4, 6, SYN), vlans=(7,)))
-    (found,) = ground.one.receive(seconds=0.5)
+    (found,) = take_frames(ground.one)
     assert found[12:16] == b"\x81\0\0\7"
     assert read_answer(found[:12] + found[16:]).tcp == (80, 4000, 0, 1001, p.RST | p.ACK)
 
@@ -170,7 +170,7 @@ def test_numbers_of_a_reset_are_those_of_a_closed_port(
             ports = (80, 4000) if back else (4000, 80)
             segment = p.tcp(*ports, what[0], sequence=what[1], acknowledgement=what[2])
             (ground.two if back else ground.one).send(p.ip_frame(*ends, 6, segment))
-            assert (ground.one if back else ground.two).receive(seconds=0.3)
+            assert take_frames(ground.one if back else ground.two)
     ground.rules(reject(*both_ways(0)), both_ways(0))
     segment = p.tcp(4000, 80, flags, sequence=1000, acknowledgement=77 if flags & p.ACK else 0, data=data)
     answer = answer_to(ground.one, p.ip_frame(ONE.v4, TWO.v4, 6, segment))
@@ -181,14 +181,14 @@ def test_who_asks_from_outside_is_answered_outside(ground: Ground) -> None:
     ground.rules(both_ways(0), reject(*both_ways(IDENTITY_WORLD)))
     for one, two in ((OUTSIDE, TWO.v4), (OUTSIDE6, TWO.v6)):
         ground.outside.send(p.ip_frame(one, two, 6, SYN))
-        answers = [found for found in ground.outside.receive(seconds=0.5) if found[:6] == p.mac(one[0])]
+        answers = [found for found in take_frames(ground.outside) if found[:6] == p.mac(one[0])]
         assert [read_answer(found).tcp for found in answers] == [(80, 4000, 0, 1001, p.RST | p.ACK)]
 
 
 def test_of_two_that_reject_the_sender_answers_once(ground: Ground) -> None:
     ground.rules(reject(*both_ways(0)), reject(*both_ways(0)))
     ground.one.send(p.ip_frame(ONE.v4, TWO.v4, 6, SYN))
-    assert len(ground.one.receive(seconds=0.5)) == 1
+    assert len(take_frames(ground.one)) == 1
     assert ground.two.receive(seconds=0.1) == []
     assert ground.counted(ground.two, EGRESS, Reason.ANSWER) == 0
 
@@ -231,7 +231,7 @@ def test_a_denial_says_nothing_and_an_observed_vm_hears_nothing(ground: Ground) 
     silent(ground.one, p.ip_frame(ONE.v4, TWO.v4, 6, SYN))
     ground.rules(reject(*both_ways(0)), both_ways(0), mode=ShieldMode.OBSERVE)
     silent(ground.one, p.ip_frame(ONE.v4, TWO.v4, 6, SYN))
-    assert ground.two.receive(seconds=0.2) != []
+    assert take_frames(ground.two) != []
 
 
 def test_sources_that_are_nobody_hear_nothing(ground: Ground) -> None:

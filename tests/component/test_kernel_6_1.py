@@ -20,7 +20,7 @@ HALVES = tuple(
     tuple(f"tests/component/test_{name}.py" for name in names)
     for names in (
         ("connections", "directions", "standing", "claims", "offload", "resets", "waiting"),
-        ("bypass", "short_way"),
+        ("bypass", "short_way", "terms", "answers_offload"),
     )
 )
 """Each half in a machine of its own, both at once: an emulated one uses one processor."""

@@ -46,7 +46,7 @@ def ask(tapped: Tapped, port: int = 53) -> Reason:
 
 def soon(seconds: float = 2.0) -> int:
     """A whole second of the wall clock, not much later than so many seconds from now."""
-    return int(time.time() + seconds * SLOWNESS) + 1
+    return int(time.time() + seconds * max(1.0, SLOWNESS / 4)) + 1
 
 
 def wait_for(second: int) -> None:
