@@ -49,6 +49,11 @@ def soon(seconds: float = 2.0) -> int:
     return int(time.time() + seconds * max(1.0, SLOWNESS / 4)) + 1
 
 
+def later() -> int:
+    """An end that no test lives to see."""
+    return int(time.time()) + LONG
+
+
 def wait_for(second: int) -> None:
     time.sleep(max(0.0, second - time.time()) + 0.02)
 
@@ -110,7 +115,7 @@ def test_a_later_end_keeps_a_connection_alive_that_was_idle_over_the_earlier_one
 
 def test_an_earlier_end_cuts_what_lived_on_a_later_one(tapped: Tapped) -> None:
     believe(tapped.host)
-    admit(tapped, on(Terms(until=soon(LONG))))
+    admit(tapped, on(Terms(until=later())))
     tapped.shake_hands()
     admit(tapped, on(Terms(until=int(time.time()) - 1)))
     assert tapped.tcp(EGRESS, p.ACK, 1001, 5001) is Reason.EXPIRED
@@ -120,8 +125,8 @@ def test_without_a_clock_that_is_believed_every_allowance_with_an_end_has_ended(
     believe(tapped.host)
     admit(
         tapped,
-        on(Terms(until=soon(LONG))),
-        on(Terms(until=soon(LONG)), port=53, protocol=17),
+        on(Terms(until=later())),
+        on(Terms(until=later()), port=53, protocol=17),
         allow(APP, EGRESS, 6, 443, 32),
     )
     tapped.shake_hands()
@@ -136,7 +141,7 @@ def test_without_a_clock_that_is_believed_every_allowance_with_an_end_has_ended(
 
 def test_a_stepped_clock_moves_the_end_of_what_stands(tapped: Tapped) -> None:
     believe(tapped.host)
-    admit(tapped, on(Terms(until=soon(LONG))))
+    admit(tapped, on(Terms(until=later())))
     tapped.shake_hands()
     known = tapped.host.kernel.clock()
     tapped.host.kernel.set_clock(known + 2 * LONG * 10**9)
@@ -166,7 +171,7 @@ def test_an_observed_vm_goes_on_after_the_end(tapped: Tapped) -> None:
 
 def test_what_has_ended_is_freed(tapped: Tapped) -> None:
     believe(tapped.host)
-    admit(tapped, on(Terms(until=soon(LONG))))
+    admit(tapped, on(Terms(until=later())))
     tapped.shake_hands()
     assert tapped.host.shield.prune() == 0
     index = layout.U32.unpack(tapped.host.kernel["tap_index"].get(layout.U32.pack(tapped.ifindex)) or b"")[0]
