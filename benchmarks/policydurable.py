@@ -4,7 +4,7 @@ A real store (SQLite, synchronous, in the folder of temporary files), a thousand
 on each, all with their passports. Timed apart: taking in (`ours_apply_*`: every check of the whole pool, one transaction), and publishing
 (`ours_*`): the engine's step from the committed documents to what every host is to be told now (new objects, the plan of all stages, an
 order for each host), committed, and then the signing of one host's manifest when its stream asks. After each round, not timed, all hosts
-take and acknowledge every stage until the rollout is done.
+acknowledge every stage until the rollout is done (their manifests are not signed here).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from buckler.ports.records import NumberSpace, StoredDocument, VmRecord
 from buckler.ports.roster import HostRecord
 from buckler.ports.store import Unit
 
-ROUNDS = 21
+ROUNDS = 7
 AUTHOR = Author("bench")
 Change = Callable[["Sink", int], None]
 
@@ -63,23 +63,21 @@ class Controller:
         with self.parts.store.write() as unit:
             fill_store(self.parts, unit, made)
 
-    def publish(self) -> float:
-        """Milliseconds of one step, and of one host's manifest."""
-        began = time.perf_counter()
+    def publish(self) -> tuple[float, float]:
+        """Milliseconds of one step and of one host's manifest: by the clock, and of this process."""
+        began, worked = time.perf_counter(), time.process_time()
         self.engine.step()
         with self.parts.store.write() as unit:
             assert take_order(self.parts, unit, self.hosts[0]) is not None
-        return (time.perf_counter() - began) * 1000
+        return (time.perf_counter() - began) * 1000, (time.process_time() - worked) * 1000
 
     def settle(self) -> int:
-        """All hosts take and acknowledge until nothing is left to do; how many stages there were."""
+        """All hosts acknowledge until nothing is left to do; how many stages there were."""
         stages = 0
         while True:
             with self.parts.store.write() as unit:
-                for host in self.hosts:
-                    published = take_order(self.parts, unit, host)
-                    if published is not None:
-                        unit.acks.put(host.id, Acknowledgement(published.revision, time.time()))
+                for order in unit.manifests.orders().values():
+                    unit.acks.put(order.host, Acknowledgement(order.revision, time.time()))
             if not self.engine.step():
                 return stages
             stages += 1
@@ -93,7 +91,7 @@ def measure_durable(made: Made, changes: dict[str, Change]) -> dict[str, float]:
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="buckler-durable-") as folder:
         controller = Controller(Path(folder), made)
-        found["ours_first_10k_ms"] = controller.publish()
+        found["ours_first_10k_ms"], _ = controller.publish()
         controller.settle()
         for word in ("address", "label", "rule"):
             taken, published = [], []
@@ -106,8 +104,9 @@ def measure_durable(made: Made, changes: dict[str, Change]) -> dict[str, float]:
                 published.append(controller.publish())
                 controller.settle()
             found[f"ours_apply_{word}_10k_ms"] = sorted(taken)[ROUNDS // 2]
-            found[f"ours_{word}_10k_ms"] = sorted(published)[ROUNDS // 2]
-            found[f"ours_{word}_10k_worst_ms"] = max(published)
+            found[f"ours_{word}_10k_ms"] = sorted(wall for wall, _ in published)[ROUNDS // 2]
+            found[f"ours_{word}_10k_worst_ms"] = max(wall for wall, _ in published)
+            found[f"ours_{word}_10k_cpu_ms"] = sorted(work for _, work in published)[ROUNDS // 2]
         controller.close()
     return found
 
