@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from buckler.controller.grants import grants_of
 from buckler.controller.numbering import read_numbers
-from buckler.controller.pool_state import attributes_now, load_learned, quarantine_label, zone_name
+from buckler.controller.pool_state import load_learned, quarantine_label, zone_name
 from buckler.model.ids import VmId, VmNumber, Zone
 from buckler.model.operatorapi.documents import DiffResult
 from buckler.model.pool import Network, Vm
@@ -34,7 +34,7 @@ def compare_documents(unit: Unit, before: tuple[Document, ...], after: tuple[Doc
 
 def imagined_pool(unit: Unit, documents: tuple[Document, ...]) -> Pool:
     """The pool as it would be with these documents; what is not registered yet gets names in place of ids."""
-    records = {(vm.tenant, vm.name): vm for vm in unit.vms.all()}
+    records, attributes = {(vm.tenant, vm.name): vm for vm in unit.vms.all()}, unit.vms.attributes_now()
     zones = unit.numbers.table(NumberSpace.ZONE)
     unknown = max(zones.values(), default=0) + 1
     networks: list[Network] = []
@@ -46,7 +46,7 @@ def imagined_pool(unit: Unit, documents: tuple[Document, ...]) -> Pool:
         if document.kind is Kind.VM:
             record = records.get((document.tenant, document.name))
             vm = record.id if record else VmId(document.key)
-            held = attributes_now(unit, record.id) if record else {}
+            held = attributes.get(vm, {})
             number = VmNumber(len(vms) + 1)
             made = vm_from_document(document, vm, number, quarantine=quarantine_label(held))
             vms.append(with_grants(made, grants_of(vm, held)))

@@ -14,7 +14,7 @@ from buckler.policy.compile import fill_rows
 from buckler.policy.compose import compose_documents
 from buckler.policy.language import Action, Document, Kind, PolicyMode, PolicySpec, Stand
 from buckler.policy.learned import PatternPeer
-from buckler.policy.pool import Numbers, Pool, selectors_of, singled_out, stations, visitors
+from buckler.policy.pool import Numbers, Pool, selectors_of
 from buckler.policy.posting import Mask
 from buckler.policy.problem import Problem, Severity
 from buckler.policy.rows import Rows
@@ -55,7 +55,7 @@ def find_oddities(
         *_reviews(documents, today),
         *_over(over),
         *_tenants(pool, documents),
-        *_unselected(pool, documents),
+        *_unselected(rows, documents),
         *_unprotected(pool, documents),
     ]
     return tuple(sorted(dict.fromkeys(found), key=lambda each: (each.kind, each.file, each.line, each.subject)))
@@ -157,16 +157,14 @@ def _tenants(pool: Pool, documents: Sequence[Document]) -> Iterator[PolicyFindin
             yield _finding(Oddity.TENANT, document, f"no VM and no network is of tenant {document.tenant}")
 
 
-def _unselected(pool: Pool, documents: Sequence[Document]) -> Iterator[PolicyFinding]:
+def _unselected(rows: Rows, documents: Sequence[Document]) -> Iterator[PolicyFinding]:
     """Selectors among several of one rule that match nothing, which the rule as a whole would not show."""
-    singled = singled_out(documents)
-    labels = [each.labels for each in stations(pool, singled)] + [each.labels for each in visitors(pool, singled)]
     known: dict[bytes, bool] = {}
     for document in compose_documents(documents):
         for selector in selectors_of(document):
             name = canonical_bytes(selector)
             if name not in known:
-                known[name] = any(selector.matches(each) for each in labels)
+                known[name] = bool(rows.postings.select(selector))
             if not known[name]:
                 yield _finding(Oddity.UNMATCHED, document, f"a selector of it matches nothing: {name.decode()}")
 

@@ -14,7 +14,7 @@ from buckler.controller.pool_state import HOST, PASSPORT, QUARANTINE, STATE, Reg
 from buckler.controller.ticking import at_time
 from buckler.controller.twins import twins_of
 from buckler.model.agentapi import Acknowledgement, AddressSource, Observation, ObservedInterface
-from buckler.model.ids import HostId, Revision
+from buckler.model.ids import HostId, Revision, VmId
 from buckler.model.operatorapi.hosts import HostView
 from buckler.model.operatorapi.pool import Rogue
 from buckler.model.operatorapi.vms import InterfaceView, PolicyName, TaskView, VmView
@@ -22,6 +22,7 @@ from buckler.model.pool import HostState
 from buckler.policy.language import Document, VmSpec
 from buckler.policy.pool import Station, identity_key, singled_out, stations
 from buckler.policy.rules import Rule, list_rules
+from buckler.policy.whose import rules_by_labels
 from buckler.ports.publication import Order
 from buckler.ports.roster import HostRecord, TaskRecord
 from buckler.ports.store import Unit
@@ -31,8 +32,9 @@ class Scene(msgspec.Struct, frozen=True):
     """What several views are made from, read once."""
 
     state: State
-    stations: tuple[Station, ...]
-    rules: tuple[Rule, ...]
+    stations: dict[VmId, tuple[Station, ...]]
+    rules: dict[str, tuple[Rule, ...]]
+    """By label set (``identity_key``)."""
     seen: dict[str, tuple[Sight, ...]]
     identities: dict[str, int]
     documents: dict[str, Document]
@@ -41,10 +43,14 @@ class Scene(msgspec.Struct, frozen=True):
 def load_scene(unit: Unit, now: float) -> Scene:
     """Read everything that VM views need."""
     state = at_time(load_state(unit), now).state
+    found = tuple(stations(state.pool, singled_out(state.documents)))
+    by_vm: dict[VmId, tuple[Station, ...]] = {}
+    for station in found:
+        by_vm[station.vm.id] = (*by_vm.get(station.vm.id, ()), station)
     return Scene(
         state=state,
-        stations=stations(state.pool, singled_out(state.documents)),
-        rules=list_rules(state.documents),
+        stations=by_vm,
+        rules=rules_by_labels((station.labels for station in found), list_rules(state.documents)),
         seen=sights(unit),
         identities=dict(read_numbers(unit).identities),
         documents={document.key: document for document in state.documents},
@@ -56,7 +62,7 @@ def vm_view(scene: Scene, each: Registered) -> VmView:
     key = f"VM/{each.vm.tenant}/{each.vm.name}"
     spec = scene.documents[key].spec
     seen = scene.seen.get(each.vm.uuid, ())
-    mine = tuple(station for station in scene.stations if station.vm.id == each.vm.id)
+    mine = scene.stations.get(each.vm.id, ())
     return VmView(
         id=each.vm.id,
         number=each.vm.number,
@@ -191,9 +197,8 @@ def _observed(each: Registered, mac: str, seen: tuple[Sight, ...]) -> ObservedIn
 
 def _policies(scene: Scene, mine: tuple[Station, ...]) -> tuple[PolicyName, ...]:
     names: dict[str, PolicyName] = {}
-    for rule in scene.rules:
-        if any(rule.subject.matches(station.labels) for station in mine):
-            kind, tenant, _ = rule.document.split("/", 2)
-            if not rule.policy.startswith("buckler:"):
-                names.setdefault(rule.document, PolicyName(kind, rule.policy, tenant, rule.tier.value))
+    for rule in (rule for station in mine for rule in scene.rules[identity_key(station.labels)]):
+        kind, tenant, _ = rule.document.split("/", 2)
+        if not rule.policy.startswith("buckler:"):
+            names.setdefault(rule.document, PolicyName(kind, rule.policy, tenant, rule.tier.value))
     return tuple(names.values())
