@@ -28,20 +28,17 @@ from buckler.policy.shelf import BadParameters, check_shipped, list_shipped, wri
 from buckler.policy.tighten import Loosening, Undecided, find_loosening
 
 _EVERYONE = (Peer(any=True), Peer(group=True))
-_OPEN = Document(
-    Kind.POLICY,
-    "buckler:open",
-    PolicySpec(
-        description="Everything that nothing before denies",
-        owner="buckler",
-        reason="a shipped policy that only denies is loosened by denying less",
-        review="9999-12-31",
-        tier=Tier.BASELINE,
-        order=1_000_001,
-        ingress=(IngressRule(name="all", action=Action.ALLOW, peers=_EVERYONE),),
-        egress=(EgressRule(name="all", action=Action.ALLOW, peers=_EVERYONE),),
-    ),
+_INTO = (IngressRule(name="all", action=Action.ALLOW, peers=_EVERYONE),)
+_OUT = (EgressRule(name="all", action=Action.ALLOW, peers=_EVERYONE),)
+_OTHERS = PolicySpec(
+    description="Everything that nothing before decides",
+    owner="buckler",
+    reason="what a shipped policy leaves to others, its edits must leave to them",
+    review="9999-12-31",
+    tier=Tier.BASELINE,
+    order=1_000_001,
 )
+_OPEN = Document(Kind.POLICY, "buckler:open", msgspec.structs.replace(_OTHERS, ingress=_INTO, egress=_OUT))
 
 
 def check_instances(documents: Sequence[Document]) -> list[Problem]:
@@ -114,13 +111,29 @@ def _decided(written: bytes, group: tuple[bytes, ...]) -> tuple[str, str] | None
 
 
 def _loosened(name: str, printed: tuple[Document, ...], mine: tuple[Document, ...]) -> tuple[str, str] | None:
-    """Decide it alone, and above policies that allow everything: there what an edit no longer denies shows."""
+    """Decide it alone, above policies that allow everything, and before such as refuse one direction.
+
+    Above them shows what an edit no longer denies, before them what it takes from others: a ``pass`` ends its tier.
+    """
     hint = f"compare it with `buckler policy library {name}`; an override only tightens"
+    places = sorted({(each.tenant, *place) for each in printed if (place := _place(each))})
+    among = [(), (_OPEN,), *((each, _OPEN) for place in places for each in _shut(*place))]
     try:
-        found = find_loosening(printed, mine) or find_loosening((*printed, _OPEN), (*mine, _OPEN))
+        compared = (find_loosening((*printed, *others), (*mine, *others)) for others in among)
+        found = next((each for each in compared if each is not None), None)
     except Undecided as undecided:
         return f"it is not known whether this allows more than {name} of the library: {undecided}", hint
     return None if found is None else (f"allows more than {name} of the library: {packet_words(found)}", hint)
+
+
+def _shut(tenant: str, tier: Tier, order: int) -> tuple[Document, Document]:
+    """Write what refuses everything that comes, and everything that goes, right behind a place."""
+    spec = msgspec.structs.replace(_OTHERS, tier=tier, order=order + 1)
+    into, out = (tuple(msgspec.structs.replace(each, action=Action.DENY) for each in rules) for rules in (_INTO, _OUT))
+    return (
+        Document(Kind.POLICY, "buckler:shut-in", msgspec.structs.replace(spec, ingress=into), tenant),
+        Document(Kind.POLICY, "buckler:shut-out", msgspec.structs.replace(spec, egress=out), tenant),
+    )
 
 
 def packet_words(found: Loosening) -> str:

@@ -78,6 +78,13 @@ def test_a_stricter_edit_is_taken(name: str, old: str, new: str) -> None:
         ("database-isolation", '  review: "2030', '  until: "2031-01-01T00:00:00Z"\n  review: "2030', "allows more"),
         ("database-isolation", "  tier: security\n", "  tier: baseline\n", "another tier or order"),
         ("management-protection", "order: 100\n", "order: 101\n", "another tier or order"),
+        ("management-protection", "  ingress:\n", "  egress: [{name: x, action: pass}]\n  ingress:\n", "allows more"),
+        (
+            "management-protection",
+            "  ingress:\n",
+            "  egress: [{name: x, action: allow, to: [{vm: {}}]}]\n  ingress:\n",
+            "allows more",
+        ),
         ("default-deny-tenant", "name: default-deny,", "name: another,", "no such document"),
         ("three-tier", '"library": "three-tier"', '"library": "four-tier"', "the library has no 'four-tier'"),
         ("three-tier", '"web_port": "443"', '"web_port": "80"', "allows more"),
@@ -92,6 +99,14 @@ def test_a_looser_edit_is_refused_with_a_packet(name: str, old: str, new: str, t
     found = problems(text.replace(old, new))
     assert found
     assert any(told in each.message for each in found), found
+
+
+@pytest.mark.parametrize("rule", ["{name: x, action: pass}", "{name: x, action: allow, from: [{vm: {}}]}"])
+def test_an_instance_does_not_speak_for_what_it_left_to_others(rule: str) -> None:
+    """Later policies of the tier refuse what it says nothing of: a pass, or an allowance at one end, would go before them."""
+    assert any(
+        "allows more" in each.message for each in problems(f"{printed('management-protection').rstrip()}\n  - {rule}\n")
+    )
 
 
 def test_an_instance_is_whole_or_not_there() -> None:
