@@ -87,6 +87,8 @@ def _question(parsed: dns.message.Message) -> Question | None:
     if asked.rdclass != dns.rdataclass.IN or asked.rdtype not in _ADDRESSES:
         return None
     found = Question(parsed.id, asked.name.labels, int(asked.rdtype))
+    if any(b"." in label for label in found.labels):
+        return None  # one label that would read as several: another name, and maybe another's
     try:
         return None if refuse_pattern(found.name) or found.name.startswith("*") else found
     except UnicodeDecodeError:

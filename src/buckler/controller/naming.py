@@ -22,7 +22,7 @@ from buckler.model.ids import VmId
 from buckler.model.pool import Host
 from buckler.policy.claim import Ground, Owners, ground_of, owners_of
 from buckler.policy.learned import Learned
-from buckler.policy.naming import end_of, list_over, patterns_at, refuse_answer
+from buckler.policy.naming import end_of, is_name, list_over, patterns_at, refuse_answer
 from buckler.policy.pool import singled_out, stations_of
 from buckler.ports.naming import NameRecord
 from buckler.ports.store import Unit
@@ -30,6 +30,8 @@ from buckler.ports.store import Unit
 _REFUSED = "refused answer "
 """Followed by a name and an address: a VM attribute that holds why an answer was refused."""
 _MAX_REFUSALS = 32
+_LONGEST = 256
+"""Characters of an address and its resolver, by far."""
 
 
 class _Book(msgspec.Struct):
@@ -102,8 +104,8 @@ def _open(unit: Unit, host: Host) -> _Book:
 def _take(parts: Parts, unit: Unit, host: Host, book: _Book, claim: NameClaim) -> ClaimOutcome:
     each, now = book.registered.get(claim.vm), parts.clock()
     network = book.ground.cards.get((claim.vm, claim.mac))
-    if each is None or network is None:
-        return ClaimOutcome.REFUSED
+    if each is None or network is None or not is_name(claim.name) or len(claim.address + claim.resolver) > _LONGEST:
+        return ClaimOutcome.REFUSED  # no honest host tells that: nothing of it is written down
     if each.attributes.get(HOST) != host.name or (each.vm.uuid, claim.mac) not in book.here:
         return ClaimOutcome.LATER
     until = end_of(claim.at, claim.seconds, now)

@@ -14,7 +14,7 @@ from buckler.model.ids import VmId
 from buckler.model.label import LABEL_TENANT
 from buckler.policy.claim import Ground, Owners
 from buckler.policy.language import Document, FlowSpec, PolicySpec, Stand, Tier
-from buckler.policy.learned import Learned, is_meant, patterns_of
+from buckler.policy.learned import Learned, is_meant, patterns_of, refuse_pattern
 from buckler.policy.prefix import network_of
 
 SHORTEST = 3600
@@ -65,6 +65,11 @@ def _binds(document: Document, labels: Mapping[str, str]) -> bool:
     )
 
 
+def is_name(text: str) -> bool:
+    """Say whether a text is one name, as an honest host tells it: patterns would take anything below their dot."""
+    return not refuse_pattern(text) and not text.startswith("*")
+
+
 def refuse_answer(
     ground: Ground,
     owners: Owners,
@@ -74,6 +79,8 @@ def refuse_answer(
     card: tuple[VmId, str],
 ) -> str:
     """Say why an answer opens nothing; empty: it does. ``card``: the VM and MAC that asked; ``held``: all answers of the pool."""
+    if not is_name(wanted.name):
+        return "it is no name of a host"
     network = ground.networks.get(wanted.network)
     if network is None or ground.cards.get(card) != wanted.network:
         return "the VM has no such interface in this network"

@@ -51,6 +51,14 @@ def test_a_query_is_read_and_its_answer() -> None:
     assert read_answer(six, asked(kind="AAAA")) == Answer(("2001:db8::1",), 60)
 
 
+def test_a_dot_within_a_label_parts_no_labels() -> None:
+    """Whoever may set names of one label below a zone would else answer for names of several (RFC 2181, 11)."""
+    one = query("db\\.prod.example.org").to_wire()
+    assert b"\x07db.prod\x07example" in one
+    assert read_query(one) is None
+    assert read_query(query("db.prod.example.org").to_wire()) is not None
+
+
 def test_aliases_are_followed_and_the_shortest_life_counts() -> None:
     told = answer(
         f"{NAME}. 300 IN CNAME a.cdn.example.",

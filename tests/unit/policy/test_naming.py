@@ -11,7 +11,17 @@ from buckler.policy.claim import ground_of, owners_of
 from buckler.policy.documents import read_documents
 from buckler.policy.language import Document
 from buckler.policy.learned import Learned
-from buckler.policy.naming import GRAIN, LONGEST, SHORTEST, end_of, list_over, patterns_at, patterns_in, unfit_address
+from buckler.policy.naming import (
+    GRAIN,
+    LONGEST,
+    SHORTEST,
+    end_of,
+    list_over,
+    patterns_at,
+    patterns_in,
+    refuse_answer,
+    unfit_address,
+)
 from buckler.policy.pool import Pool
 from buckler.policy.source import Source
 
@@ -102,3 +112,20 @@ def test_what_must_end_and_why(one: Learned, word: str) -> None:
     ((gone, why),) = list_over(GROUND, OWNERS, [policy()], [learned(), one], 1000.0)
     assert gone is one
     assert word in why
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "\x1b[2J.example.org",
+        "a b.example.org",
+        "*.example.org",
+        "WWW.example.org",
+        ".example.org",
+        f"{'a' * 99999}.example.org",
+    ],
+)
+def test_a_host_cannot_tell_of_what_is_no_name(name: str) -> None:
+    card = (WEB.id, "52:54:00:00:00:01")
+    assert refuse_answer(GROUND, OWNERS, ["*.example.org"], (), learned(), card) == ""
+    assert refuse_answer(GROUND, OWNERS, ["*.example.org"], (), learned(name=name), card) == "it is no name of a host"
