@@ -44,12 +44,15 @@ from buckler.model.agentapi import (
     TokenResponse,
 )
 from buckler.model.ids import Digest, HostId, Revision
+from buckler.policy.walk import MAX_BYTES
 from buckler.trust.statement import Kind, key_text, sign
 
 _T = TypeVar("_T")
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 _HEARTBEAT_TIMEOUT = 15.0
-_MAX_LINE = 64 * 1024 * 1024
+MAX_ANSWER = 64 * 1024 * 1024
+"""Of one answer, or one line of the stream. Nothing is packed, so nothing grows when it is read."""
+_PLAIN = {"Accept-Encoding": "identity"}
 _TOKEN_MARGIN = 30.0
 
 
@@ -89,6 +92,7 @@ class ControllerClient:
             verify=_pinned(ca_certificate),
             timeout=_TIMEOUT,
             trust_env=False,
+            headers=_PLAIN,
             event_hooks={"response": [self._note_time]},
         )
         self._lock = threading.Lock()
@@ -112,8 +116,9 @@ class ControllerClient:
                 "GET", "/agent/v1/watch", params={"since": since}, headers=self._bearer(), timeout=timeout
             ) as response,
         ):
-            self._check(response, is_stream=True)
-            for line in _lines(response.iter_bytes()):
+            if response.status_code >= 400:
+                self._check(response, _read(response))
+            for line in _lines(response.iter_raw()):
                 if is_over():
                     return
                 yield msgspec.json.decode(line, type=StreamMessage)
@@ -121,13 +126,16 @@ class ControllerClient:
     def objects(self, wanted: Iterable[Digest]) -> dict[Digest, bytes]:
         """Fetch contents; what they are is for the caller to check. Raises ControllerAway, ControllerRefused."""
         found: dict[Digest, bytes] = {}
-        left = sorted(wanted)
+        left, size = sorted(wanted), 0
         while left:
             asked = left[:MOST_WANTED]
             lines = self._request("POST", "/agent/v1/objects", ObjectsWanted(tuple(asked))).split(b"\n")
             if not 0 < len(lines) <= len(asked):
                 raise ControllerAway("the controller gave no objects")
             found.update(zip(asked, lines, strict=False))
+            size += sum(map(len, lines))
+            if size > MAX_BYTES:
+                raise ControllerAway("the controller gave too much")
             left = left[len(lines) :]
         return found
 
@@ -172,21 +180,18 @@ class ControllerClient:
             return msgspec.json.decode(content, type=answer)
 
     def _request(self, method: str, path: str, body: msgspec.Struct | None) -> bytes:
-        content = None if body is None else msgspec.json.encode(body)
         with _translated():
-            response = self._http.request(method, path, content=content, headers=self._bearer())
+            response, content = _ask(self._http, method, path, body, self._bearer())
             if response.status_code == 401:  # a controller that restarted does not know old tokens
                 self._forget_token()
-                response = self._http.request(method, path, content=content, headers=self._bearer())
-            self._check(response)
-            return response.content
+                response, content = _ask(self._http, method, path, body, self._bearer())
+            self._check(response, content)
+            return content
 
-    def _check(self, response: httpx.Response, *, is_stream: bool = False) -> None:
+    def _check(self, response: httpx.Response, content: bytes) -> None:
         if response.status_code == 401:
             self._forget_token()
-        if response.status_code >= 400 and is_stream:
-            response.read()
-        _raise_refusal(response)
+        _raise_refusal(response, content)
 
     def _bearer(self) -> dict[str, str]:
         with self._lock:
@@ -210,9 +215,9 @@ def join(url: str, request: JoinRequest) -> JoinResponse:
     """Join a pool, believing nothing but the digest in the token. Raises BadJoinToken, ControllerAway, ControllerRefused."""
     digest = _token_digest(request.token)
     with _translated(), httpx.Client(base_url=url, verify=False, timeout=_TIMEOUT, trust_env=False) as unverified:  # noqa: S501 - the digest in the token decides
-        response = unverified.get("/agent/v1/ca")
-        _raise_refusal(response)
-        pem = msgspec.json.decode(response.content, type=CaCertificate).certificate
+        response, content = _ask(unverified, "GET", "/agent/v1/ca", None, _PLAIN)
+        _raise_refusal(response, content)
+        pem = msgspec.json.decode(content, type=CaCertificate).certificate
     root_key = _check_certificate(pem, digest)
     with _translated(), httpx.Client(base_url=url, verify=_pinned(pem), timeout=_TIMEOUT, trust_env=False) as http:
         answer = _post(http, "/agent/v1/join", request, JoinResponse)
@@ -250,29 +255,52 @@ def _pinned(pem: str) -> ssl.SSLContext:
 
 
 def _post(http: httpx.Client, path: str, body: msgspec.Struct, answer: type[_T]) -> _T:
-    response = http.post(path, content=msgspec.json.encode(body), headers={"Content-Type": "application/json"})
-    _raise_refusal(response)
-    return msgspec.json.decode(response.content, type=answer)
+    response, content = _ask(http, "POST", path, body, {**_PLAIN, "Content-Type": "application/json"})
+    _raise_refusal(response, content)
+    return msgspec.json.decode(content, type=answer)
 
 
-def _raise_refusal(response: httpx.Response) -> None:
+def _ask(
+    http: httpx.Client, method: str, path: str, body: msgspec.Struct | None, headers: dict[str, str]
+) -> tuple[httpx.Response, bytes]:
+    sent = None if body is None else msgspec.json.encode(body)
+    with http.stream(method, path, content=sent, headers=headers) as response:
+        return response, _read(response)
+
+
+def _read(response: httpx.Response) -> bytes:
+    """Read an answer as it came, within bounds: who answers may be somebody else by now."""
+    parts, size = list[bytes](), 0
+    for part in response.iter_raw():
+        parts.append(part)
+        size += len(part)
+        if size > MAX_ANSWER:
+            raise httpx.RemoteProtocolError("an answer is too long")
+    return b"".join(parts)
+
+
+def _raise_refusal(response: httpx.Response, content: bytes) -> None:
     if response.status_code < 400:
         return
     try:
-        problem = msgspec.json.decode(response.content, type=dict[str, Any])
+        problem = msgspec.json.decode(content, type=dict[str, Any])
     except msgspec.DecodeError:
         problem = {"title": response.reason_phrase}
     raise ControllerRefused(response.status_code, problem)
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    rest = b""
+    """Cut a stream into lines. Each byte is looked at once, however long a line is."""
+    parts, size = list[bytes](), 0
     for chunk in chunks:
-        rest += chunk
-        if len(rest) > _MAX_LINE:
+        whole, end, rest = chunk.rpartition(b"\n")
+        if end:
+            yield from (line for line in b"".join((*parts, whole)).split(b"\n") if line.strip())
+            parts, size = [], 0
+        parts.append(rest)
+        size += len(rest)
+        if size > MAX_ANSWER:
             raise httpx.RemoteProtocolError("a line of the stream is too long")
-        *whole, rest = rest.split(b"\n")
-        yield from (line for line in whole if line.strip())
 
 
 class _translated:  # noqa: N801 - reads as the context that it is
