@@ -13,6 +13,7 @@ from buckler.controller.pool_state import (
     Registered,
     State,
     attributes_now,
+    load_learned,
     load_state,
     merge_attributes,
 )
@@ -79,6 +80,15 @@ def release_names(parts: Parts) -> bool:
     if over:
         parts.work.ring()
     return bool(over)
+
+
+def forget_network(parts: Parts, unit: Unit, network: str, tenant: str) -> None:
+    """End the answers of a network that is no more: another one of its name, of whichever tenant, has none of them."""
+    for each in load_learned(unit):
+        if each.network == network:
+            unit.names.drop(network, each.name, each.address)
+            why = "the network is gone"
+            parts.record(unit, _event(EventKind.NAME_CHANGED, VmId(each.vm), tenant, each, parts.clock(), why, "ended"))
 
 
 def _over(parts: Parts, state: State) -> tuple[tuple[Learned, str], ...]:

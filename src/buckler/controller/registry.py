@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from buckler.controller.naming import forget_network
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import (
     PASSPORT,
@@ -137,6 +138,8 @@ def _store(parts: Parts, unit: Unit, edit: Edit, author: Author, revision: Revis
         vm = _store_vm(parts, unit, edit, roll)
     elif edit.document.kind is Kind.NETWORK and edit.after is not None:
         _number_zone(unit, edit.after)
+    elif edit.document.kind is Kind.NETWORK:
+        forget_network(parts, unit, edit.document.name, edit.document.tenant)
     if edit.action is not Action.UNCHANGED:
         parts.record(unit, _event(edit, author, revision, now, vm))
 
