@@ -17,7 +17,13 @@ from buckler.policy.questions import Oddity, find_oddities, list_warnings
 from buckler.policy.reach import reach_pairs, words_of
 
 COMMANDS = {
-    "shadowed": ((Oddity.SHADOWED,), "List rules that never decide: others take every packet that they mean."),
+    "shadowed": (
+        (Oddity.SHADOWED,),
+        (
+            "List rules that never decide: others take every packet that they mean. Staged rules are judged in the draft. "
+            "Not judged: rules outside their hours, and those whose names nobody answered yet."
+        ),
+    ),
     "unmatched": ((Oddity.UNMATCHED, Oddity.TENANT), "List rules whose subject or peers are nobody."),
     "conflicts": ((Oddity.CONFLICT,), "List rules that allow what one of the same tier and order denies."),
     "unprotected": (

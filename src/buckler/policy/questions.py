@@ -19,10 +19,11 @@ from buckler.policy.posting import Mask
 from buckler.policy.problem import Problem, Severity
 from buckler.policy.rows import Rows
 from buckler.policy.rules import Rule, Span, list_rules
+from buckler.policy.times import holds_at
 
 
 class Oddity(StrEnum):
-    """What may be odd. ``shadowed`` leaves ``pass`` rules out: they decide nothing anyway."""
+    """What may be odd. ``shadowed`` leaves out what decides nothing anyway (``pass``), or not now (hours, unanswered names)."""
 
     SHADOWED = "shadowed"
     UNMATCHED = "unmatched"
@@ -35,11 +36,13 @@ class Oddity(StrEnum):
 
 
 class _Seen(msgspec.Struct):
-    """What became of the rules: which stand anywhere, mean anybody there, decide anything."""
+    """What became of the rules: which stand anywhere, mean anybody there, wait for names alone, decide anything."""
 
     standing: set[str] = msgspec.field(default_factory=set)
     meaning: set[str] = msgspec.field(default_factory=set)
+    waiting: set[str] = msgspec.field(default_factory=set)
     deciding: set[int] = msgspec.field(default_factory=set)
+    drafted: set[int] = msgspec.field(default_factory=set)
 
 
 def find_oddities(
@@ -75,6 +78,7 @@ def list_warnings(
 
 def _idle_rules(rows: Rows, rules: Sequence[Rule], numbers: Numbers) -> Iterator[PolicyFinding]:
     seen = _look(rows)
+    holding = {each.key for each in rules if holds_at(each.times, 0)}
     for rule in {each.key: each for each in rules}.values():
         if rule.stand is not Stand.VM and not rule.is_opinion:
             continue  # a flow at an end without a shield, beside its rule at the VM
@@ -82,13 +86,24 @@ def _idle_rules(rows: Rows, rules: Sequence[Rule], numbers: Numbers) -> Iterator
             yield _rule_finding(Oddity.UNMATCHED, rule, "its subject is nobody: no VM of the pool has these labels")
         elif rule.key not in seen.meaning:
             yield _rule_finding(Oddity.UNMATCHED, rule, "its peers are nobody in the networks where it stands")
-        elif rule.action is not Action.PASS and numbers.rules[rule.key] not in seen.deciding:
+        elif _is_judged(rule, seen, holding) and numbers.rules[rule.key] not in _deciders(rule, seen):
             verb = "is never recorded" if rule.mode is PolicyMode.OBSERVE else "never decides"
             yield _rule_finding(Oddity.SHADOWED, rule, f"{verb}: rules before it take every packet that it means")
 
 
+def _is_judged(rule: Rule, seen: _Seen, holding: set[str]) -> bool:
+    """Say whether deciding nothing now tells anything: not outside a rule's hours, and not before its names are answered."""
+    holds = rule.key in holding and (not rule.yielding or rule.yielding in holding)
+    return rule.action is not Action.PASS and holds and rule.key not in seen.waiting
+
+
+def _deciders(rule: Rule, seen: _Seen) -> set[int]:
+    return seen.drafted if rule.mode is PolicyMode.STAGED else seen.deciding
+
+
 def _look(rows: Rows) -> _Seen:
     seen = _Seen()
+    reached: set[str] = set()
     for _, _, meant in rows.standing():
         for rule, mask in meant:
             seen.standing.add(rule.key)
@@ -96,11 +111,15 @@ def _look(rows: Rows) -> _Seen:
                 peer.group or isinstance(peer, PatternPeer) for peer in rule.peers
             ):  # a name waits for its answers
                 seen.meaning.add(rule.key)
+                (reached if mask or any(peer.group for peer in rule.peers) else seen.waiting).add(rule.key)
+    seen.waiting -= reached
     for _, row in rows.rows():
         for side in (*row.sides, *row.far):
             for sheet in (side.everyone, side.group, *(sheet for _, sheet in side.classes)):
                 for each in sheet.table:
                     seen.deciding |= {each.rule, each.observed}
+                    if each.terms is not None:
+                        seen.drafted.add(each.terms.staged_rule)
     return seen
 
 
