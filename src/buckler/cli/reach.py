@@ -31,6 +31,7 @@ def reach(context: click.Context, origin: str, to: str, as_list: bool, tenant: s
 
     The row sends, the column receives; `·` means nothing. Ports are those of the receiver; answers to an allowed
     connection are always allowed. From more than ten VMs on, and with -o wide, it is a list.
+    `world` is an address outside that no document names: of prefixes and groups that one names, `buckler policy reach` and `explain` tell.
 
     \b
     Examples:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 import msgspec
 
@@ -72,7 +74,7 @@ def check(inventory: tuple[str, ...], policies: tuple[str, ...], at: str, strict
     show(
         problems,
         output,
-        lambda: "\n".join([*map(_problem_line, problems), _verdict(len(documents), len(problems))]),
+        lambda: "\n".join([*map(_problem_line, problems), _verdict(len(documents), problems)]),
         tuple,
     )
     if any(strict or each.severity is Severity.ERROR for each in problems):
@@ -246,5 +248,8 @@ def _problem_line(problem: Problem) -> str:
     return f"{problem.severity}: {problem}"
 
 
-def _verdict(documents: int, problems: int) -> str:
-    return f"{count_words(documents, 'document')}, {count_words(problems, 'problem') if problems else 'nothing to object to'}"
+def _verdict(documents: int, problems: Sequence[Problem]) -> str:
+    errors = sum(each.severity is Severity.ERROR for each in problems)
+    warnings = len(problems) - errors
+    counted = [count_words(n, noun) for n, noun in ((errors, "problem"), (warnings, "warning")) if n]
+    return ", ".join([count_words(documents, "document"), *(counted or ["nothing to object to"])])

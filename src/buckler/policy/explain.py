@@ -15,6 +15,7 @@ from buckler.policy.language import PROTOCOLS, Document, Kind, Stand
 from buckler.policy.learned import group_of, patterns_of
 from buckler.policy.pool import Pool, Station, Visitor, singled_out, stations_of, visitor_of
 from buckler.policy.prefix import address_of, network_of
+from buckler.policy.problem import guess
 from buckler.policy.reach import WORLD
 from buckler.policy.reference import find_end, judge_parts
 from buckler.policy.timing import write_moment
@@ -47,7 +48,7 @@ def explain(pool: Pool, documents: Iterable[Document], origin: str, to: str, pro
     source, destination = _asked(pool, documents, origin), _asked(pool, documents, to)
     paths = tuple(_paths(pool, documents, source, destination, number, port))
     verdict = "allow" if any(path.verdict == "allow" for path in paths) else "deny"
-    text = _summary(source, destination, paths, verdict, f"{protocol} {port}")
+    text = _summary(source, destination, paths, verdict, _asked_words(protocol, port))
     return Explanation(origin, to, protocol, port, verdict, text, paths)
 
 
@@ -59,6 +60,10 @@ def protocol_number(text: str) -> int:
     if text.isdecimal() and int(text) < 256:
         return int(text)
     raise UnknownEnd(f"no protocol {text!r}: one of {', '.join(PROTOCOLS)}, or a number up to 255")
+
+
+def _asked_words(protocol: str, port: int) -> str:
+    return f"{protocol} type {port >> 8} code {port & 0xFF}" if protocol.startswith("ICMP") else f"{protocol} {port}"
 
 
 def _asked(pool: Pool, documents: tuple[Document, ...], text: str) -> _Asked:
@@ -82,7 +87,10 @@ def _asked(pool: Pool, documents: tuple[Document, ...], text: str) -> _Asked:
     try:
         address = str(address_of(text))
     except ValueError:
-        raise UnknownEnd(f"{text!r} is neither a VM nor an endpoint nor an address nor world") from None
+        known = [*(each.name for each in pool.vms), *(each.name for each in pool.outsiders)]
+        hint = "ask by the network's gateway address" if text == "host" else guess(text, known)
+        told = f"{text!r} is neither a VM nor an endpoint nor an address nor world"
+        raise UnknownEnd(f"{told} ({hint})" if hint else told) from None
     return _Asked(text, address=address)
 
 

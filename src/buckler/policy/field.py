@@ -61,7 +61,11 @@ class Place:
                 place.note(f"unknown field {key!r}", guess(key, known))
         for key in required:
             if key not in self.raw.value:
-                self.note(f"{key} is missing", f"every document of this kind states its {key}")
+                whole = self.path in {"", "metadata", "spec"}
+                self.note(
+                    f"{key} is missing",
+                    f"every document of this kind states its {key}" if whole else "it is required here",
+                )
         return taken
 
     def items(self) -> list[Place]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
 
@@ -129,3 +130,41 @@ def test_reviews_that_are_past_are_named(tmp_path: Path):
     assert asked("reviews", path) == []
     Path(path).write_text(Path(path).read_text().replace("2030", "2020"))
     assert asked("reviews", path) == ["Policy p0"]
+
+
+def test_a_staged_rule_is_judged_in_the_draft(tmp_path: Path):
+    late = "{name: late, action: deny, to: [{world: true}], ports: [{protocol: TCP, port: 80}]}"
+    draft = f"mode: staged, subject: {{}}, egress: [{{name: all, action: allow}}, {late}]"
+    assert asked("shadowed", policies(tmp_path, draft)) == ["p0/late"]
+
+
+def test_outside_its_hours_no_rule_is_called_idle(tmp_path: Path):
+    hours = (dt.datetime.now(dt.UTC) + dt.timedelta(days=2)).strftime("%a").lower()
+    schedule = f'schedule: {{days: [{hours}], from: "00:00", to: "24:00", timezone: UTC}}'
+    rules = "egress: [{name: all, action: deny}]"
+    path = policies(tmp_path, f"{schedule}, subject: {{}}, {rules}")
+    Path(path).write_text(
+        Path(path).read_text()
+        + "\n---\napiVersion: buckler.io/v1\nkind: Exception\nmetadata: {name: e, tenant: shop}\n"
+        + 'spec: {owner: o, reason: r, until: "2190-01-01T00:00:00Z", action: allow, policy: p0, rule: all}\n'
+    )
+    assert asked("shadowed", path) == []
+
+
+def test_a_rule_whose_name_nobody_answered_is_not_called_idle(tmp_path: Path):
+    updates = "{name: updates, action: allow, to: [{dns: updates.example.org}]}"
+    assert asked("shadowed", policies(tmp_path, f"subject: {{}}, egress: [{updates}]")) == []
+
+
+def test_the_last_line_of_a_check_tells_warnings_from_problems(tmp_path: Path):
+    path = policies(tmp_path, "subject: {}, egress: [{name: all, action: allow}]")
+    Path(path).write_text(Path(path).read_text().replace("2030", "2020"))
+    files = ("--inventory", str(SHOP / "vms.yaml"), "--inventory", str(SHOP / "network.yaml"), "-f", path)
+    assert run("check", *files).stdout.splitlines()[-1].endswith("documents, 1 warning")
+
+
+def test_an_end_that_is_no_end_is_hinted_at_and_icmp_is_told_by_type():
+    files = ("--inventory", str(SHOP))
+    assert "did you mean 'web1'" in run("explain", "wbe1", "db", "22", *files).output
+    assert "gateway address" in run("explain", "web1", "host", "22", *files).output
+    assert "ICMP type 8 code 0 from web1 to db" in run("explain", "web1", "db", "icmp", *files).output
