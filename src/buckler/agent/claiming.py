@@ -10,7 +10,8 @@ import structlog
 
 from buckler.agent.claims import PendingClaims, read_claims
 from buckler.agent.lookups import Lookups, PendingNames
-from buckler.agent.names import Names
+from buckler.agent.names import Meant, Names
+from buckler.model.ids import Zone
 from buckler.model.shield import Tap
 from buckler.ports.claims import Claims, ClaimSource
 from buckler.ports.shield import ShieldFailed
@@ -40,6 +41,7 @@ class Claiming:
         self._pending = pending
         self._pending_names = pending_names
         self._lookups = Lookups()
+        self._meant: Mapping[Zone, Meant] = {}
         self._wake = wake
         self._shed = 0
         self._is_over = threading.Event()
@@ -55,6 +57,9 @@ class Claiming:
     def take(self) -> None:
         """Take what is there. Raises ShieldFailed."""
         names, taps = self._names(), self._taps()
+        if names.meant != self._meant:
+            self._meant = names.meant
+            self._pending_names.tell_again()
         booted_at = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         seen = self._claims.claims(_AT_ONCE)
         claims = read_claims((one for one in seen if one.source not in _DNS), taps, names, booted_at)

@@ -104,8 +104,8 @@ class PendingNames:
             crowd = Counter(claim.vm for claim in self._waiting.values())
             for claim in claims:
                 key = _place(claim)
-                if claim.at - self._told.get(key, 0.0) < _REPEAT_SECONDS:
-                    continue
+                if 0 <= claim.at - self._told.get(key, float("-inf")) < _REPEAT_SECONDS:
+                    continue  # told by a clock that was ahead, it is told again
                 if key not in self._waiting:
                     if crowd[claim.vm] >= MAX_WAITING_PER_VM or len(self._waiting) >= _MAX_WAITING:
                         self._shed += 1
@@ -119,6 +119,11 @@ class PendingNames:
         with self._lock:
             self._waiting = {key: claim for key, claim in self._waiting.items() if claim.vm in vms}
             self._told = {key: at for key, at in self._told.items() if key[0] in vms}
+
+    def tell_again(self) -> None:
+        """What was taken may be held no more: policies mean other names now, or other resolvers count."""
+        with self._lock:
+            self._told.clear()
 
     def oldest(self, limit: int) -> tuple[tuple[NameClaim, ...], int]:
         """(claims, shed): they stay until ``settle``."""

@@ -242,6 +242,13 @@ def test_what_was_taken_is_not_told_again_at_once() -> None:
     assert pending.put([claim(1, 1301.0)])
 
 
+def test_what_a_clock_that_was_ahead_told_is_told_again() -> None:
+    pending = PendingNames()
+    pending.put([claim(1, 5000.0)])
+    pending.settle(pending.oldest(10)[0], (ClaimOutcome.GRANTED,), 0)
+    assert pending.put([claim(1, 1000.0)])
+
+
 def test_one_vm_does_not_fill_what_waits() -> None:
     pending = PendingNames()
     pending.put(NameClaim(VM, MAC, f"a{n}.example.org", "192.0.2.1", 1000.0, 60, "10.9.0.53") for n in range(1000))
