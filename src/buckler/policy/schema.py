@@ -19,6 +19,9 @@ def document_schema(kind: Kind) -> dict[str, Any]:
     for rule in ("IngressRule", "EgressRule"):
         if rule in components:
             components[rule]["required"] = ["action"]  # a rule left unnamed is named by its place
+    if "Port" in components:
+        components["Port"]["required"] = ["protocol"]  # `any` stands for it in what was made, never in what is written
+        components["Port"]["properties"]["protocol"].pop("default")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": kind.value,

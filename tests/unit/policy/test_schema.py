@@ -26,6 +26,12 @@ def test_the_reference_is_not_stale(kind: Kind):
     assert path_of(kind).read_text() == text_of(kind)
 
 
+def test_a_port_without_its_protocol_fits_no_schema_as_it_passes_no_check():
+    port = document_schema(Kind.FLOW)["$defs"]["Port"]
+    assert port["required"] == ["protocol"]
+    assert "default" not in port["properties"]["protocol"]
+
+
 def test_the_schema_knows_the_words_of_the_documents():
     policy = document_schema(Kind.POLICY)["$defs"]
     assert "from" in policy["IngressRule"]["properties"]
