@@ -101,6 +101,8 @@ def waiting_lines(waiting: tuple[HostWait, ...]) -> list[str]:
 def diff(context: click.Context, filenames: tuple[str, ...], output: str) -> None:
     """Show what apply would change: documents line by line, and what may be sent afterwards.
 
+    Between VMs, endpoints and `world`, which is an address outside that no document names: of the others, see `explain`.
+
     \b
     Example:
       buckler diff -f examples/shop/ || echo "there is something to apply"

@@ -33,6 +33,8 @@ COMMANDS = {
     "reviews": ((Oddity.REVIEW, Oddity.OVER), "List policies whose review date is past, and what has ended."),
 }
 
+WORLD_IS = "`world` is an address outside that no document names; of those that one names `buckler policy reach` tells."
+
 
 def question_commands() -> list[click.Command]:
     """Make every command of this kind."""
@@ -59,7 +61,7 @@ def _odd(name: str, kinds: tuple[Oddity, ...], text: str) -> click.Command:
 
 
 def _ends(name: str, text: str) -> click.Command:
-    @click.command(name, help=f"{text}\n\nX is a VM, an endpoint or `world`. Without files, in the pool.")
+    @click.command(name, help=f"{text}\n\nX is a VM, an endpoint or `world`. {WORLD_IS} Without files, in the pool.")
     @click.argument("end", metavar="X")
     @inventory_option
     @policies_option
@@ -115,7 +117,9 @@ def findings_table(found: list[PolicyFinding]) -> Table:
 def pairs_table(found: list[ReachPair]) -> Table:
     """Make a row of every pair."""
     rows = tuple((each.origin, each.to, ", ".join(words_of(each.allowed))) for each in found)
-    return Table(("FROM", "TO", "MAY SEND"), rows, empty="nobody")
+    return Table(
+        ("FROM", "TO", "MAY SEND"), rows, empty="nobody (prefixes that a document names: see `buckler policy reach`)"
+    )
 
 
 def warn_oddities(draft: Draft) -> tuple[Problem, ...]:

@@ -168,3 +168,11 @@ def test_an_end_that_is_no_end_is_hinted_at_and_icmp_is_told_by_type():
     assert "did you mean 'web1'" in run("explain", "wbe1", "db", "22", *files).output
     assert "gateway address" in run("explain", "web1", "host", "22", *files).output
     assert "ICMP type 8 code 0 from web1 to db" in run("explain", "web1", "db", "icmp", *files).output
+
+
+def test_nobody_is_said_with_what_the_list_does_not_know(tmp_path: Path):
+    office = "{name: office, action: allow, from: [{cidr: 203.0.113.0/26}], ports: [{protocol: TCP, port: 443}]}"
+    path = policies(tmp_path, f"subject: {{}}, ingress: [{office}]")
+    files = ("--inventory", str(SHOP / "vms.yaml"), "--inventory", str(SHOP / "network.yaml"), "-f", path)
+    assert "203.0.113.0/26" in run("reach", *files).output
+    assert "`buckler policy reach`" in run("who-can-reach", "web1", *files).output
