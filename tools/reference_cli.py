@@ -30,7 +30,7 @@ run Buckler itself and need no controller.
 | 0 | done; `diff`: nothing would change |
 | 1 | refused, with every reason on standard error; `diff`: something would change; `explain --expect`: another verdict |
 | 2 | wrong usage; `diff`: the documents have problems |
-| 3 | no controller answered, or it is broken: nothing is known about the outcome |
+| 3 | no controller answered, or it is broken: nothing is known about the outcome; `import`, `policy export`: written, with losses |
 | 4 | committed or begun, but not enforced or finished in time |
 | 5 | `ledger verify`: the ledger is not intact, or its keys are not to be believed |
 
