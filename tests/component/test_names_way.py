@@ -122,12 +122,23 @@ class Ground:
         self.begin("controller", *BUCKLER, "controller", "run", "--config", "/etc/buckler/controller.yaml")
         wait_until(self._answers, PATIENCE)
 
+    def start_agent(self) -> None:
+        self.begin("agent", *BUCKLER, "agent", "run")
+
     def _answers(self) -> bool:
         assert self._running["controller"].poll() is None, self.log("controller")
         try:
             with self.operator() as client:
                 return client.status() is not None
         except OperatorFailed:
+            return False
+
+    def is_enforcing(self) -> bool:
+        """Whether the agent says so, by its own socket."""
+        status = self.host.run(*BUCKLER, "agent", "status", "-o", "json", is_checked=False)
+        try:
+            return bool(json.loads(status)["enforced"])
+        except ValueError:
             return False
 
     def is_settled(self) -> bool:
@@ -148,6 +159,28 @@ class Ground:
     def opens(self, address: str, port: int = 443) -> bool:
         """Whether a new connection of the guest's is answered."""
         return f"{address}/{port} open" in self.within(f"probe scan 3000 tcp/{address}/{port}").output
+
+    def hold(self, address: str) -> None:
+        """Begin a connection of the guest's that speaks all the time."""
+        self.within(f"setsid probe hold /tmp/held 100 tcp/{address}/443 >/dev/null 2>&1 &")
+        wait_until(lambda: self.held()[1] > 0, PATIENCE)
+
+    def held(self) -> tuple[int, int]:
+        """(messages sent, messages that came back) of it."""
+        words = self.within("cat /tmp/held").output.split()
+        told = dict(zip(words[::2], words[1::2], strict=False))
+        return int(told.get("sent", 0)), int(told.get("received", 0))
+
+    def goes_on(self) -> bool:
+        """Whether it is answered: it spoke ten times more, and heard anything of it or nothing."""
+        sent, received = self.held()
+        wait_until(lambda: self.held()[0] >= sent + 10, PATIENCE)
+        return self.held()[1] > received
+
+    def apply(self, text: str) -> None:
+        with self.operator() as client:
+            client.apply(ApplyRequest(files=(SourceFile("shop.yaml", text),)))
+        wait_until(self.is_settled, PATIENCE)
 
     def said(self, address: str, port: int = 443) -> str:
         return self.host.run(*BUCKLER, "explain", GUEST.name, address, str(port), is_checked=False)
@@ -190,10 +223,8 @@ def _raise_pool(ground: Ground) -> None:
         token = client.create_join_token(JoinTokenRequest(host="h1"))
     ground("agent", "join", "--controller", token.url, token.token)
     ground.host.restart_libvirtd()  # it looks for hooks only when it starts
-    ground.begin("agent", *BUCKLER, "agent", "run")
-    with ground.operator() as client:
-        client.apply(ApplyRequest(files=(SourceFile("shop.yaml", DOCUMENTS),)))
-    wait_until(ground.is_settled, PATIENCE)
+    ground.start_agent()
+    ground.apply(DOCUMENTS)
 
 
 def _raise_guest(ground: Ground) -> None:
@@ -234,12 +265,49 @@ def test_what_a_guest_was_answered_opens_and_nothing_else(ground: Ground) -> Non
 def test_with_the_controller_dead_what_stands_stays_and_nothing_new_opens(ground: Ground) -> None:
     """The answer that came meanwhile waits on the host: it opens when the controller is back, and nobody asks again."""
     wait_until(lambda: NAMED in ground.ask("alias.example.org") and ground.opens(NAMED), PATIENCE)
+    ground.hold(NAMED)
     ground.kill("controller")
     assert LATER in ground.ask("later.example.org")
     for _ in range(3):
         assert ground.opens(NAMED), "a new connection to what was answered before"
         assert not ground.opens(LATER)
+    assert ground.goes_on(), "the connection from before"
     ground.start_controller()
     wait_until(lambda: ground.opens(LATER), PATIENCE)
     assert ("later.example.org", LATER, "web", RESOLVER) in ground.learned()
     assert not ground.opens(UNNAMED)
+
+
+@pytest.mark.timeout(600)
+def test_with_the_agent_dead_as_well_it_stays_and_a_new_agent_keeps_it(ground: Ground) -> None:
+    wait_until(lambda: NAMED in ground.ask("alias.example.org") and ground.opens(NAMED), PATIENCE)
+    ground.hold(NAMED)
+    ground.kill("controller")
+    ground.kill("agent")
+    assert ground.opens(NAMED)
+    assert not ground.opens(UNNAMED)
+    ground.start_agent()
+    wait_until(ground.is_enforcing, PATIENCE)
+    assert ground.opens(NAMED)
+    assert not ground.opens(UNNAMED)
+    assert ground.goes_on()
+    ground.start_controller()
+    wait_until(ground.is_settled, PATIENCE)
+
+
+@pytest.mark.timeout(600)
+def test_what_no_policy_means_any_more_is_cut_and_the_name_meant_again_opens_at_the_next_answer(
+    ground: Ground,
+) -> None:
+    wait_until(lambda: NAMED in ground.ask("alias.example.org") and ground.opens(NAMED), PATIENCE)
+    ground.hold(NAMED)
+    ground.apply(DOCUMENTS.replace("*.example.org", "*.example.net"))
+    wait_until(lambda: not ground.learned(), PATIENCE)
+    wait_until(lambda: not ground.opens(NAMED), PATIENCE)
+    wait_until(lambda: not ground.goes_on(), PATIENCE)
+    assert NAMED in ground.ask("alias.example.org")
+    assert not ground.opens(NAMED)
+    ground.apply(DOCUMENTS)
+    assert not ground.opens(NAMED), "what was answered while nobody meant it"
+    assert NAMED in ground.ask("alias.example.org")
+    wait_until(lambda: ground.opens(NAMED), PATIENCE)
