@@ -28,10 +28,12 @@ PATIENCE = 120.0
 GUEST = GuestPlan("web", "h1", "b0c11e00-1111-4111-8111-0000000d0a01", "52:54:00:00:0d:01", "10.50.0.11", "fd50::11")
 RESOLVER, STRANGER, GATEWAY = "10.50.0.53", "10.50.0.54", "10.50.0.254"
 NAMED, LATER, UNNAMED, OTHERS = "203.0.113.7", "203.0.113.8", "203.0.113.9", "203.0.113.10"
+RESOLVER_6, GATEWAY_6, NAMED_6, UNNAMED_6 = "fd50::53", "fd50::254", "2001:db8::7", "2001:db8::9"
 RECORDS = (
     f"--host-record=www.example.org,{NAMED},60",
     "--cname=alias.example.org,www.example.org,30",
     f"--host-record=later.example.org,{LATER},60",
+    f"--host-record=six.example.org,{NAMED_6},60",
     f"--host-record=www.example.com,{OTHERS},60",
 )
 WORLD = f"""
@@ -44,6 +46,8 @@ ip -n world link set lo up
 ip -n world link set w0 up
 for address in {RESOLVER} {STRANGER} {GATEWAY}; do ip -n world addr add $address/24 dev w0; done
 for address in {NAMED} {LATER} {UNNAMED} {OTHERS}; do ip -n world addr add $address/32 dev lo; done
+for address in {RESOLVER_6} {GATEWAY_6}; do ip -n world addr add $address/64 dev w0 nodad; done
+for address in {NAMED_6} {UNNAMED_6}; do ip -n world addr add $address/128 dev lo nodad; done
 """
 AGENT = {
     "name": "h1",
@@ -57,11 +61,11 @@ HEAD = "apiVersion: buckler.io/v1\n"
 DOCUMENTS = f"""\
 {HEAD}kind: Network
 metadata: {{name: front}}
-spec: {{bridge: br0, cidrs: [10.50.0.0/24], gateway: [{GATEWAY}], resolvers: [{RESOLVER}]}}
+spec: {{bridge: br0, cidrs: [10.50.0.0/24, "fd50::/64"], gateway: [{GATEWAY}, "{GATEWAY_6}"], resolvers: [{RESOLVER}, "{RESOLVER_6}"]}}
 ---
 {HEAD}kind: VM
 metadata: {{name: {GUEST.name}, labels: {{role: app}}}}
-spec: {{uuid: {GUEST.uuid}, interfaces: [{{mac: "{GUEST.mac}", network: front, addresses: [{GUEST.ipv4}]}}]}}
+spec: {{uuid: {GUEST.uuid}, interfaces: [{{mac: "{GUEST.mac}", network: front, addresses: [{GUEST.ipv4}, "{GUEST.ipv6}"]}}]}}
 ---
 {HEAD}kind: Policy
 metadata: {{name: updates}}
@@ -75,7 +79,7 @@ spec:
   egress:
   - name: ask
     action: allow
-    to: [{{cidr: {RESOLVER}/32}}, {{cidr: {STRANGER}/32}}]
+    to: [{{cidr: {RESOLVER}/32}}, {{cidr: {STRANGER}/32}}, {{cidr: "{RESOLVER_6}/128"}}]
     ports: [{{protocol: UDP, port: 53}}]
   - {{name: fetch, action: allow, to: [{{dns: "*.example.org"}}], ports: [{{protocol: TCP, port: 443}}]}}
 """
@@ -208,7 +212,7 @@ def _raise_world(ground: Ground) -> None:
     ground.host.run("sh", "-c", WORLD)
     world = ("ip", "netns", "exec", "world")
     where = ("--no-daemon", "--no-resolv", "--no-hosts", "--conf-file=/dev/null", "--bind-interfaces", "--user=root",
-             f"--listen-address={RESOLVER},{STRANGER}", "--pid-file")  # fmt: skip
+             f"--listen-address={RESOLVER},{STRANGER},{RESOLVER_6}", "--pid-file")  # fmt: skip
     ground.begin("resolver", *world, "dnsmasq", *where, *RECORDS)
     ground.begin("servers", *world, str(image(lambda _: None).probe), "serve", "world", "-", "tcp/443", "tcp/80")
     wait_until(lambda: "started" in ground.log("resolver"), PATIENCE)
@@ -239,7 +243,8 @@ def _raise_guest(ground: Ground) -> None:
     ground.host.virsh("define", "/run/web.xml")
     ground.host.virsh("start", GUEST.name)
     wait_for_guest(root / channel_path(GUEST.name).lstrip("/"), 240)
-    assert ground.within(f"ip route add default via {GATEWAY}").code == 0
+    routes = f"ip route add default via {GATEWAY} && ip -6 route add default via {GATEWAY_6}"
+    assert ground.within(routes).code == 0
 
 
 @pytest.mark.timeout(600)
@@ -259,6 +264,15 @@ def test_what_a_guest_was_answered_opens_and_nothing_else(ground: Ground) -> Non
     for address in (UNNAMED, OTHERS, LATER):
         assert not ground.opens(address), address
         assert "deny" in ground.said(address)
+
+
+@pytest.mark.timeout(600)
+def test_a_name_opens_an_ipv6_address_by_a_resolver_that_is_asked_over_ipv6(ground: Ground) -> None:
+    assert not ground.opens(NAMED_6)
+    assert NAMED_6 in ground.ask("six.example.org", RESOLVER_6)
+    wait_until(lambda: ground.opens(NAMED_6), PATIENCE)
+    assert ("six.example.org", NAMED_6, "web", RESOLVER_6) in ground.learned()
+    assert not ground.opens(UNNAMED_6)
 
 
 @pytest.mark.timeout(600)
