@@ -81,7 +81,7 @@ def _memory(cast, host):
         database = sqlite3.connect(Path(folder) / Path(STATE).name)
         kept = dict(database.execute("SELECT name, value FROM kept"))
         residences = dict(database.execute("SELECT vm, residence FROM residences"))
-        objects = sorted(row[0] for row in database.execute("SELECT digest FROM objects"))
+        objects = sorted(row[0] for row in database.execute("SELECT digest FROM pieces"))
         database.close()
     steady = {name: _digest(value) for name, value in kept.items() if name not in GOING_ON}
     return {"kept": steady, "residences": {vm: _digest(value) for vm, value in residences.items()}, "objects": objects}
