@@ -9,10 +9,10 @@ import structlog
 
 from buckler.controller.mirror import Mirror
 from buckler.controller.moving import note_drained
-from buckler.controller.orders import publish_orders
+from buckler.controller.orders import Rests, publish_orders
 from buckler.controller.parts import Parts
-from buckler.controller.rollout_state import PlannedStage, Rollout, StateName, keep_stage, read_rollout, write_rollout
-from buckler.controller.stepping import completed, forgotten, is_complete, noted
+from buckler.controller.rollout_state import PlannedStage, Rollout, StateName, keep_stage, parse_rollout, write_rollout
+from buckler.controller.stepping import completed, forgotten, is_complete, not_taken, noted
 from buckler.controller.target import Target
 from buckler.controller.ticking import Ticked, at_time, record_ticks
 from buckler.model.bundle import Stage
@@ -35,6 +35,8 @@ class Engine:
         self._mirror = Mirror()
         self._target: Target | None = None
         self._planner = TreePlanner()
+        self._stood = "", Rollout()
+        self._rests = Rests()
 
     async def keep_publishing(self) -> None:
         """Publish whenever something changed, for ever; what fails is tried again and opens nothing meanwhile."""
@@ -57,27 +59,35 @@ class Engine:
                 return self._step(unit)
         except BaseException:
             # What was read and numbered in this transaction never was.
-            self._mirror, self._target = Mirror(), None
+            self._mirror, self._target, self._planner = Mirror(), None, TreePlanner()
             raise
 
     def _step(self, unit: Unit) -> bool:
         state = self._mirror.look(unit)
         if note_drained(self._parts, unit, state):
             state = self._mirror.look(unit)
-        before, ticked = read_rollout(unit), at_time(state, self._parts.clock())
+        before, ticked = self._standing(unit), at_time(state, self._parts.clock())
         state = ticked.state
         if before.held != ticked.held:
             record_ticks(self._parts, unit, before.held, ticked)
         awaited, acks = tuple(HostId(host) for host in awaited_hosts(state.hosts)), unit.acks.all()
-        rollout = noted(before, unit.manifests.orders())
+        since = not_taken(before)
+        rollout = before if since is None else noted(before, unit.manifests.taken(since))
         rollout = self._replanned(unit, ticked, forgotten(rollout, awaited, acks))
-        rollout = publish_orders(self._parts, unit, state, self._mirror.seen(), rollout, acks)
+        rollout = publish_orders(self._parts, unit, state, self._mirror.seen(), rollout, acks, self._rests)
         if not rollout.is_done and is_complete(rollout, awaited, acks):
             rollout = completed(rollout)
         if rollout != before:
-            write_rollout(unit, rollout)
+            self._stood = write_rollout(unit, rollout), rollout
         self._mirror.tidy(unit)
         return rollout != before
+
+    def _standing(self, unit: Unit) -> Rollout:
+        """Where publishing stands, read again only if it is not what was written last."""
+        text = unit.revisions.rollout()
+        if text != self._stood[0]:
+            self._stood = text, parse_rollout(text)
+        return self._stood[1]
 
     def _replanned(self, unit: Unit, ticked: Ticked, before: Rollout) -> Rollout:
         """Take in what was declared, began or ended since: a new plan if it bears on packets, else the old one."""

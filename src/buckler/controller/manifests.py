@@ -37,9 +37,7 @@ def _adoptions(parts: Parts, state: State, seen: Seen) -> tuple[dict[HostId, dic
     own: dict[HostId, dict[str, str]] = {}
     common: dict[str, str] = {}
     issuer = issuing_id(parts)
-    for each in state.registered:
-        if each.attributes.get(PASSPORT) == issuer:
-            continue
+    for each in [each for each in state.registered if each.attributes.get(PASSPORT) != issuer]:
         at = [sight for sight in seen.get(each.vm.uuid, ()) if sight.host.state is not HostState.REVOKED]
         place = [sight for sight in at if sight.host.name == each.attributes.get(HOST)]
         best = place or [sight for sight in at if is_active(sight.domain)] or at

@@ -33,6 +33,9 @@ class Mirror:
         self._hosts: dict[HostId, Host] = {}
         self._observations: dict[HostId, Observation] = {}
         self._seen: Seen | None = None
+        self._tidied = 0
+        self._vms: tuple[Registered, ...] | None = None
+        self._members: tuple[Host, ...] | None = None
 
     def forget(self) -> None:
         """Read everything the next time."""
@@ -47,8 +50,11 @@ class Mirror:
         elif changes:
             self._read(unit, frozenset(changes))
         self._through = newest
-        registered, hosts = tuple(self._registered.values()), tuple(self._hosts.values())
-        return state_of(unit, self._documents, registered, hosts)
+        if self._vms is None:
+            self._vms = tuple(self._registered.values())
+        if self._members is None:
+            self._members = tuple(self._hosts.values())
+        return state_of(unit, self._documents, self._vms, self._members)
 
     def seen(self) -> Seen:
         """All domains as hosts report them."""
@@ -58,8 +64,9 @@ class Mirror:
 
     def tidy(self, unit: Unit) -> None:
         """Have the store forget old notes."""
-        if self._through > 2 * _KEPT and self._through % 1000 < 10:
+        if self._through > max(2 * _KEPT, self._tidied + _KEPT // 10):
             unit.changes.forget(self._through - _KEPT)
+            self._tidied = self._through
 
     def _read_all(self, unit: Unit) -> None:
         self._documents = load_documents(unit)
@@ -68,7 +75,7 @@ class Mirror:
         self._attributes = unit.vms.attributes_now()
         self._hosts = {record.host.id: record.host for record in unit.hosts.all()}
         self._observations = unit.observations.all()
-        self._seen = None
+        self._seen = self._members = self._vms = None
         self._registered = {}
         for vm in self._records:
             self._register(vm)
@@ -81,7 +88,7 @@ class Mirror:
                 vms |= {vm} if vm else set()
             elif change.what is Written.HOST:
                 self._hosts = {record.host.id: record.host for record in unit.hosts.all()}
-                self._seen = None
+                self._seen = self._members = None
             elif change.what is Written.OBSERVATION:
                 found = unit.observations.get(HostId(change.name))
                 if found is not None:
@@ -113,6 +120,7 @@ class Mirror:
         self._attributes[vm] = {each.name: each.value for each in unit.vms.attributes(vm) if not each.valid_to}
 
     def _register(self, vm: VmId) -> None:
+        self._vms = None
         record = self._records.get(vm)
         pair = self._documents.get(f"{Kind.VM.value}/{record.tenant}/{record.name}") if record is not None else None
         if record is None or pair is None:

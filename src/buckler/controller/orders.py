@@ -5,7 +5,7 @@ An order is durable; its manifest follows from it alone: all that it says of the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
@@ -37,7 +37,28 @@ class Rest(msgspec.Struct, frozen=True):
     issuer: str
 
 
-def publish_orders(parts: Parts, unit: Unit, state: State, seen: Seen, rollout: Rollout, acks: Acks) -> Rollout:
+class Rests:
+    """Every host's rest, worked out again only for other hosts, VMs or reports: known by the objects that they are."""
+
+    def __init__(self) -> None:
+        self._of: tuple[object, ...] = ()
+        self._found: tuple[dict[Digest, bytes], Mapping[HostId, Digest]] = ({}, {})
+        self._hosts: tuple[Host, ...] | None = None
+        self._everybody = b""
+
+    def give(self, parts: Parts, state: State, seen: Seen) -> tuple[dict[Digest, bytes], Mapping[HostId, Digest]]:
+        """Give the objects, and each host's rest by digest."""
+        if state.hosts is not self._hosts:
+            self._hosts, self._everybody = state.hosts, canonical_bytes(Members(build_members(state.hosts)))
+        of = (state.hosts, state.registered, seen, parts.keys.issuing)
+        if len(of) != len(self._of) or any(one is not other for one, other in zip(of, self._of, strict=True)):
+            self._of, self._found = of, _rests(parts, state, seen, self._everybody)
+        return self._found
+
+
+def publish_orders(
+    parts: Parts, unit: Unit, state: State, seen: Seen, rollout: Rollout, acks: Acks, told: Rests
+) -> Rollout:
     """Order for each host the stage that it may take now, if that is not ordered already."""
     hosts = members(state)
     if not rollout.stages:
@@ -45,7 +66,7 @@ def publish_orders(parts: Parts, unit: Unit, state: State, seen: Seen, rollout: 
     awaited = [HostId(host) for host in awaited_hosts(state.hosts)]
     positions = {host.id: rollout.positions[host.id] for host in hosts if host.id in rollout.positions}
     indexes = next_indexes(rollout, [host.id for host in hosts], awaited, acks)
-    objects, rests = _rests(parts, state, seen, hosts)
+    objects, rests = told.give(parts, state, seen)
     due = []
     for host in hosts:
         position, index, rest = positions.get(host.id), indexes[host.id], rests[host.id]
@@ -99,20 +120,20 @@ def manifest_of(pool: str, host: Host, order: Order, rest: Rest) -> Manifest:
 
 
 def _rests(
-    parts: Parts, state: State, seen: Seen, hosts: Iterable[Host]
+    parts: Parts, state: State, seen: Seen, everybody: bytes
 ) -> tuple[dict[Digest, bytes], Mapping[HostId, Digest]]:
     """Give each host's rest by digest; hosts without an errand of their own share it."""
-    everybody = canonical_bytes(Members(build_members(state.hosts)))
-    objects = {digest_of(everybody): everybody}
+    everyone = digest_of(everybody)
+    objects = {everyone: everybody}
     errands, common = errands_of(parts, state, seen)
     shared: dict[bool, Digest] = {}
     found: dict[HostId, Digest] = {}
-    for host in hosts:
+    for host in members(state):
         is_draining, errand = host.state is not HostState.ACTIVE, errands.get(host.id)
         if errand is not None or is_draining not in shared:
             own = errand or Errand({}, ())
             adoptions = {**common, **own.adoptions}
-            rest = Rest(digest_of(everybody), is_draining, adoptions, own.twins, issuing_id(parts))
+            rest = Rest(everyone, is_draining, adoptions, own.twins, issuing_id(parts))
             content = canonical_bytes(rest)
             objects[digest_of(content)] = content
             found[host.id] = digest_of(content)

@@ -14,7 +14,7 @@ from buckler.model.pool import Host, Network, Vm
 from buckler.policy.claim import Grant, with_grants
 from buckler.policy.form import document_from_dict, document_to_dict, origin_to_dict
 from buckler.policy.language import Document, Kind, VmSpec
-from buckler.policy.learned import Learned, learned_groups
+from buckler.policy.learned import Learned, learned_groups, patterns_of
 from buckler.policy.naming import patterns_in
 from buckler.policy.pool import Pool, network_from_document, outsider_from_document, vm_from_document
 from buckler.ports.records import DocumentKey, NumberSpace, StoredDocument, VmRecord
@@ -111,14 +111,15 @@ def state_of(
     hosts: tuple[Host, ...],
 ) -> State:
     """Put a state together of the rows that were read. What policies and networks say is worked out anew."""
-    documents = tuple(document for _, document in pairs.values())
-    rest = tuple(document for document in documents if document.kind is not Kind.VM)
+    documents = tuple([document for _, document in pairs.values()])
+    rest = tuple([document for document in documents if document.kind is not Kind.VM])
+    naming = tuple(document for document in rest if patterns_of(document))
     zones = unit.numbers.table(NumberSpace.ZONE)
     networks: list[Network] = []
     for document in rest:
         if document.kind is Kind.NETWORK:
             network = network_from_document(document, Zone(zones[zone_name(document)]))
-            networks.append(msgspec.structs.replace(network, names=patterns_in(rest, network.tenant)))
+            networks.append(msgspec.structs.replace(network, names=patterns_in(naming, network.tenant)))
     learned = load_learned(unit)
     return State(
         stored={key: stored for key, (stored, _) in pairs.items()},
@@ -126,7 +127,7 @@ def state_of(
         registered=registered,
         pool=Pool(
             networks=tuple(networks),
-            vms=tuple(each.vm for each in registered),
+            vms=tuple([each.vm for each in registered]),
             hosts=hosts,
             outsiders=tuple(outsider_from_document(each) for each in rest if each.kind is Kind.ENDPOINT),
         ),

@@ -79,13 +79,19 @@ class Rollout(msgspec.Struct, frozen=True):
 
 def read_rollout(unit: Unit) -> Rollout:
     """Return where publishing stands."""
-    text = unit.revisions.rollout()
+    return parse_rollout(unit.revisions.rollout())
+
+
+def parse_rollout(text: str) -> Rollout:
+    """Read what was written; nothing was: nothing is published yet."""
     return msgspec.json.decode(text, type=Rollout) if text else Rollout()
 
 
-def write_rollout(unit: Unit, rollout: Rollout) -> None:
-    """Note where publishing stands, in the transaction that publishes."""
-    unit.revisions.set_rollout(msgspec.json.encode(rollout).decode())
+def write_rollout(unit: Unit, rollout: Rollout) -> str:
+    """Note where publishing stands, in the transaction that publishes; return it as it was written."""
+    text = msgspec.json.encode(rollout).decode()
+    unit.revisions.set_rollout(text)
+    return text
 
 
 def name_of(root: Digest, content: bytes) -> StateName:

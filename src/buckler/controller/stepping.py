@@ -8,8 +8,7 @@ import msgspec
 
 from buckler.controller.rollout_state import Holding, Position, Rollout, StateName
 from buckler.model.agentapi import Acknowledgement
-from buckler.model.ids import HostId, Revision
-from buckler.ports.publication import Order
+from buckler.model.ids import Digest, HostId, Revision
 
 Acks = Mapping[HostId, Acknowledgement]
 
@@ -59,26 +58,39 @@ def completed(rollout: Rollout) -> Rollout:
 def told_all(rollout: Rollout, states: Mapping[HostId, StateName], revision: Revision) -> Rollout:
     """The state after hosts were told states: what one was told before and did not take, it will never hold."""
     holdings, in_force = dict(rollout.holdings), {each.state: each for each in rollout.in_force}
+    fresh: dict[Digest, Holding] = {}
+    last: StateName | None = None
     for host, state in states.items():
         before = holdings.get(host, ())
         if before and before[-1].state != state.state and not before[-1].is_taken:
             before = before[:-1]
         if not before or before[-1].state != state.state:
-            before = (*before, Holding(revision, state.state))
+            before = (*before, fresh.get(state.state) or fresh.setdefault(state.state, Holding(revision, state.state)))
         holdings[host] = before
-        in_force.pop(state.state, None)
-        in_force[state.state] = state
+        if state is not last:
+            in_force.pop(state.state, None)
+            in_force[state.state] = last = state
     return msgspec.structs.replace(rollout, holdings=holdings, in_force=tuple(in_force.values()))
 
 
-def noted(rollout: Rollout, orders: Mapping[HostId, Order]) -> Rollout:
+def not_taken(rollout: Rollout) -> Revision | None:
+    """The oldest revision whose taking would be news (``noted``); None: every host took what it was told last."""
+    waiting = [every[-1].revision for every in rollout.holdings.values() if every and not every[-1].is_taken]
+    return min(waiting, default=None)
+
+
+def noted(rollout: Rollout, taken: Mapping[HostId, Revision]) -> Rollout:
     """The state once it is known what streams took. A stream takes the newest order alone, so a holding since then is its."""
-    holdings = {host: _taken(every, orders.get(host)) for host, every in rollout.holdings.items()}
-    return rollout if holdings == rollout.holdings else msgspec.structs.replace(rollout, holdings=holdings)
+    news: dict[HostId, tuple[Holding, ...]] = {}
+    for host, revision in taken.items():
+        held = rollout.holdings.get(host, ())
+        if _taken(held, revision) != held:
+            news[host] = _taken(held, revision)
+    return msgspec.structs.replace(rollout, holdings={**rollout.holdings, **news}) if news else rollout
 
 
-def _taken(held: tuple[Holding, ...], order: Order | None) -> tuple[Holding, ...]:
-    if order is None or not held or held[-1].is_taken or order.taken < held[-1].revision:
+def _taken(held: tuple[Holding, ...], revision: Revision) -> tuple[Holding, ...]:
+    if not held or held[-1].is_taken or revision < held[-1].revision:
         return held
     return (*held[:-1], msgspec.structs.replace(held[-1], is_taken=True))
 
@@ -95,6 +107,8 @@ def forgotten(rollout: Rollout, awaited: Iterable[HostId], acks: Acks) -> Rollou
 
 def _ahead(held: tuple[Holding, ...], ack: Acknowledgement | None) -> tuple[Holding, ...]:
     """Return the newest state that the host proved, and what came after."""
+    if len(held) < 2:
+        return held
     proved = [at for at, each in enumerate(held) if ack is not None and each.is_taken and each.revision <= ack.revision]
     return held[proved[-1] :] if proved else held
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from buckler.controller.numbering import StoreNumbering
-from buckler.controller.pool_state import State
+from buckler.controller.pool_state import Registered, State
 from buckler.controller.rollout_state import StateName, name_of
-from buckler.model.ids import Digest, VmId
+from buckler.model.ids import Digest
 from buckler.model.pool import Outsider, Vm
-from buckler.policy.compose import compose_documents
+from buckler.policy.compose import compose_documents, names_of
 from buckler.policy.current import Current
 from buckler.policy.language import Document, FlowSpec, Kind, PolicySpec
 from buckler.ports.store import Unit
@@ -21,7 +21,8 @@ class Target:
     def __init__(self, unit: Unit) -> None:
         self._numbering = StoreNumbering(unit)
         self._current = Current(self._numbering)
-        self._vms: dict[VmId, Vm] = {}
+        self._vms: tuple[Vm, ...] = ()
+        self._registered: tuple[Registered, ...] = ()
         self._outsiders: dict[tuple[str, str], Outsider] = {}
         self._networks: frozenset[str] = frozenset()
         self._written: tuple[Document, ...] = ()
@@ -53,28 +54,56 @@ class Target:
         outsiders = {(each.tenant, each.name): each for each in pool.outsiders}
         for outsider in pool.outsiders:
             current.put_outsider(outsider)
-        vms = {vm.id: vm for vm in pool.vms}
-        for vm in pool.vms:
-            if self._vms.get(vm.id) is not vm:
-                current.put_vm(vm)
-        for gone in self._vms.keys() - vms.keys():
-            current.drop_vm(gone)
+        self._put_vms(state)
         for tenant, name in self._outsiders.keys() - outsiders.keys():
             current.drop_outsider(tenant, name)
         networks = frozenset(network.name for network in pool.networks)
         for name in self._networks - networks:
             current.drop_network(name)
-        self._vms, self._outsiders, self._networks = vms, outsiders, networks
+        self._outsiders, self._networks = outsiders, networks
+
+    def _put_vms(self, state: State) -> None:
+        if state.registered is self._registered:
+            return
+        before, now = self._vms, state.pool.vms
+        pairs = [(old, new) for old, new in zip(before, now, strict=False) if old is not new]
+        if len(before) == len(now) and all(old.id == new.id for old, new in pairs):
+            for _, vm in pairs:
+                self._current.put_vm(vm)
+        else:
+            known = {vm.id: vm for vm in before}
+            for vm in now:
+                if known.pop(vm.id, None) is not vm:
+                    self._current.put_vm(vm)
+            for gone in known:
+                self._current.drop_vm(gone)
+        self._vms, self._registered = now, state.registered
 
     def _put_policies(self, documents: tuple[Document, ...]) -> None:
         """Composed as a whole, as what one names or excepts may be another: that is little beside resolving."""
         written = tuple(each for each in documents if each.kind is not Kind.VM)
         if _is_same(written, self._written):
             return
-        found = {each.key: each for each in compose_documents(written) if isinstance(each.spec, PolicySpec | FlowSpec)}
-        self._current.put_documents(each for key, each in found.items() if self._policies.get(key) != each)
-        self._current.drop_documents(self._policies.keys() - found.keys())
-        self._written, self._policies = written, found
+        if not self._put_alone(written):
+            composed = compose_documents(written)
+            found = {each.key: each for each in composed if isinstance(each.spec, PolicySpec | FlowSpec)}
+            self._current.put_documents(each for key, each in found.items() if self._policies.get(key) != each)
+            self._current.drop_documents(self._policies.keys() - found.keys())
+            self._policies = found
+        self._written = written
+
+    def _put_alone(self, written: tuple[Document, ...]) -> bool:
+        """Where only policies and flows changed that name nothing, and no exception names any, each is its own meaning."""
+        if len(written) != len(self._written) or any(each.kind is Kind.EXCEPTION for each in written):
+            return False
+        pairs = [(old, new) for old, new in zip(self._written, written, strict=True) if old is not new]
+        for old, new in pairs:
+            if old.key != new.key or not isinstance(new.spec, PolicySpec | FlowSpec) or names_of(new):
+                return False
+        changed = [new for old, new in pairs if self._policies.get(new.key) != new]
+        self._current.put_documents(changed)
+        self._policies |= {each.key: each for each in changed}
+        return True
 
 
 def _is_same(one: tuple[Document, ...], other: tuple[Document, ...]) -> bool:

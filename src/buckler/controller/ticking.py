@@ -7,7 +7,7 @@ import msgspec
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import State
 from buckler.model.event import Event, EventKind
-from buckler.policy.language import Document, ExceptionSpec, FlowSpec, PolicySpec
+from buckler.policy.language import Document, ExceptionSpec, FlowSpec, Kind, PolicySpec
 from buckler.policy.times import NOW, holds_at
 from buckler.policy.timing import active, is_timed
 from buckler.ports.store import Unit
@@ -23,7 +23,7 @@ class Ticked(msgspec.Struct, frozen=True):
 
 def at_time(state: State, now: float) -> Ticked:
     """Take a state as it is at a moment. Asked again at ``boundary``, or after a restart at any time, nothing is missed."""
-    timed = tuple(each for each in state.documents if is_timed(each))
+    timed = tuple([each for each in state.documents if each.kind is not Kind.VM and is_timed(each)])
     if not timed:
         return Ticked(state, 0, ())
     told = active(timed, now)

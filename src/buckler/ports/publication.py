@@ -86,6 +86,9 @@ class Manifests(Protocol):
     def orders(self) -> dict[HostId, Order]:
         """Every host's."""
 
+    def taken(self, since: Revision) -> dict[HostId, Revision]:
+        """What streams took last, of the hosts whose that is ``since`` or newer."""
+
     def set_orders(self, orders: Iterable[Order]) -> None:
         """Replace those of these hosts; what they took is kept."""
 

@@ -32,6 +32,31 @@ def test_an_order_replaces_the_one_before_and_what_was_taken_stays(store: Databa
         assert unit.manifests.latest(B) is None, "nobody took it, so nothing was signed"
 
 
+def test_many_hosts_are_told_the_same_at_once_new_ones_among_them(store: Database) -> None:
+    hosts = [HostId(f"h{number:04d}") for number in range(1203)]
+    with store.write() as unit:
+        unit.manifests.set_orders([order(host, 1) for host in hosts[:700]])
+        unit.manifests.put(PublishedManifest(hosts[3], Revision(1), "close", "signed", 1.0))
+        unit.manifests.set_orders([*(order(host, 2) for host in hosts[1:]), order(A, 3)])
+    with store.read() as unit:
+        said = unit.manifests.orders()
+        assert said.pop(hosts[3]) == msgspec.structs.replace(order(hosts[3], 2), taken=Revision(1))
+        assert said == {hosts[0]: order(hosts[0], 1), A: order(A, 3)} | {
+            host: order(host, 2) for host in hosts[1:] if host != hosts[3]
+        }
+
+
+def test_what_streams_took_since_is_asked_for_alone(store: Database) -> None:
+    with store.write() as unit:
+        unit.manifests.set_orders([order(A, 4), order(B, 7)])
+        for host, revision in ((A, 4), (B, 7)):
+            unit.manifests.put(PublishedManifest(host, Revision(revision), "close", "signed", 1.0))
+    with store.read() as unit:
+        assert unit.manifests.taken(Revision(0)) == {A: 4, B: 7}
+        assert unit.manifests.taken(Revision(5)) == unit.manifests.taken(Revision(7)) == {B: 7}
+        assert unit.manifests.taken(Revision(8)) == {}
+
+
 def test_every_row_that_is_written_is_noted_and_old_notes_are_forgotten(store: Database) -> None:
     key = DocumentKey("VM", "default", "web")
     vm = VmRecord(VmId("v"), VmNumber(1), "default", "web", 1.0)

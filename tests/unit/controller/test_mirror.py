@@ -16,13 +16,14 @@ from buckler.controller.engine import Engine
 from buckler.controller.mirror import Mirror
 from buckler.controller.numbering import read_numbers
 from buckler.controller.observed import note_observation, sights
+from buckler.controller.orders import take_order
 from buckler.controller.pool_state import QUARANTINE, State, load_state, merge_attributes
 from buckler.controller.problems import Refused
 from buckler.controller.registry import Author
 from buckler.controller.rollout_state import read_rollout
 from buckler.controller.settings import Settings
 from buckler.controller.ticking import at_time
-from buckler.model.agentapi import Observation, ObservedDomain
+from buckler.model.agentapi import Acknowledgement, Observation, ObservedDomain
 from buckler.model.ids import HostId, Revision
 from buckler.model.operatorapi.documents import Reference, SourceFile
 from buckler.model.pool import Host, HostState
@@ -70,7 +71,7 @@ class World:
 
     def change(self) -> None:
         steps: tuple[Callable[[], None], ...] = (
-            self.vm, self.vm, self.flow, self.flow, self.group, self.delete, self.host, self.observe, self.quarantine,
+            self.vm, self.vm, self.flow, self.flow, self.group, self.delete, self.host, self.observe, self.quarantine, self.acknowledge,
         )  # fmt: skip
         with suppress(Refused):  # nothing was done then
             self.chance.choice(steps)()
@@ -114,6 +115,14 @@ class World:
                 domain = ObservedDomain(f"{number:08d}-1111-4111-8111-111111111111", f"vm{number}", "running")
                 host = self.chance.choice(records).host
                 note_observation(self.parts, unit, host, Observation(2.0, Revision(0), (domain,)))
+
+    def acknowledge(self) -> None:
+        with self.parts.store.write() as unit:
+            hosts = [record.host.id for record in unit.hosts.all()]
+            for host in hosts[: self.chance.randrange(3)]:
+                taken = take_order(self.parts, unit, unit.hosts.get(host).host)  # type: ignore[union-attr]
+                if taken is not None:
+                    unit.acks.put(host, Acknowledgement(taken.revision, self.parts.clock()))
 
     def quarantine(self) -> None:
         with self.parts.store.write() as unit:

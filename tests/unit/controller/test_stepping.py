@@ -18,7 +18,6 @@ from buckler.controller.stepping import (
 from buckler.model.agentapi import Acknowledgement
 from buckler.model.bundle import Stage
 from buckler.model.ids import Digest, HostId, Revision
-from buckler.ports.publication import Order
 
 A, B = HostId("a"), HostId("b")
 STAGES = tuple(
@@ -110,7 +109,7 @@ def told(state: Rollout, host: HostId, wanted: StateName, revision: Revision) ->
 def taken(state: Rollout, host: HostId) -> Rollout:
     """The host's stream takes its newest order."""
     newest = max(each.revision for each in state.holdings[host])
-    return noted(state, {host: Order(host, newest, "open", Digest(""), Digest(""), 0.0, newest)})
+    return noted(state, {host: newest})
 
 
 def name(word: str, rule: str = "") -> StateName:

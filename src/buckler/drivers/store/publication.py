@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -66,6 +67,8 @@ def _record(row: Row[Any]) -> RevisionRecord:
     return RevisionRecord(Revision(row.revision), row.cause, row.actor, row.at, row.comment, changes)
 
 
+_SAID = ("revision", "stage", "root", "rest", "at")
+_ALIKE = 10
 _ORDER = [ORDERS.c[name] for name in Order.__struct_fields__]
 
 
@@ -103,13 +106,35 @@ class ManifestRows:
     def orders(self) -> dict[HostId, Order]:
         return {HostId(row.host): Order(*row) for row in self._connection.execute(select(*_ORDER))}
 
+    def taken(self, since: Revision) -> dict[HostId, Revision]:
+        query = select(ORDERS.c.host, ORDERS.c.taken).where(ORDERS.c.taken >= since)
+        return {HostId(host): Revision(taken) for host, taken in self._connection.execute(query)}
+
     def set_orders(self, orders: Iterable[Order]) -> None:
         make = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
         query = make(ORDERS)
-        fresh = {name: query.excluded[name] for name in ("revision", "stage", "root", "rest", "at")}
-        rows = [msgspec.structs.asdict(each) for each in orders]
+        fresh = {name: query.excluded[name] for name in _SAID}
+        rows = [msgspec.structs.asdict(each) for each in self._set_alike(orders)]
         if rows:
             self._connection.execute(query.on_conflict_do_update(index_elements=["host"], set_=fresh), rows)
+
+    def _set_alike(self, orders: Iterable[Order]) -> list[Order]:
+        """Hosts that are to be told the same have their rows changed by one statement. Returns the orders of all others."""
+        alike: dict[tuple[object, ...], list[Order]] = {}
+        for each in orders:
+            alike.setdefault((each.revision, each.stage, each.root, each.rest, each.at), []).append(each)
+        left: list[Order] = []
+        for every in alike.values():
+            if len(every) < _ALIKE:
+                left += every
+                continue
+            same = {name: getattr(every[0], name) for name in _SAID}
+            for start in range(0, len(every), _CHUNK):
+                hosts = [each.host for each in every[start : start + _CHUNK]]
+                done = self._connection.execute(update(ORDERS).where(ORDERS.c.host.in_(hosts)).values(**same))
+                if done.rowcount != len(hosts):  # some are new
+                    left += every[start : start + _CHUNK]
+        return left
 
 
 class ChangeRows:
@@ -163,8 +188,14 @@ class AckRows:
         self._connection = connection
 
     def all(self) -> dict[HostId, Acknowledgement]:
-        rows = self._connection.execute(select(ACKS))
-        return {HostId(row.host): msgspec.json.decode(row.content, type=Acknowledgement) for row in rows}
+        rows = self._connection.execute(select(ACKS.c.host, ACKS.c.content))
+        return {HostId(host): _ack(content) for host, content in rows}
 
     def put(self, host: HostId, ack: Acknowledgement) -> None:
         put_row(self._connection, ACKS, {"host": host, "content": text_of(ack)})
+
+
+@lru_cache(maxsize=8192)
+def _ack(content: str) -> Acknowledgement:
+    """Read once: most are the same the next time."""
+    return msgspec.json.decode(content, type=Acknowledgement)
