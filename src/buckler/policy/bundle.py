@@ -26,6 +26,10 @@ class Bundle(msgspec.Struct, frozen=True):
     outside: dict[str, IdentityNumber] = {}
     """What prefixes mean in every segment, unless it says otherwise."""
 
+    def is_same(self, other: Bundle) -> bool:
+        """Say whether packets see no difference: what ``digest`` names is the same."""
+        return self.segments == other.segments and self.programs.keys() == other.programs.keys()
+
     def digest(self) -> Digest:
         """Name everything that bears on packets (the names of rules do not)."""
         return digest_of(canonical_bytes((self.segments, sorted(self.programs))))

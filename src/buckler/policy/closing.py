@@ -51,6 +51,7 @@ def address_map(segment: Segment) -> AddressMap:
 
 
 _MOST_READ = 4096
+_MOST_MAPS = 64
 
 Move = tuple[tuple[IdentityNumber, ...], IdentityNumber]
 """What some address means in each old state, and in the new one."""
@@ -61,11 +62,27 @@ Before = Sequence[Read | None]
 """An endpoint's tables in each old state; None where it was absent."""
 
 
+def _moves(maps: Sequence[AddressMap], new: AddressMap) -> dict[str, Move]:
+    """Say what each named prefix means in every state; most are named in all of them."""
+    if len(maps) == 1 and maps[0].exact.keys() == new.exact.keys():
+        before = maps[0].exact
+        return {prefix: ((before[prefix],), number) for prefix, number in new.exact.items()}
+    finds = [each.exact.get for each in maps]
+    moves: dict[str, Move] = {}
+    for prefix in set(new.exact).union(*(each.exact for each in maps)):
+        olds, now = tuple([find(prefix) for find in finds]), new.exact.get(prefix)
+        if None in olds or now is None:
+            olds, now = tuple(each.identity(prefix) for each in maps), new.identity(prefix)
+        moves[prefix] = (olds, now)  # type: ignore[assignment]
+    return moves
+
+
 class Readings:
     """Programs as they were read, by digest: most are the same from one change to the next."""
 
     def __init__(self) -> None:
         self._read: dict[Digest, Unfolding] = {}
+        self._maps: dict[int, tuple[Segment, AddressMap]] = {}
 
     def read(self, digest: Digest, program: Program) -> Unfolding:
         """Read a program once."""
@@ -74,6 +91,14 @@ class Readings:
         if len(self._read) > _MOST_READ:
             del self._read[next(iter(self._read))]
         return found
+
+    def map(self, segment: Segment) -> AddressMap:
+        """Read a segment once: known by the object that it is, which is kept for that long."""
+        found = self._maps.pop(id(segment), None) or (segment, address_map(segment))
+        self._maps[id(segment)] = found
+        if len(self._maps) > _MOST_MAPS:
+            del self._maps[next(iter(self._maps))]
+        return found[1]
 
 
 class Closing:
@@ -84,12 +109,9 @@ class Closing:
     ) -> None:
         self._bundles = [bundle for bundle, _ in olds]
         self._target = target
-        maps = [address_map(old) for _, old in olds]
-        new = address_map(segment)
-        prefixes = {prefix for each in (*maps, new) for prefix in each.exact}
-        self._moves: dict[str, Move] = {
-            prefix: (tuple(each.identity(prefix) for each in maps), new.identity(prefix)) for prefix in prefixes
-        }
+        maps = [readings.map(old) for _, old in olds]
+        new = readings.map(segment)
+        self._moves = _moves(maps, new)
         self._old_uses = [_ALWAYS | set(each.exact.values()) for each in maps]
         self._new_uses = _ALWAYS | set(new.exact.values())
         self._all_uses = set().union(*self._old_uses)

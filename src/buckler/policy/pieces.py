@@ -19,8 +19,11 @@ from buckler.policy.prefix import broadcast_prefixes
 from buckler.policy.trie import Shelf, Trie
 
 NOTHING = 0
+_MOST_JOINED = 1 << 15
 T = TypeVar("T")
 Item = Placed | int | str | tuple[str, str, str]
+Value = tuple[Endpoint, Digest] | int | str
+"""What an item is made of: an endpoint with the program of its identity, a number, or a digest."""
 
 
 class BadPieces(ValueError):
@@ -47,9 +50,32 @@ def place_endpoint(endpoint: Endpoint, program: Digest) -> Placed:
 def split_segment(segment: Segment, outside: Mapping[str, IdentityNumber], root: Digest, shelf: Shelf) -> Digest:
     """Put a segment's pieces on the shelf and name its head. ``root`` is that of the outside's table."""
     table = Trie(shelf)
-    for key, item in _items(segment, outside).items():
-        table.put(key, item)
+    for key, value in _values(segment, outside).items():
+        table.put(key, _content(value))
     return shelf.hold(canonical_bytes(head_of(segment, table.write(), root)))
+
+
+class Cut:
+    """One network's table as it was cut last: of the next state only the items that differ are written."""
+
+    def __init__(self) -> None:
+        self._shelf = Shelf()
+        self._table = Trie(self._shelf)
+        self._values: dict[str, Value] = {}
+
+    def split(self, segment: Segment, outside: Mapping[str, IdentityNumber], root: Digest, shelf: Shelf) -> Digest:
+        """Do what ``split_segment`` does; ``shelf`` gets only what no earlier ``split`` of this one put on its own."""
+        values = _values(segment, outside)
+        for key in self._values.keys() - values.keys():
+            self._table.drop(key)
+        for key, value in values.items():
+            if self._values.get(key) != value:
+                self._table.put(key, _content(value))
+        self._values = values
+        items = self._table.write()
+        for digest, content in self._shelf.turn()[0].items():
+            shelf.hold(content, digest)
+        return shelf.hold(canonical_bytes(head_of(segment, items, root)))
 
 
 def head_of(segment: Segment, items: Digest, outside: Digest) -> SegmentHead:
@@ -71,8 +97,28 @@ def head_of(segment: Segment, items: Digest, outside: Digest) -> SegmentHead:
     )
 
 
-def join_segment(head: SegmentHead, items: Mapping[str, Item], outside: Mapping[str, Item]) -> Segment:
+class Joined:
+    """Endpoints that were put together, by the object in their leaf (kept for that long): the next state has most of them."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, Digest], tuple[Placed, Endpoint]] = {}
+
+    def endpoint(self, placed: Placed, programs: Mapping[int, Digest]) -> Endpoint:
+        """Put an endpoint together. Raises KeyError."""
+        program = placed.program or programs[placed.identity]
+        found = self._made.get((id(placed), program))
+        if found is None:
+            if len(self._made) >= _MOST_JOINED:
+                self._made.clear()
+            found = self._made[id(placed), program] = placed, _endpoint(placed, programs)
+        return found[1]
+
+
+def join_segment(
+    head: SegmentHead, items: Mapping[str, Item], outside: Mapping[str, Item], joined: Joined | None = None
+) -> Segment:
     """Put a segment together again. Raises BadPieces."""
+    endpoint = _endpoint if joined is None else joined.endpoint
     placed = sorted((_typed(item, Placed) for key, item in items.items() if key.startswith("e:")), key=_mac)
     programs = {int(key[2:]): Digest(_typed(item, str)) for key, item in items.items() if key.startswith("p:")}
     cidrs = {key[2:]: IdentityNumber(_typed(item, int)) for key, item in outside.items()} | _broadcasts(head.cidrs)
@@ -86,7 +132,7 @@ def join_segment(head: SegmentHead, items: Mapping[str, Item], outside: Mapping[
         else:
             table[key[2:]] = IdentityNumber(_typed(item, int))
     try:
-        endpoints = tuple(_endpoint(each, programs) for each in placed)
+        endpoints = tuple(endpoint(each, programs) for each in placed)
     except KeyError as error:
         raise BadPieces(f"no program for identity {error}") from error
     facts = {name: getattr(head, name) for name in SegmentHead.__struct_fields__ if name not in {"items", "outside"}}
@@ -94,15 +140,20 @@ def join_segment(head: SegmentHead, items: Mapping[str, Item], outside: Mapping[
     return Segment(**facts, endpoints=endpoints, identities=identities, cidr_identities=entries)
 
 
-def _items(segment: Segment, outside: Mapping[str, IdentityNumber]) -> dict[str, bytes]:
+def _values(segment: Segment, outside: Mapping[str, IdentityNumber]) -> dict[str, Value]:
+    """Give the items of a segment as what they are made of."""
     programs = _usual_programs(segment.endpoints)
-    items = {f"p:{number}": canonical_bytes(digest) for number, digest in programs.items()}
+    items: dict[str, Value] = {f"p:{number}": digest for number, digest in programs.items()}
     for each in segment.endpoints:
-        items[f"e:{each.mac}"] = canonical_bytes(place_endpoint(each, programs[each.identity]))
+        items[f"e:{each.mac}"] = (each, programs[each.identity])
     usual = {address: each.identity for each in segment.endpoints for address in each.addresses}
     items |= _differences("a:", usual, segment.identities)
     cidrs = {each.cidr: each.identity for each in segment.cidr_identities}
     return items | _differences("c:", {**outside, **_broadcasts(segment.cidrs)}, cidrs)
+
+
+def _content(value: Value) -> bytes:
+    return canonical_bytes(place_endpoint(*value) if isinstance(value, tuple) else value)
 
 
 def _usual_programs(endpoints: Iterable[Endpoint]) -> dict[IdentityNumber, Digest]:
@@ -113,13 +164,14 @@ def _usual_programs(endpoints: Iterable[Endpoint]) -> dict[IdentityNumber, Diges
     return chosen
 
 
-def _differences(
-    kind: str, usual: Mapping[str, IdentityNumber], said: Mapping[str, IdentityNumber]
-) -> dict[str, bytes]:
-    changed = {
-        name: said.get(name, NOTHING) for name in usual.keys() | said.keys() if usual.get(name) != said.get(name)
+def _differences(kind: str, usual: Mapping[str, IdentityNumber], said: Mapping[str, IdentityNumber]) -> dict[str, int]:
+    if usual == said:
+        return {}
+    return {
+        f"{kind}{name}": said.get(name, NOTHING)
+        for name in usual.keys() | said.keys()
+        if usual.get(name) != said.get(name)
     }
-    return {f"{kind}{name}": b"%d" % number for name, number in changed.items()}
 
 
 def _broadcasts(cidrs: Iterable[str]) -> dict[str, IdentityNumber]:

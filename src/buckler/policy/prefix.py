@@ -27,10 +27,16 @@ def address_of(text: str) -> Address:
 
 def is_within(part: str, whole: str) -> bool:
     """Say whether a prefix lies in another of its family."""
-    inner, outer = network_of(part), network_of(whole)
-    if isinstance(inner, ipaddress.IPv4Network):
-        return isinstance(outer, ipaddress.IPv4Network) and inner.subnet_of(outer)
-    return isinstance(outer, ipaddress.IPv6Network) and inner.subnet_of(outer)
+    version, address, length, bits = _bits_of(part)
+    family, base, outer, _ = _bits_of(whole)
+    return version == family and length >= outer and (address ^ base) >> (bits - outer) == 0
+
+
+@lru_cache(maxsize=65536)
+def _bits_of(prefix: str) -> tuple[int, int, int, int]:
+    """Version, address and length of a prefix, and the bits that an address of its family has."""
+    network = network_of(prefix)
+    return network.version, int(network.network_address), network.prefixlen, network.max_prefixlen
 
 
 def host_prefix(address: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from buckler.model.bundle import CidrIdentity, Endpoint, Segment, Stage
-from buckler.model.ids import IDENTITY_INFRA, Digest
+from buckler.model.ids import IDENTITY_INFRA, Digest, IdentityNumber
 from buckler.model.pool import Host, HostState, ShieldMode
 from buckler.model.program import Program
 from buckler.policy.bundle import Bundle
@@ -45,17 +45,15 @@ def plan_rollout(
     held = _distinct(in_force)
     if not held:
         return (RolloutStage(Stage.OPEN, target, waits_for_all=False),)
-    wanted = target.digest()
     closed, flipped = _intermediate(held, target, readings or Readings())
     plan: list[RolloutStage] = []
-    last = held[-1].digest() if len(held) == 1 else None
+    last = held[-1] if len(held) == 1 else None
     for stage, bundle in ((Stage.CLOSE, closed), (Stage.FLIP, flipped), (Stage.OPEN, target)):
-        digest = bundle.digest()
-        if digest == last:
+        if last is not None and bundle.is_same(last):
             continue
         waits = stage is Stage.OPEN and bool(plan)
-        plan.append(RolloutStage(Stage.OPEN if digest == wanted else stage, bundle, waits_for_all=waits))
-        last = digest
+        plan.append(RolloutStage(Stage.OPEN if bundle.is_same(target) else stage, bundle, waits_for_all=waits))
+        last = bundle
     return tuple(plan)
 
 
@@ -66,12 +64,9 @@ def awaited_hosts(hosts: Iterable[Host]) -> frozenset[str]:
 
 def _distinct(bundles: Sequence[Bundle]) -> list[Bundle]:
     """Keep each state once, at its last place."""
-    latest: dict[Digest, Bundle] = {}
-    for bundle in bundles:
-        digest = bundle.digest()
-        latest.pop(digest, None)
-        latest[digest] = bundle
-    return list(latest.values())
+    return [
+        bundle for at, bundle in enumerate(bundles) if not any(bundle.is_same(later) for later in bundles[at + 1 :])
+    ]
 
 
 def _intermediate(held: Sequence[Bundle], target: Bundle, readings: Readings) -> tuple[Bundle, Bundle]:
@@ -131,6 +126,9 @@ def _closed_endpoints(
             continue
         digest, program = closing.program([each.program if each else None for each in before], wanted.program)
         programs[digest] = program
+        if digest == wanted.program and all(each == wanted for each in before):
+            kept.append(wanted)
+            continue
         enforced = any(each.mode is ShieldMode.ENFORCE for each in (*before, wanted) if each)
         kept.append(
             msgspec.structs.replace(
@@ -174,10 +172,14 @@ def _flipped_segment(closed: Segment, segment: Segment, held: frozenset[str]) ->
     return msgspec.structs.replace(
         closed,
         gateway=tuple(each for each in segment.gateway if host_prefix(each) not in held),
-        endpoints=tuple(msgspec.structs.replace(each, identity=now[each.mac]) for each in closed.endpoints),
+        endpoints=tuple(_meaning(each, now[each.mac]) for each in closed.endpoints),
         identities=identities,
         cidr_identities=tuple(CidrIdentity(prefix, cidrs[prefix]) for prefix in sorted(cidrs)),
     )
+
+
+def _meaning(endpoint: Endpoint, number: IdentityNumber) -> Endpoint:
+    return endpoint if endpoint.identity == number else msgspec.structs.replace(endpoint, identity=number)
 
 
 def _common(wanted: tuple[str, ...], olds: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import Digest, IdentityNumber
 from buckler.policy.bundle import Bundle
 from buckler.policy.closing import Readings
-from buckler.policy.pieces import BadPieces, Item, join_segment, split_segment
+from buckler.policy.pieces import BadPieces, Cut, Item, Joined, join_segment
 from buckler.policy.rollout import plan_rollout
 from buckler.policy.trie import Shelf, Trie
 from buckler.policy.walk import Fetch, Name, Node, Place, gather, gather_new, items_of, read_root, read_rules
@@ -33,7 +33,10 @@ class TreeStage(msgspec.Struct, frozen=True):
 
 
 class TreePlanner:
-    """Keeps what it read for the next change. What it says follows from digests alone."""
+    """Keeps what it read and cut for the next change. What it says follows from digests alone.
+
+    A stage's objects are those that no stage of an earlier plan had: when one of those was not kept, begin with a new planner.
+    """
 
     def __init__(self) -> None:
         self._nodes: dict[Name, Node] = {}
@@ -43,6 +46,8 @@ class TreePlanner:
         self._outsides: dict[Digest, dict[str, Item]] = {}
         self._rules: dict[Digest, tuple[RuleName, ...]] = {}
         self._readings = Readings()
+        self._joined = Joined()
+        self._cuts: dict[_Network, Cut] = {}
 
     def plan(self, in_force: Sequence[Digest], target: Digest, fetch: Fetch) -> tuple[TreeStage, ...]:
         """Plan the stages from states that hosts may enforce to ``target``, all by their roots. Raises BadPieces."""
@@ -98,7 +103,7 @@ class TreePlanner:
         if digest not in self._segments:
             head = self._head(digest)
             items = items_of(self._nodes, Place.ITEMS, head.items)
-            self._segments[digest] = join_segment(head, items, self._outside(head.outside))
+            self._segments[digest] = join_segment(head, items, self._outside(head.outside), self._joined)
         return self._segments[digest]
 
     def _outside(self, digest: Digest) -> dict[str, Item]:
@@ -110,6 +115,7 @@ class TreePlanner:
         held = {digest for each in heads for digest in each.values()}
         outsides = {self._head(digest).outside for digest in held}
         self._segments = {digest: each for digest, each in self._segments.items() if digest in held}
+        self._cuts = {key: cut for key, cut in self._cuts.items() if key in heads[-1]}
         self._outsides = {digest: each for digest, each in self._outsides.items() if digest in outsides}
         self._rules = {root.rules: self._rules[root.rules] for root in roots}
 
@@ -130,7 +136,8 @@ class TreePlanner:
                 written.append(digest)
             elif key in segments:
                 outside = self._head(digest).outside
-                written.append(split_segment(segments[key], wanted.outside, outside, shelf))
+                cut = self._cuts.setdefault(key, Cut())
+                written.append(cut.split(segments[key], wanted.outside, outside, shelf))
         if bundle.rules != wanted.rules:
             table = Trie(shelf)
             for each in bundle.rules:

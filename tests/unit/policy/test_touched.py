@@ -12,10 +12,11 @@ from buckler.model.program import Direction
 from buckler.policy import touched
 from buckler.policy.bundle import Bundle, build_bundle
 from buckler.policy.lookup import Unfolding, read_program
-from buckler.policy.pieces import BadPieces
+from buckler.policy.pieces import BadPieces, Cut, split_segment
 from buckler.policy.pool import Pool
 from buckler.policy.rollout import plan_rollout
 from buckler.policy.touched import TreePlanner
+from buckler.policy.trie import Shelf
 from buckler.policy.whole import join_bundle, split_bundle
 from tests.policyworld import Store
 from tests.randompolicy import Chooser, Drawn, Seeded, flag, pick, world
@@ -113,6 +114,19 @@ def test_one_planner_through_a_long_history(seed):
     for _ in range(8):
         stages = compare(book, planner, in_force, target := made.state())
         in_force = [*in_force[-1:], *stages[:1]] if stages and flag(choose, 3) else [target]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cut_that_goes_on_gives_the_objects_of_a_cut_from_nothing(seed):
+    made, cut, held = World(Seeded(seed)), Cut(), dict[str, bytes]()
+    for _ in range(12):
+        bundle = made.state()
+        for segment in bundle.segments:  # also from one network to another
+            shelf, plain = Shelf(), Shelf()
+            name = split_segment(segment, bundle.outside, Digest("outside"), plain)
+            assert cut.split(segment, bundle.outside, Digest("outside"), shelf) == name
+            held |= shelf.objects
+            assert plain.objects.items() <= held.items()
 
 
 def test_the_first_state_and_no_change():
