@@ -11,10 +11,13 @@ from buckler.cli.output import as_yaml, comment_option, dry_run_option, output_o
 from buckler.cli.session import EXIT_UNFINISHED, EXIT_USAGE, Failed, issue_lines, operator
 from buckler.cli.source import files_option, read_sources
 from buckler.model.operatorapi.body import HostWait, Issue
-from buckler.model.operatorapi.documents import ApplyRequest, ApplyResult, Change, DiffResult, DocumentDiff
+from buckler.model.operatorapi.documents import ApplyRequest, ApplyResult, Change, DiffResult, DocumentDiff, Outside
 
 SHOWN = 200
 """Pairs that are listed for people; -o json lists more."""
+SHOWN_PREFIXES = 12
+"""Prefixes of one line for people; -o json names all."""
+_EVERYWHERE = {"0.0.0.0/0", "::/0"}
 EMPTY = "what -f names holds no document"
 
 
@@ -101,7 +104,7 @@ def waiting_lines(waiting: tuple[HostWait, ...]) -> list[str]:
 def diff(context: click.Context, filenames: tuple[str, ...], output: str) -> None:
     """Show what apply would change: documents line by line, and what may be sent afterwards.
 
-    Between VMs, endpoints and `world`, which is an address outside that no document names: of the others, see `explain`.
+    Between VMs, endpoints and addresses outside: by prefixes that change alike, `world` where all of them do.
 
     \b
     Example:
@@ -138,7 +141,8 @@ def reach_lines(result: DiffResult, most: int = SHOWN) -> list[str]:
     """Write who gains or loses what: the first pairs, and how many there are."""
     lines = ["", "What may be sent:"] if result.reach else []
     for pair in result.reach[:most]:
-        lines.append(f"  {pair.origin} → {pair.to}: {words(pair.before, 'nothing')} ⇒ {words(pair.after, 'nothing')}")
+        ends = f"{end_words(pair.origin)} → {end_words(pair.to)}"
+        lines.append(f"  {ends}: {words(pair.before, 'nothing')} ⇒ {words(pair.after, 'nothing')}")
     count = result.count
     more = count.changed - min(len(result.reach), most)
     lines += [f"  … and {more} more pairs"] if more > 0 else []
@@ -147,6 +151,22 @@ def reach_lines(result: DiffResult, most: int = SHOWN) -> list[str]:
     if not count.complete:
         lines.append("  This is not all: there are too many different VMs to compare every pair.")
     return lines
+
+
+def end_words(end: str | Outside) -> str:
+    """Write a name, or prefixes; of a great many the widest."""
+    if isinstance(end, str):
+        return end
+    if not end.excluded:
+        return _prefixes(end.blocks)
+    whole = "world" if set(end.blocks) == _EVERYWHERE else _prefixes(end.blocks)
+    return f"{whole} except {_prefixes(end.excluded)}"
+
+
+def _prefixes(found: tuple[str, ...]) -> str:
+    more = len(found) - SHOWN_PREFIXES
+    widest = sorted(found, key=lambda each: int(each.partition("/")[2])) if more > 0 else found
+    return ", ".join(widest[:SHOWN_PREFIXES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _lines(document: dict[str, Any] | None) -> list[str]:

@@ -119,6 +119,9 @@ def diff(
       policy diff            from what hosts enforce to the pool as it is
     With --staged, of files alone: from what they say to what they say once promoted.
 
+    Addresses outside are told by the prefixes that change alike; `world` is all of them. In -o json {"blocks": ["CIDR", …]},
+    less those in "except".
+
     Exit codes: 0 nothing changes, 1 something does, 2 the documents have problems.
     """
     if staged and (against or revisions):

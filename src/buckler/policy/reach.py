@@ -94,7 +94,11 @@ class Judge:
         return allowed_ranges(reduce(join, tables, DENY_ALL))
 
     def _with_class(self, ends: Ends, number: IdentityNumber, direction: Direction) -> tuple[PortRange, ...]:
-        return allowed_ranges(reduce(join, (self._side(end, number, direction) for end in ends), DENY_ALL))
+        return allowed_by(self.sides(ends, number, direction))
+
+    def sides(self, ends: Ends, number: IdentityNumber, direction: Direction) -> tuple[Table, ...]:
+        """Give the tables that hold at each of the ends towards a class."""
+        return tuple(self._side(end, number, direction) for end in ends)
 
     def _side(self, end: End, peer: IdentityNumber, direction: Direction) -> Table:
         _, number, mode = end
@@ -136,6 +140,11 @@ def allowed_ranges(table: Table) -> tuple[PortRange, ...]:
     if joined == [(protocol, 0, LAST_PORT) for protocol in PROTOCOL_ORDER]:
         return (PortRange("any"),)
     return tuple(PortRange(protocol_name(protocol), low, high) for protocol, low, high in joined)
+
+
+def allowed_by(tables: Iterable[Table]) -> tuple[PortRange, ...]:
+    """List what any of some tables allows."""
+    return allowed_ranges(reduce(join, tables, DENY_ALL))
 
 
 def words_of(ranges: tuple[PortRange, ...]) -> tuple[str, ...]:

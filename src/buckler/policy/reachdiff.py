@@ -7,22 +7,21 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from buckler.model.ids import IDENTITY_WORLD, IdentityNumber
+from buckler.model.ids import IdentityNumber
 from buckler.model.operatorapi.answers import PortRange
-from buckler.model.operatorapi.documents import ReachChange, ReachCount
+from buckler.model.operatorapi.documents import Outside, ReachChange, ReachCount
 from buckler.model.program import Direction
 from buckler.policy.compile import Resolved, resolve_pool
 from buckler.policy.draft import Draft
 from buckler.policy.lend import lend_numbers
-from buckler.policy.reach import WORLD, Ends, Judge, endpoint_key, list_ends, shields, words_of
+from buckler.policy.outsidediff import OutsideChange, Standing, outside_changes
+from buckler.policy.reach import WORLD, Ends, Judge, endpoint_key, list_ends, words_of
 
 LISTED = 10_000
-"""Pairs in a list; all are counted."""
+"""Pairs in a list, one with many prefixes for as many; all are counted."""
 COMPARED = 2_000_000
 """Pairs of groups that are compared at most: beyond, the answer says that it is not complete."""
 _Key = tuple[str, str, str]
-_Standing = tuple[Ends | None, Ends | None]
-"""Where somebody stands before and after; None: not there. The world stands nowhere."""
 _WORLD: _Key = ("", "", WORLD)
 
 
@@ -42,30 +41,35 @@ class _State(msgspec.Struct, frozen=True):
 
 
 def diff_reach(before: Draft, after: Draft, *, listed: int = LISTED, compared: int = COMPARED) -> ReachDelta:
-    """Compare what may be sent between all pairs of VMs, endpoints and the world. Both get common numbers."""
+    """Compare what may be sent between all pairs of VMs and endpoints, and of each with outside addresses. Both get common numbers."""
     numbers = lend_numbers(before.numbers, before.pool, before.documents)
     numbers = lend_numbers(numbers, after.pool, after.documents)
     states = tuple(_state(msgspec.structs.replace(each, numbers=numbers)) for each in (before, after))
     old, new = states
     names = _names({*old.ends, *new.ends})
-    groups: dict[_Standing, list[_Key]] = {}
+    groups: dict[Standing, list[_Key]] = {}
     for key in sorted({*old.ends, *new.ends}):
         groups.setdefault((old.ends.get(key), new.ends.get(key)), []).append(key)
     moved = {place for place in groups if place[0] != place[1] or _differs(old, new, place[0] or ())}
-    return _collected(_walk(old, new, groups, moved, compared), groups, names, listed)
+    outside = outside_changes(((old.resolved, old.judge), (new.resolved, new.judge)), groups, numbers)
+    collected = _Collected(groups, names, listed)
+    for change in outside:
+        collected.take_outside(change)
+    for pair in _walk(old, new, groups, moved, compared):
+        collected.take_pair(pair)
+    return collected.told()
 
 
-_Difference = tuple[_Standing | None, _Standing | None, tuple[PortRange, ...], tuple[PortRange, ...]]
+_Difference = tuple[Standing, Standing, tuple[PortRange, ...], tuple[PortRange, ...]]
 
 
 def _walk(
-    old: _State, new: _State, groups: dict[_Standing, list[_Key]], moved: set[_Standing], compared: int
+    old: _State, new: _State, groups: dict[Standing, list[_Key]], moved: set[Standing], compared: int
 ) -> Iterator[_Difference | None]:
     """Give every pair of groups whose answer differs; None when there were too many to look at."""
-    places: tuple[_Standing | None, ...] = (*groups, None)
     seen = 0
-    for origin in places:
-        for to in places if origin in moved else (*moved,):
+    for origin in groups:
+        for to in groups if origin in moved else (*moved,):
             seen += 1
             if seen > compared:
                 yield None
@@ -75,33 +79,72 @@ def _walk(
                 yield origin, to, was, becomes
 
 
-def _collected(
-    found: Iterable[_Difference | None],
-    groups: dict[_Standing, list[_Key]],
-    names: dict[_Key, str],
-    listed: int,
-) -> ReachDelta:
-    pairs: list[ReachChange] = []
-    changed = gaining = losing = 0
-    complete = True
-    for each in found:
-        if each is None:
-            complete = False
-            break
-        origin, to, was, becomes = each
-        senders = [_WORLD] if origin is None else groups[origin]
-        receivers = [_WORLD] if to is None else groups[to]
-        count = len(senders) * len(receivers) - (len(senders) if origin == to else 0)
-        changed += count
-        gaining += count if not covers(was, becomes) else 0
-        losing += count if not covers(becomes, was) else 0
-        both = ((one, other) for one in senders for other in receivers if one != other)
-        for one, other in both if len(pairs) < listed else ():
-            pairs.append(ReachChange(names[one], names[other], words_of(was), words_of(becomes)))
-            if len(pairs) >= listed:
+class _Collected:
+    """The first pairs and the count of all. What is outside comes first: no crowd of VMs hides it."""
+
+    def __init__(self, groups: dict[Standing, list[_Key]], names: dict[_Key, str], listed: int) -> None:
+        self._groups = groups
+        self._names = names
+        self._room = listed
+        self._pairs: list[ReachChange] = []
+        self._changed = self._gaining = self._losing = 0
+        self._complete = True
+
+    def take_outside(self, change: OutsideChange) -> None:
+        """Take what changes between some and addresses outside."""
+        mine = self._groups[change.standing]
+        there = self._names[_WORLD] if change.there == WORLD else change.there
+        self._count(len(mine), change.before, change.after)
+        sends = change.direction is Direction.EGRESS
+        ends = ((self._names[key], there) if sends else (there, self._names[key]) for key in mine)
+        self._list(ends, change.before, change.after, _weight(there))
+
+    def take_pair(self, difference: _Difference | None) -> None:
+        """Take what changes between two groups; None: the rest was not compared."""
+        if difference is None:
+            self._complete = False
+            return
+        origin, to, was, becomes = difference
+        senders, receivers = self._groups[origin], self._groups[to]
+        self._count(len(senders) * len(receivers) - (len(senders) if origin == to else 0), was, becomes)
+        names = self._names
+        both = ((names[one], names[other]) for one in senders for other in receivers if one != other)
+        self._list(both, was, becomes, 1)
+
+    def told(self) -> ReachDelta:
+        """Give the pairs in the order of their names."""
+        ordered = tuple(sorted(self._pairs, key=lambda pair: (_order(pair.origin), _order(pair.to))))
+        return ReachDelta(ordered, ReachCount(self._changed, self._gaining, self._losing, self._complete))
+
+    def _count(self, count: int, was: tuple[PortRange, ...], becomes: tuple[PortRange, ...]) -> None:
+        self._changed += count
+        self._gaining += count if not covers(was, becomes) else 0
+        self._losing += count if not covers(becomes, was) else 0
+
+    def _list(
+        self,
+        ends: Iterable[tuple[str | Outside, str | Outside]],
+        was: tuple[PortRange, ...],
+        becomes: tuple[PortRange, ...],
+        weight: int,
+    ) -> None:
+        if self._room <= 0:
+            return
+        before, after = words_of(was), words_of(becomes)
+        for origin, to in ends:
+            self._pairs.append(ReachChange(origin, to, before, after))
+            self._room -= weight
+            if self._room <= 0:
                 break
-    ordered = tuple(sorted(pairs, key=lambda pair: (pair.origin, pair.to)))
-    return ReachDelta(ordered, ReachCount(changed, gaining, losing, complete))
+
+
+def _weight(there: str | Outside) -> int:
+    return len(there.blocks) + len(there.excluded) if isinstance(there, Outside) else 1
+
+
+def _order(end: str | Outside) -> tuple[bool, str, tuple[str, ...]]:
+    """Names first, then addresses."""
+    return (True, "", end.blocks + end.excluded) if isinstance(end, Outside) else (False, end, ())
 
 
 def covers(more: tuple[PortRange, ...], less: tuple[PortRange, ...]) -> bool:
@@ -122,18 +165,10 @@ def _state(draft: Draft) -> _State:
     return _State(resolved, Judge(resolved), {keys[key]: each for key, each in ends.items()})
 
 
-def _allowed(state: _State, origin: _Standing | None, to: _Standing | None, at: int) -> tuple[PortRange, ...]:
+def _allowed(state: _State, origin: Standing, to: Standing, at: int) -> tuple[PortRange, ...]:
     """Give what may be sent in one of the states; nobody sends or receives where they are not."""
-    one, other = (None if each is None else each[at] for each in (origin, to))
-    if (origin is not None and one is None) or (to is not None and other is None):
-        return ()
-    if one is not None and other is not None:
-        return state.judge.between(one, other)
-    here = one if one is not None else other
-    if here is None or not shields(here):
-        return ()
-    direction = Direction.EGRESS if one is not None else Direction.INGRESS
-    return state.judge.with_class(here, IDENTITY_WORLD, direction)
+    one, other = origin[at], to[at]
+    return () if one is None or other is None else state.judge.between(one, other)
 
 
 def _differs(old: _State, new: _State, ends: Ends) -> bool:

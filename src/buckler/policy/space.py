@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from buckler.model.ids import IDENTITY_WORLD, IdentityNumber
 from buckler.policy.prefix import Network, network_of
 
 Range = tuple[int, int, int]
 """Version, first and last address."""
-_WHOLE: tuple[Range, ...] = ((4, 0, 2**32 - 1), (6, 0, 2**128 - 1))
+WHOLE: tuple[Range, ...] = ((4, 0, 2**32 - 1), (6, 0, 2**128 - 1))
 
 
 def outside_ranges(prefixes: Mapping[str, IdentityNumber]) -> dict[IdentityNumber, tuple[Range, ...]]:
@@ -24,7 +24,20 @@ def outside_ranges(prefixes: Mapping[str, IdentityNumber]) -> dict[IdentityNumbe
         (tree[above[-1]] if above else world).append(_range(network_of(prefix)))
         above.append(prefix)
     found = {prefixes[prefix]: _without((_range(network_of(prefix)),), inner) for prefix, inner in tree.items()}
-    return {**found, IDENTITY_WORLD: _without(_WHOLE, world)}
+    return {**found, IDENTITY_WORLD: _without(WHOLE, world)}
+
+
+def longest_holders(prefixes: Iterable[str], named: Collection[str]) -> dict[str, str]:
+    """Find for each prefix the longest of ``named`` that contains it; empty: none. ``named`` are among ``prefixes``."""
+    found: dict[str, str] = {}
+    above: list[str] = []
+    for prefix in sorted(prefixes, key=_order):
+        while above and not _holds(above[-1], prefix):
+            above.pop()
+        if prefix in named:
+            above.append(prefix)
+        found[prefix] = above[-1] if above else ""
+    return found
 
 
 def write_ranges(ranges: Iterable[Range]) -> tuple[str, ...]:

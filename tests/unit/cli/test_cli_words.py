@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import pytest
 
-from buckler.cli.apply import change_name, diff_lines, result_lines, waiting_lines
+from buckler.cli.apply import change_name, diff_lines, reach_lines, result_lines, waiting_lines
 from buckler.cli.document import names_of, parse_labels, references_of
 from buckler.cli.explain import explanation_lines, parse_port, port_words
 from buckler.cli.session import Failed, exit_code_of, problem_lines
@@ -19,7 +19,9 @@ from buckler.model.operatorapi.documents import (
     Change,
     DiffResult,
     DocumentDiff,
+    Outside,
     ReachChange,
+    ReachCount,
     Reference,
     SourceFile,
 )
@@ -168,6 +170,21 @@ def test_a_diff_shows_lines_and_what_may_be_sent() -> None:
     assert "-  port: 80" in lines
     assert "+  port: 81" in lines
     assert lines[-1] == "  a → b: nothing ⇒ TCP 81"
+
+
+def test_a_diff_names_addresses_outside_by_prefixes_and_of_many_the_widest() -> None:
+    everywhere = ("0.0.0.0/0", "::/0")
+    many = (*(f"192.0.2.{place}/32" for place in range(20)), "128.0.0.0/1")
+    changes = (
+        ReachChange(Outside(("198.51.100.0/24",)), "web", (), ("TCP 443",)),
+        ReachChange("web", Outside(everywhere, ("198.51.100.0/24",)), (), ("any",)),
+        ReachChange(Outside(many), "web", (), ("TCP 22",)),
+    )
+    told = reach_lines(DiffResult((), changes, count=ReachCount(3, 3)))
+    assert told[2] == "  198.51.100.0/24 → web: nothing ⇒ TCP 443"
+    assert told[3] == "  web → world except 198.51.100.0/24: nothing ⇒ any"
+    assert told[4].startswith("  128.0.0.0/1, 192.0.2.0/32, ")
+    assert " and 9 more → web" in told[4]
 
 
 def test_folders_are_read_in_order_and_other_files_left_alone(tmp_path: Path) -> None:

@@ -55,6 +55,27 @@ def test_an_end_that_is_not_there_is_an_error():
     assert run("explain", "web9", "db", "5432", *INVENTORY, *POLICIES).exit_code == 1
 
 
+def test_diff_names_the_office_that_a_rule_opens(tmp_path: Path):
+    office = tmp_path / "office.yaml"
+    spec = "description: d, owner: o, reason: r, review: 2030-01-01, subject: {matchLabels: {tier: web}}"
+    rule = "{name: office, action: allow, from: [{addresses: offices}], ports: [{protocol: TCP, port: 22}]}"
+    office.write_text(
+        "apiVersion: buckler.io/v1\nkind: AddressGroup\nmetadata: {name: offices, tenant: shop}\n"
+        "spec: {cidrs: [198.51.100.0/24]}\n---\n"
+        f"apiVersion: buckler.io/v1\nkind: Policy\nmetadata: {{name: p, tenant: shop}}\nspec: {{{spec}, ingress: [{rule}]}}\n"
+    )
+    files = (*INVENTORY, *POLICIES, "-f", str(office), "--against", POLICIES[1], "--against", POLICIES[3])
+    answer = run("diff", *files)
+    assert answer.exit_code == 1, answer.output
+    told = [line for line in answer.stdout.splitlines() if " → web1: " in line]
+    assert len(told) == 1
+    assert told[0].startswith("  198.51.100.0/24 → web1: ")
+    assert "TCP 22" in told[0].partition("⇒")[2]
+    assert {"blocks": ["198.51.100.0/24"]} in [
+        each["from"] for each in json.loads(run("diff", *files, "-o", "json").stdout)["reach"]
+    ]
+
+
 def test_diff_tells_who_gains_and_loses_what(tmp_path: Path):
     fewer = tmp_path / "policies.yaml"
     text = (SHOP / "policies.yaml").read_text().replace("port: 8080", "port: 8081")

@@ -78,17 +78,30 @@ class DocumentDiff(Answer, frozen=True):
     fields: tuple[str, ...] = ()
 
 
-class ReachChange(Answer, frozen=True):
-    """What the change does to one pair of VMs: lists of allowed ports in words (``TCP 443``), before and after."""
+class Outside(Answer, frozen=True, omit_defaults=True):
+    """Addresses outside the pool: prefixes, but those in ``except``."""
 
-    origin: str = msgspec.field(name="from")
-    to: str
+    blocks: tuple[str, ...]
+    excluded: tuple[str, ...] = msgspec.field(name="except", default=())
+
+
+class ReachChange(Answer, frozen=True):
+    """What the change does to one pair: lists of allowed ports in words (``TCP 443``), before and after.
+
+    An end is a VM, an endpoint, ``world`` (every address outside), or those addresses outside that change alike.
+    """
+
+    origin: str | Outside = msgspec.field(name="from")
+    to: str | Outside
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
 
 
 class ReachCount(Answer, frozen=True):
-    """How many pairs differ; a pair may both gain and lose. Not ``complete``: at least so many, the rest was not compared."""
+    """How many pairs differ; a pair may both gain and lose. Outside addresses that change alike count once.
+
+    Not ``complete``: at least so many, the rest was not compared.
+    """
 
     changed: int = 0
     gaining: int = 0
