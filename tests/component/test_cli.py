@@ -31,7 +31,7 @@ spec:
   review: 2027-01-01
   subject: {}
   ingress:
-    - {name: a, action: reject}
+    - {name: a, action: mirror}
     - {name: b, action: allow, ports: [{protocol: TCP, port: 70000}]}
 """
 
@@ -114,9 +114,7 @@ def test_a_file_without_a_document_is_no_success(shop: Pool) -> None:
 def test_a_change_speaks_of_its_own_documents_and_of_what_it_brings_about(shop: Pool) -> None:
     assert "overlaps" in shop("apply", "-f", str(SHOP), "--dry-run").err
     assert shop("label", "vm", "web1", "floor=2", *TENANT, "--dry-run").err == ""
-    network = (
-        "{apiVersion: buckler.io/v1, kind: Network, metadata: {name: n2}, spec: {bridge: br7, cidrs: [10.50.0.0/16]}}"
-    )
+    network = "{apiVersion: buckler.io/v1, kind: Network, metadata: {name: n2, tenant: shop}, spec: {bridge: br7, cidrs: [10.50.0.0/16]}}"
     told = shop("apply", "-f", "-", "--dry-run", stdin=network)
     assert "10.50.0.100/32 overlaps 10.50.0.0/16 of network n2" in told.err
     assert "of network shop" not in told.err
