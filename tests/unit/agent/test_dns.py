@@ -154,6 +154,7 @@ def test_compression_is_no_bomb() -> None:
         assert read_answer((head + question + rest)[:1024], asked()) is None
 
 
+@pytest.mark.proof
 def test_noise_never_hurts() -> None:
     chance = random.Random(5)
     whole = answer(f"{NAME}. 60 IN CNAME a.example.", "a.example. 60 IN A 192.0.2.1")

@@ -118,6 +118,7 @@ def test_every_address_in_and_around_every_prefix_changes_as_it_is_told(before: 
     hold_to_reference(draft(before), draft(after))
 
 
+@pytest.mark.proof
 @QUICK
 @given(st.data())
 def test_random_changes_are_told_as_the_reference_judges_them(data: st.DataObject) -> None:
