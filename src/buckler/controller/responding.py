@@ -137,7 +137,8 @@ class Responder:
     ) -> tuple[Verdict, Figures]:
         """Decide, unless it was told within the trigger's time that nothing more is done."""
         now = self._parts.clock()
-        figures = figures_of(self._windows[place], spec.trigger.within)
+        released = _released_at(unit, vm)  # what it tried before that has been answered for
+        figures = figures_of([each for each in self._windows[place] if each.at > released], spec.trigger.within)
         recent = _quarantined_since(unit, name, now - spec.limit.within)
         verdict = decide(spec, figures, Suspect(vm.vm.labels, QUARANTINE in vm.attributes, recent))
         is_told = now - self._told.get((vm.vm.id, name), 0.0) < spec.trigger.within
@@ -171,6 +172,11 @@ def _resident(registered: Iterable[Registered], host: Host, name: str) -> Regist
     """Find the VM that a host means: one that it has itself, and the only one of that name."""
     found = [each for each in registered if each.vm.name == name and each.attributes.get(HOST) == host.name]
     return found[0] if len(found) == 1 else None
+
+
+def _released_at(unit: Unit, vm: Registered) -> float:
+    """Say when a VM came out of its last quarantine; 0: it was in none."""
+    return max((each.valid_to for each in unit.vms.attributes(vm.vm.id) if each.name == QUARANTINE), default=0.0)
 
 
 def _quarantined_since(unit: Unit, name: str, since: float) -> int:
