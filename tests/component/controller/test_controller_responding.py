@@ -79,10 +79,14 @@ def test_a_vm_that_scans_is_cut_off_with_rule_and_figures(controller: Controller
         assert (each.detail["response"], each.detail["refusals"], each.detail["peers"]) == ("scanners", 11, 11)
     wait_for("the hosts close", lambda: all(each.enforced for each in controller.operator().vm("web").quarantine.hosts))
     tell(agents[0], *(refusal(number) for number in range(1, 60)))
+    late = tuple(refusal(number) for number in range(100, 160))
     with controller.operator() as client:
         client.release("web", QuarantineRequest("cleaned"))
     tell(agents[0], refusal(61))
     assert not is_quarantined(controller), "what it tried in quarantine does not count after it"
+    time.sleep(1.1)  # a place is looked at once a second
+    tell(agents[0], *late)
+    assert not is_quarantined(controller), "nor what is told only after the release"
 
 
 def test_only_what_a_vm_sent_itself_and_its_own_host_tells_counts(
