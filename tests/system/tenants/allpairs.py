@@ -103,5 +103,11 @@ class Pairs:
             return list(pool.map(of_one, self.lab.parties))
 
 
+def differences(found, expected):
+    """At most thirty, in words."""
+    closed = [f"closed, should be open: {each}" for each in expected - found]
+    return tuple(sorted(closed + [f"open, should be closed: {each}" for each in found - expected]))[:30]
+
+
 def _word(service, party):
     return f"{service.protocol}/{party.address(service.version)}" + (f"/{service.port}" if service.port else "")

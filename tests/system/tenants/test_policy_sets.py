@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from buckler.lab.story.probing import ECHO
+from tests.system.tenants.allpairs import differences
 from tests.system.tenants.lab import as_file, vm_documents
 from tests.system.tenants.policysets import labels_of, open_policies, policies_of
 
@@ -75,9 +76,3 @@ def by_explain(pairs, apart):
 
     with ThreadPoolExecutor(4) as pool:
         return frozenset(asking for asking, allowed in zip(apart, pool.map(is_allowed, apart), strict=True) if allowed)
-
-
-def differences(found, expected):
-    """At most thirty, in words."""
-    closed = [f"closed, should be open: {each}" for each in expected - found]
-    return tuple(sorted(closed + [f"open, should be closed: {each}" for each in found - expected]))[:30]
