@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -28,6 +29,7 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(policy, words)
 
 
+@pytest.mark.proof
 @QUICK
 @given(st.data())
 def test_a_rule_that_is_called_idle_never_decides(data):

@@ -106,6 +106,7 @@ def test_a_vm_in_quarantine_speaks_by_its_own_tier_or_not_at_all(data: st.DataOb
                 assert (each.rule.tier, each.rule.action) == (Tier.QUARANTINE, Action.ALLOW)
 
 
+@pytest.mark.proof
 @QUICK
 @given(st.data())
 def test_between_vms_that_are_free_the_quarantine_tier_says_nothing(data: st.DataObject) -> None:
@@ -121,6 +122,7 @@ def test_between_vms_that_are_free_the_quarantine_tier_says_nothing(data: st.Dat
             assert answer.allowed == judge(pool, without, asked).allowed
 
 
+@pytest.mark.proof
 @QUICK
 @given(st.data())
 def test_the_compiler_says_of_quarantine_what_the_reference_says(data: st.DataObject) -> None:
