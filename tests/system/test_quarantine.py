@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from buckler.lab.host import virsh
 from buckler.lab.plan import CONTROLLER
 from buckler.lab.pool import Pool
 from buckler.lab.story.probing import hold, is_reached, scan
@@ -69,13 +68,6 @@ def move(pool: Pool, to: str) -> None:
         )
 
 
-def restart_guest(pool: Pool) -> None:
-    pid = pool.centre.pid(pool.centre.host_of("web1"))
-    virsh(pid, "destroy", "web1")
-    virsh(pid, "start", "web1")
-    pool.centre.wait_for("web1")
-
-
 @pytest.fixture
 def quarantined(pool: Pool) -> Iterator[int]:
     """Put ``web1`` into quarantine while a connection of its own speaks; give the answers that came after it."""
@@ -101,10 +93,10 @@ def test_a_quarantine_cuts_what_lives_and_holds_wherever_and_however_the_vm_goes
     assert ways(pool) == set()
     restart_agent(pool, "host2")
     assert ways(pool) == set()
-    restart_guest(pool)
+    pool.centre.restart("web1")
     assert ways(pool) == set()
     assert pool.kill(CONTROLLER, "buckler controller")
-    restart_guest(pool)
+    pool.centre.restart("web1")
     assert ways(pool) == set(), "with the controller away too"
     pool.start_controller()
     pool.wait_for_hosts()

@@ -141,9 +141,7 @@ def controller_away(cast: Cast) -> ControllerAway:
     cast.pool.stop_controller()
     changed = differences(before, cast.probed(before))
     home = cast.centre.host_of("web2")
-    cast.centre.run_on(home, "virsh", "-q", "destroy", "web2")
-    cast.centre.start("web2", home)
-    cast.centre.wait_for("web2")
+    cast.centre.restart("web2")
     started = bool(cast.page("web2"))
     web2 = cast.guest("web2")
     at_web2 = [f"tcp/{web2.ipv4}/80", f"tcp/{web2.ipv6}/80"]
