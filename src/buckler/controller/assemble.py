@@ -18,7 +18,6 @@ from buckler.controller.absence import tell_start
 from buckler.controller.agents.claiming import claim_routes
 from buckler.controller.agents.intake import intake_routes
 from buckler.controller.agents.joining import joining_routes
-from buckler.controller.agents.naming import name_routes
 from buckler.controller.agents.watching import watching_routes
 from buckler.controller.agents.witnessing import witnessing_routes
 from buckler.controller.carrying import carry_rollout
@@ -32,6 +31,7 @@ from buckler.controller.problems import HANDLERS
 from buckler.controller.serve import agents_listener, open_operator_socket, operators_listener, serve_all, stop_serving
 from buckler.controller.settings import Settings
 from buckler.controller.watchman import keep_watch
+from buckler.drivers.netlink.links import NetlinkLinks
 from buckler.drivers.store.database import open_database
 from buckler.model.event import Event, EventKind
 from buckler.trust.statement import key_text
@@ -48,7 +48,7 @@ def open_parts(settings: Settings) -> Parts:
     make_folder(state)
     keys = open_keys(state / "keys", settings, dt.datetime.now(dt.UTC))
     store = sealed(open_database(settings.database_url(), flow_ring=settings.flow_ring), settings, keys)
-    parts = Parts(settings=settings, keys=keys, store=store, clock=time.time)
+    parts = Parts(settings=settings, keys=keys, store=store, clock=time.time, machine=NetlinkLinks().host_addresses)
     with store.begin() as unit:
         carry_rollout(unit)
         is_new = name_issuing_key(parts, unit)
@@ -66,7 +66,6 @@ def agents_app(parts: Parts) -> Litestar:
         *watching_routes(parts),
         *intake_routes(parts),
         *claim_routes(parts),
-        *name_routes(parts),
         *witnessing_routes(parts),
     ]
     return Litestar(
