@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -31,13 +32,22 @@ from buckler.trust.statement import KeySet, Untrusted
 
 _log = structlog.get_logger()
 OWN, LENT = "manifest", "lent-manifest"
+_PATIENCE = 600.0
+"""Seconds for all objects of one manifest: enough for the largest state over a slow line, and an end to one that trickles."""
 
 
 class Believer:
     """One statement at a time; what is believed is on disk before anybody is told of it."""
 
-    def __init__(self, state: State, membership: Membership, told: Callable[[Belief], None]) -> None:
+    def __init__(
+        self,
+        state: State,
+        membership: Membership,
+        told: Callable[[Belief], None],
+        patience: float = _PATIENCE,
+    ) -> None:
         self._state = state
+        self._patience = patience
         self._root_key = membership.root_key
         self._told = told
         self._lock = threading.Lock()
@@ -68,25 +78,39 @@ class Believer:
                 self._adopt(msgspec.structs.replace(self._belief, keys=keys))
 
     def take_manifest(self, statement: str, fetch: Fetch) -> None:
-        """A newer manifest for this host. Lent policy goes that is not ahead, or of a key retired since. Raises Untrusted."""
-        with self._lock:
-            manifest = read_manifest(statement, self._belief)
-            if manifest.revision <= self._belief.own_revision:
-                return
-            lent = self._lent if self._is_vouched_for() and is_ahead(self._lent, manifest) else None
-            source = _Source(self._state, fetch)
-            nodes = gather_objects(manifest, self._nodes, source)
-            belief = believe(self._belief, manifest, nodes)
-            documents = self._said(OWN, statement)
-            if lent is None:
-                documents[LENT] = ""
-            else:
-                ahead = gather_objects(lent, self._nodes, source)
-                belief, nodes = borrow(belief, lent, ahead), nodes | ahead
-            needed = None if self._holders else frozenset(digest for _, digest in nodes)
-            self._state.put_policy(documents, source.fresh, needed)
-            self._own, self._lent, self._nodes = manifest, lent, nodes
-            self._adopt(belief)
+        """A newer manifest for this host. Lent policy goes that is not ahead, or of a key retired since. Raises Untrusted.
+
+        Nobody waits for the controller but who asks it: one that hangs must not keep arriving VMs from what others lend.
+        """
+        with self.holding():
+            with self._lock:
+                manifest = read_manifest(statement, self._belief)
+                if manifest.revision <= self._belief.own_revision:
+                    return
+                known = self._nodes
+            source = _Source(self._state, fetch, self._patience)
+            nodes = gather_objects(manifest, known, source)
+            with self._lock:
+                manifest = read_manifest(statement, self._belief)
+                if manifest.revision > self._belief.own_revision:
+                    self._put_manifest(statement, manifest, nodes, source.fresh)
+
+    def _put_manifest(
+        self, statement: str, manifest: Manifest, nodes: dict[Name, Node], fresh: Mapping[Digest, bytes]
+    ) -> None:
+        lent = self._lent if self._is_vouched_for() and is_ahead(self._lent, manifest) else None
+        belief = believe(self._belief, manifest, nodes)
+        documents = self._said(OWN, statement)
+        if lent is None:
+            documents[LENT] = ""
+        else:  # all of it is known: it is believed now
+            ahead = gather_objects(lent, self._nodes, _Source(self._state, lambda _: {}))
+            belief, nodes = borrow(belief, lent, ahead), nodes | ahead
+        is_alone = self._holders == 1
+        needed = frozenset(digest for _, digest in nodes) if is_alone else None
+        self._state.put_policy(documents, fresh, needed)
+        self._own, self._lent, self._nodes = manifest, lent, nodes
+        self._adopt(belief)
 
     def borrow_manifest(self, statement: str, fetch: Fetch) -> bool:
         """Another member's manifest, if its policy is newer; say whether it was. Raises Untrusted, StateFailed.
@@ -99,7 +123,7 @@ class Believer:
                 if not self._is_newer(lent):
                     return False
                 known = self._nodes
-            source = _Source(self._state, fetch)
+            source = _Source(self._state, fetch, self._patience)
             if not is_member(self._belief.host, lent, gather_members(lent, known, source)):
                 raise Untrusted("a manifest in which this host is no member")
             nodes = gather_objects(lent, known, source)
@@ -197,9 +221,10 @@ class Believer:
 class _Source:
     """Objects from the disk, the others from where a statement came. ``fresh`` is what has yet to be kept."""
 
-    def __init__(self, state: State, fetch: Fetch) -> None:
+    def __init__(self, state: State, fetch: Fetch, patience: float = _PATIENCE) -> None:
         self._state = state
         self._fetch = fetch
+        self._until = time.monotonic() + patience
         self.fresh: dict[Digest, bytes] = {}
 
     def __call__(self, wanted: frozenset[Digest]) -> Mapping[Digest, bytes]:
@@ -207,6 +232,8 @@ class _Source:
             digest: content for digest, content in self._state.objects(wanted).items() if digest_of(content) == digest
         }
         missing = wanted - held.keys() - self.fresh.keys()
+        if missing and time.monotonic() >= self._until:
+            raise Untrusted("a manifest whose objects take too long to come")
         fetched = self._fetch(missing) if missing else {}
         self.fresh |= {digest: content for digest, content in fetched.items() if digest in missing}
         return {**held, **{digest: self.fresh[digest] for digest in wanted & self.fresh.keys()}}

@@ -50,7 +50,7 @@ class _Book(msgspec.Struct):
 
 def take_names(parts: Parts, unit: Unit, host: Host, claims: Sequence[NameClaim]) -> tuple[ClaimOutcome, ...]:
     """Judge answers one after the other. What is kept, or kept longer, is one new revision: the engine has to be woken then."""
-    book = _open(unit, host)
+    book = _open(parts, unit, host)
     before = dict(book.held)
     outcomes = tuple(_take(parts, unit, host, book, claim) for claim in claims)
     if {place: each.until for place, each in before.items()} != {
@@ -93,16 +93,16 @@ def forget_network(parts: Parts, unit: Unit, network: str, tenant: str) -> None:
 
 def _over(parts: Parts, state: State) -> tuple[tuple[Learned, str], ...]:
     owners = owners_of(state.pool.vms)
-    return list_over(ground_of(state.pool), owners, state.documents, state.learned, parts.clock())
+    return list_over(ground_of(state.pool, parts.addresses()), owners, state.documents, state.learned, parts.clock())
 
 
-def _open(unit: Unit, host: Host) -> _Book:
+def _open(parts: Parts, unit: Unit, host: Host) -> _Book:
     state = load_state(unit)
     observation = unit.observations.all().get(host.id)
     domains = [domain for domain in observation.domains if is_active(domain)] if observation else []
     return _Book(
         state=state,
-        ground=ground_of(state.pool),
+        ground=ground_of(state.pool, parts.addresses()),
         owners=owners_of(state.pool.vms),
         registered={each.record.id: each for each in state.registered},
         held={_place(each): each for each in state.learned},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from buckler.controller.bell import Bell
@@ -42,12 +42,16 @@ def sealed(store: Store, settings: Settings, keys: Keyring) -> SealedStore:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """``news`` wakes agents' streams and waiting requests, ``work`` wakes the engine. ``clock`` gives Unix seconds."""
+    """``news`` wakes agents' streams and waiting requests, ``work`` wakes the engine. ``clock`` gives Unix seconds.
+
+    ``machine`` gives the addresses of the machine that this controller runs on.
+    """
 
     settings: Settings
     keys: Keyring
     store: Store
     clock: Callable[[], float]
+    machine: Callable[[], Iterable[str]] = tuple
     news: Bell = field(default_factory=Bell)
     work: Bell = field(default_factory=Bell)
     presence: Presence = field(default_factory=Presence)
@@ -57,6 +61,10 @@ class Parts:
         """Append an event to the ledger, in the transaction of the change that it tells of."""
         entry = entry_of(event, unit.ledger.edge().size + 1)
         unit.ledger.append(entry, leaf_of(entry, secrets.token_bytes(SALT_SIZE)))
+
+    def addresses(self) -> frozenset[str]:
+        """Where controllers are, as far as this one knows. Raises LinksFailed."""
+        return frozenset((*self.settings.addresses(), *self.machine()))
 
     @property
     def origin(self) -> str:

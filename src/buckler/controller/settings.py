@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import yaml
@@ -42,6 +45,16 @@ class Settings(msgspec.Struct, frozen=True, rename="kebab", forbid_unknown_field
         """Return where agents join."""
         name = self.names[0] if self.names else self.listen_address
         return self.url or f"https://{f'[{name}]' if ':' in name else name}:{self.listen_port}"
+
+    def addresses(self) -> tuple[str, ...]:
+        """Return the addresses, as opposed to host names, at which agents reach controllers."""
+        found = list[str]()
+        for text in (*self.names, self.listen_address):
+            with suppress(ValueError):
+                found.append(str(ipaddress.ip_address(text)))
+        with suppress(ValueError):
+            found.append(str(ipaddress.ip_address(urlsplit(self.url).hostname or "")))
+        return tuple(found)
 
 
 def read_settings(path: Path | None, **overrides: Any) -> Settings:

@@ -47,15 +47,18 @@ class Ground(msgspec.Struct, frozen=True):
     infra: frozenset[str]
     endpoints: frozenset[tuple[str, str]] = frozenset()
     """(network, address) of things that are no VMs."""
+    controllers: frozenset[str] = frozenset()
+    """Addresses of the machines that controllers run on, which need not be hosts."""
 
 
-def ground_of(pool: Pool) -> Ground:
+def ground_of(pool: Pool, controllers: Iterable[str] = ()) -> Ground:
     """Index a pool once for many claims."""
     return Ground(
         networks={network.name: network for network in pool.networks},
         cards={(vm.id, card.mac): card.network for vm in pool.vms for card in vm.interfaces},
         infra=frozenset(address for host in pool.hosts for address in (host.fabric, *host.addresses)),
         endpoints=frozenset((each.network, address) for each in pool.outsiders for address in each.addresses),
+        controllers=frozenset(controllers),
     )
 
 

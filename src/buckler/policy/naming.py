@@ -123,6 +123,8 @@ def _ours(ground: Ground, owners: Owners, address: _Address) -> str:
     text = str(address)
     if text in ground.infra:
         return f"{text} is a hypervisor host's"
+    if text in ground.controllers:
+        return f"{text} is a controller's"
     for network in ground.networks.values():
         if text in (*network.gateway, *network.routers, *network.dhcp_servers):
             return f"{text} serves network {network.name}"

@@ -55,6 +55,10 @@ def wait_for(what: str, is_so: Callable[[], bool], seconds: float = 15.0) -> Non
     raise AssertionError(f"not within {seconds:g} s: {what}")
 
 
+ELSEWHERE = "203.0.113.99"
+"""Another address of the controller's, which no agent asks."""
+
+
 class ControllerProcess:
     """``buckler controller run`` in a folder of its own; started and killed as often as a test wants."""
 
@@ -70,7 +74,7 @@ class ControllerProcess:
 
     def start(self, **environment: str) -> None:
         config = self.folder / "controller.yaml"
-        listen = {"listen-address": "127.0.0.1", "listen-port": self.port, "names": ["127.0.0.1"]}
+        listen = {"listen-address": "127.0.0.1", "listen-port": self.port, "names": ["127.0.0.1", ELSEWHERE]}
         given = {
             "pool": "test",
             "state-dir": str(self.folder / "state"),

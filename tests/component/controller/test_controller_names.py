@@ -9,7 +9,7 @@ import pytest
 from buckler.model.agentapi import ClaimOutcome, NameBatch, NameClaim, ObservedDomain, ObservedInterface
 from buckler.model.ids import VmId
 
-from .conftest import Agent, ControllerProcess, wait_for
+from .conftest import ELSEWHERE, Agent, ControllerProcess, wait_for
 from .shop import DB_MAC, DB_UUID, WEB_MAC, WEB_UUID
 from .test_controller_claims import told
 
@@ -121,7 +121,7 @@ def test_what_an_answer_may_never_open(pool: tuple[ControllerProcess, Agent, Age
     controller, one, _ = pool
     forbidden = ("192.0.2.1", "198.51.100.1", "10.0.0.3", "10.0.0.2", "10.0.0.254", "10.0.0.1", "127.0.0.1", "169.254.169.254", "0.0.0.0",
                  "224.0.0.1", "255.255.255.255", "::1", "fe80::1", "ff02::1", "::ffff:203.0.113.7", "2002:c000:201::1", "64:ff9b::c000:201",
-                 "fe80::5054:ff:fe00:3", "203.0.113.7/32", "203.0.113.07", "x", "")  # fmt: skip
+                 "fe80::5054:ff:fe00:3", ELSEWHERE, "203.0.113.7/32", "203.0.113.07", "x", "")  # fmt: skip
     claims = [claim(controller, address=address) for address in forbidden]
     assert send(one, *claims) == (REFUSED,) * len(forbidden)
     assert send(one, claim(controller, resolver="10.0.0.54"), claim(controller, resolver="")) == (REFUSED, REFUSED)

@@ -115,3 +115,74 @@ def test_a_lender_that_hangs_keeps_the_hosts_own_policy_from_nobody(world: World
     own.join(5)
     assert revision == 10
     assert (world.believer.belief.revision, world.state.document(LENT)) == (10, "")
+
+
+def test_a_controller_that_hangs_keeps_nobody_from_what_a_member_lends(world: World):
+    asked, hang = threading.Event(), threading.Event()
+
+    def slow(wanted: Iterable[Digest]) -> Mapping[Digest, bytes]:
+        objects = world.fetch(wanted)
+        asked.set()
+        assert hang.wait(20)
+        return objects
+
+    world.pool.set_programs(program(22), program(443))
+    own = threading.Thread(target=world.believer.take_manifest, args=(world.manifest(10), slow))
+    own.start()
+    assert asked.wait(5)
+    lender = threading.Thread(target=world.believer.borrow_manifest, args=(world.lent(9), world.fetch))
+    lender.start()
+    lender.join(10)
+    revision = world.believer.belief.revision
+    hang.set()
+    own.join(20)
+    lender.join(20)
+    assert revision == 9
+    assert (world.believer.belief.revision, world.state.document(LENT)) == (10, "")
+    assert world.boot().belief.revision == 10
+
+
+def test_what_an_older_manifest_named_leaves_the_disk_unless_somebody_holds_it(world: World):
+    world.pool.set_programs(program(22), program(23))
+    world.believer.take_manifest(world.manifest(10), world.fetch)
+    first = frozenset(world.pool.state()[1])
+    with world.believer.holding():
+        world.pool.set_programs(program(443), program(444))
+        world.believer.take_manifest(world.manifest(11), world.fetch)
+        assert world.believer.objects(first).keys() == first
+    world.pool.set_programs(program(80), program(81))
+    world.believer.take_manifest(world.manifest(12), world.fetch)
+    assert not world.believer.objects(first).keys() >= first
+
+
+def test_a_key_that_retires_while_objects_come_signs_nothing_any_more(world: World):
+    world.pool.set_programs(program(22), program(443))
+    statement, rotated = world.manifest(10), world.rotate()
+
+    def fetch(wanted: Iterable[Digest]) -> Mapping[Digest, bytes]:
+        world.believer.take_issuers(rotated)
+        return world.fetch(wanted)
+
+    before = world.believer.belief.revision
+    with pytest.raises(Untrusted):
+        world.believer.take_manifest(statement, fetch)
+    assert world.believer.belief.revision == before
+
+
+def test_objects_that_trickle_in_are_not_waited_for_without_end(world: World):
+    membership = world.state.membership()
+    assert membership is not None
+    world.pool.set_programs(program(22), program(443))
+    believer = Believer(world.state, membership, lambda belief: None, patience=0.0)
+    before, asked = believer.belief.revision, list[Iterable[Digest]]()
+
+    def fetch(wanted: Iterable[Digest]) -> Mapping[Digest, bytes]:
+        asked.append(wanted)
+        return world.fetch(wanted)
+
+    with pytest.raises(Untrusted, match="too long"):
+        believer.take_manifest(world.manifest(10), fetch)
+    with pytest.raises(Untrusted, match="too long"):
+        believer.borrow_manifest(world.lent(9), fetch)
+    assert not asked
+    assert believer.belief.revision == before
