@@ -87,6 +87,7 @@ class Steward:
         self._parts.timekeeper.keep(self._belief.manifest)
         self._outcome = self._parts.engine.reconcile(self._belief)
         self._parts.changed()
+        self._parts.timekeeper.tell()
         self._parts.chronicle.tell_outcome(self._outcome, self._parts.residents, self._names, self._belief.manifest)
         self._parts.memory.keep(self._outcome, self._parts.residents)
 

@@ -38,6 +38,7 @@ class Timekeeper:
         self._said: dict[str, float] = {}
         self._issued = 0.0
         self._doubt = ""
+        self._has_told_doubt = False
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -50,21 +51,24 @@ class Timekeeper:
             self._said[_CONTROLLER] = at - self._boot()
 
     def keep(self, manifest: Manifest | None) -> None:
-        """Judge the clock, tell the programs, and record it when the judgement changes. Raises StateFailed."""
+        """Judge the clock and tell the programs. Needs no disk: one that is full must not keep the pass from anything."""
         if manifest is not None and manifest.issued_at != self._issued:
             self._issued = manifest.issued_at
             with self._lock:
                 self._said[_MANIFEST] = manifest.issued_at - self._boot()
-        doubt = self._judge()
+        self._doubt = self._judge()
         try:
-            if self._upkeep.keep_time(is_believed=not doubt) and not doubt:
+            if self._upkeep.keep_time(is_believed=not self._doubt) and not self._doubt:
                 _log.info("the programs follow the clock")
         except ShieldFailed as error:
             _log.warning("the programs could not be told of the clock", error=str(error))
-        if bool(doubt) != bool(self._doubt):
-            kind = EventKind.CLOCK_DOUBTED if doubt else EventKind.CLOCK_BELIEVED
-            self._recorder.record(kind, cause=doubt or "the clock goes right again")
-            self._doubt = doubt
+
+    def tell(self) -> None:
+        """Record it when the judgement has changed. Raises StateFailed."""
+        if bool(self._doubt) != self._has_told_doubt:
+            kind = EventKind.CLOCK_DOUBTED if self._doubt else EventKind.CLOCK_BELIEVED
+            self._recorder.record(kind, cause=self._doubt or "the clock goes right again")
+            self._has_told_doubt = bool(self._doubt)
 
     def _judge(self) -> str:
         with self._lock:
