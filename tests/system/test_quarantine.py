@@ -77,7 +77,7 @@ def quarantined(pool: Pool) -> Iterator[int]:
     with pool.operator() as client:
         view = client.quarantine("web1", QuarantineRequest("it scans", wait=30), TENANT)
     assert view.waiting == ()
-    before = int(connection.read()["received"])
+    before = int(connection.read_settled()["received"])
     time.sleep(1.5)
     yield int(connection.stop()["received"]) - before
     with pool.operator() as client:

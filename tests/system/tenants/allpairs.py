@@ -4,10 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from buckler.lab.story.probing import PATIENCE_MS, REPEATS, SERVICES, Service, scan, watch
-
-REPORTED = 0.8
-"""Seconds in which eyes have written down what they saw; a machine without time for that is asked again."""
+from buckler.lab.story.probing import PATIENCE_MS, REPEATS, REPORTED, SERVICES, Service, scan, watch
 
 
 class Asking(NamedTuple):
@@ -57,7 +54,7 @@ class Pairs:
         return words, watch(self.lab.centre, one.name, "seen", list(words))
 
     def ask(self, hoped=frozenset()):
-        """Return (answered, arrived). What was ``hoped`` for and is missing is asked again."""
+        """Return (answered, arrived). What was ``hoped`` for and is missing is asked again, also what eyes missed of it."""
         before = self._seen()
         answered = self._ask(self.everything)
         for _ in range(REPEATS):
@@ -66,8 +63,9 @@ class Pairs:
         time.sleep(REPORTED)
         arrived = self._arrived(before)
         for _ in range(10 * REPEATS):
-            if answered <= arrived:
+            if not (unseen := answered - arrived):
                 break
+            self._ask(unseen & hoped)
             time.sleep(REPORTED)
             arrived = self._arrived(before)
         return answered, arrived

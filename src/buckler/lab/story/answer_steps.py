@@ -26,7 +26,7 @@ def revocation_cut(cast: Cast) -> RevocationCut:
         value = client.vm("web1", TENANT).labels[LABEL]
         client.label(WEB1, LabelRequest(remove=(LABEL,)))
     cast.pool.wait_for_hosts()
-    before = int(connection.read()["received"])
+    before = int(connection.read_settled()["received"])
     time.sleep(2)
     after = int(connection.stop()["received"]) - before
     with cast.operator() as client:

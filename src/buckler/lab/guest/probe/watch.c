@@ -111,7 +111,7 @@ static void report(const char *path, char **names, int count)
 
 int run_watch(int argc, char **argv)
 {
-	int count = argc - 2, fd;
+	int count = argc - 2, fd, room = 2 << 20; /* a slow machine looks at a burst of frames late, and at all of it */
 	int64_t end, told = 0;
 
 	if (count < 1 || count > MOST)
@@ -125,6 +125,7 @@ int run_watch(int argc, char **argv)
 	fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, htons(ETH_P_ALL));
 	if (fd < 0)
 		return 1;
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room));
 	stop_on_signal();
 	end = atoi(argv[1]) ? now_ms() + atoi(argv[1]) * 1000LL : INT64_MAX;
 	while (!stopping && now_ms() < end) {
