@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from buckler.agent.tally import SHED
 from buckler.model.agentapi import Counter
 from buckler.model.sample import MOST
 from buckler.ports.state import Tally
@@ -15,7 +14,9 @@ ROWS = 4096
 """More than these, those with the fewest packets, are handed over as one sum for each direction and verdict."""
 OTHERS = "(others)"
 _TEXT = 300
-_ENDS = ({"egress", "ingress"}, {"allow", "deny"})
+_DIRECTIONS = frozenset({"egress", "ingress"})
+_VERDICTS = frozenset({"allow", "deny", "staged-allow", "staged-deny", "staged-reject"})
+_SUMS = len(_DIRECTIONS) * len(_VERDICTS)
 
 
 class Inherited(msgspec.Struct, frozen=True):
@@ -58,14 +59,14 @@ def fold_counters(counters: Iterable[Counter], number: int, most: int = ROWS) ->
 
 def why_unsound(counters: tuple[Counter, ...], number: int) -> str:
     """Say what another host may not claim; empty when all can be so."""
-    if len(counters) > ROWS + 4:
+    if len(counters) > ROWS + _SUMS:
         return "more counters than are handed over"
     if len({counter.key for counter in counters}) != len(counters):
         return "one counter is there twice"
     for counter in counters:
         if not counter.key.startswith(f"{number}/"):
             return "a counter of another VM"
-        if counter.verdict == SHED or counter.direction not in _ENDS[0] or counter.verdict not in _ENDS[1]:
+        if counter.direction not in _DIRECTIONS or counter.verdict not in _VERDICTS:
             return "a counter of unknown direction or verdict"
         if not all(0 <= figure <= MOST for figure in (counter.epoch, counter.packets, counter.bytes)):
             return "a counter that cannot be so high or low"
@@ -75,7 +76,7 @@ def why_unsound(counters: tuple[Counter, ...], number: int) -> str:
 
 
 def is_behind(counters: Iterable[Counter], earlier: Iterable[Counter]) -> bool:
-    """Say whether the sum of packets is below an earlier one's: counts never go back."""
+    """Say whether the sum of packets is below an earlier one's: counts never go back, nor those of what a draft says."""
     return sum(counter.packets for counter in counters) < sum(counter.packets for counter in earlier)
 
 

@@ -106,8 +106,10 @@ class Counting:
         """Of all hosts that the VM was on, as far as is known here, to this moment. Raises ShieldFailed."""
         number = self.number_of(vm)
         counts = [count for count in self._telemetry.pairs() if count.vm == number]
+        staged = [each for each in self._telemetry.staged() if each.count.vm == number]
+        names, now = self._names(), time.time_ns()
         with self._lock:
-            fresh = add_pairs(self._tallies, counts, self._names(), time.time_ns())
+            fresh = add_pairs(self._tallies, counts, names, now) | add_staged(self._tallies, staged, names, now)
         return fold_counters(total_counters(self._inherited.get(vm, Inherited()), self._own(vm, fresh)), number or 0)
 
     def known_totals(self, vm: VmId) -> tuple[Counter, ...]:

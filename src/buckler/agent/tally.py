@@ -54,7 +54,7 @@ def add_pairs(tallies: Mapping[str, Tally], counts: Iterable[PairCount], names: 
 
 
 def add_staged(tallies: Mapping[str, Tally], counts: Iterable[StagedCount], names: Names, now: int) -> dict[str, Tally]:
-    """The same of what a draft said: verdict ``staged-deny`` and so on, policy and rule the draft's. No part of a VM's own counts."""
+    """The same of what a draft said: verdict ``staged-deny`` and so on, policy and rule the draft's."""
     changed = {}
     for each in counts:
         key, rule = _staged_key(each), names.rules.get(RuleNumber(each.staged_rule))
@@ -101,7 +101,7 @@ def _carry(known: Tally | None, fresh: Counter, packets: int, octets: int) -> Ta
 
 
 def _staged_key(each: StagedCount) -> str:
-    return f"staged/{each.staged}/{each.staged_rule}/{_key(each.count)}"
+    return f"{_key(each.count)}/staged/{each.staged}/{each.staged_rule}"
 
 
 def _key(count: PairCount) -> str:

@@ -11,7 +11,10 @@ from buckler.model.operatorapi.traffic import CounterItem
 
 
 @click.command()
-@click.option("--verdict", type=click.Choice(["allow", "deny"]), help="Only with this verdict.")
+@click.option(
+    "--verdict", type=click.Choice(["allow", "deny", "staged-allow", "staged-deny", "staged-reject"]),
+    help="Only with this verdict; staged-: what the staged draft says of the packets.",
+)  # fmt: skip
 @click.option("--from", "origin", default="", metavar="VM", help="Only sent by this one.", shell_complete=complete_vm)
 @click.option("--to", default="", metavar="VM", help="Only sent to this one.", shell_complete=complete_vm)
 @output_option("table", "wide", "json")
@@ -24,6 +27,7 @@ def counters(context: click.Context, verdict: str | None, origin: str, to: str, 
     \b
     Examples:
       buckler counters --verdict deny
+      buckler counters --verdict staged-deny
       buckler counters --to db -o json
     """
     with operator(context) as client:

@@ -100,7 +100,7 @@ def _cells(flow: FlowRecord) -> tuple[str, ...]:
         flow.verdict,
         *ends,
         port_of(flow),
-        because(flow),
+        because(flow) + marks(flow),
         f"{flow.local} {flow.direction}",
         _address(flow.source, flow.source_port if is_ported else 0),
         _address(flow.destination, flow.destination_port if is_ported else 0),
@@ -126,6 +126,18 @@ def because(flow: FlowRecord) -> str:
     if flow.policy:
         return f"{flow.policy}/{flow.rule}"
     return LAWS.get(flow.reason, flow.reason)
+
+
+def marks(flow: FlowRecord) -> str:
+    """Say whether a rule logs it, whether a refusal was answered, and what a draft says that says another thing."""
+    words = [word for word, is_so in (("logged", flow.logged), ("answered", flow.answered)) if is_so]
+    if flow.staged and flow.staged != ("reject" if flow.answered else flow.verdict):
+        words.append(f"staged: {flow.staged}, {_draft_rule(flow)}")
+    return f" ({'; '.join(words)})" if words else ""
+
+
+def _draft_rule(flow: FlowRecord) -> str:
+    return f"{flow.staged_policy}/{flow.staged_rule}" if flow.staged_policy else "no rule"
 
 
 def _address(address: str, port: int) -> str:

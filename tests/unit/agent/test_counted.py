@@ -18,7 +18,8 @@ from buckler.drivers.inmemory.telemetry import InMemoryTelemetry
 from buckler.model.agentapi import Counter
 from buckler.model.bundle import Endpoint
 from buckler.model.ids import Digest, IdentityNumber, VmId, VmNumber
-from buckler.ports.telemetry import PairCount
+from buckler.model.program import Verdict
+from buckler.ports.telemetry import PairCount, StagedCount
 
 VM, NUMBER = VmId("v"), 7
 ENDPOINT = Endpoint(VM, VmNumber(NUMBER), "web", "t", "u", "m", (), IdentityNumber(9), Digest("d"))
@@ -45,14 +46,15 @@ class Host:
             PairCount(NUMBER, 2, 0x2000_0002, rule, 0, allowed=True, packets=count, bytes=count * 100)
             for rule, count in held.items()
         ]
+        self.telemetry.drafted = [StagedCount(Verdict.DENY, 7, each) for each in self.telemetry.counted]
 
     def send(self) -> None:
         batch = self.outbox.counters(1000)
         self.told |= {(one.key, one.epoch): max(self.told.get((one.key, one.epoch), 0), one.packets) for one in batch}
         self.outbox.counters_sent(batch)
 
-    def total(self) -> dict[str, int]:
-        return {one.key: one.packets for one in self.counting.totals(VM)}
+    def total(self, verdict: str = "allow") -> dict[str, int]:
+        return {one.key: one.packets for one in self.counting.totals(VM) if one.verdict == verdict}
 
 
 STEPS = st.lists(
@@ -93,10 +95,11 @@ def test_in_any_order_of_counting_moves_and_restarts_all_hosts_know_the_whole(st
                 here.counting.read()
                 hosts.reverse()
         assert sum(hosts[0].total().values()) == counted
+        assert sum(hosts[0].total("staged-deny").values()) == counted, "what a draft says moves along"
     for host in hosts:
         host.counting.read()
         host.send()
-    assert sum(sum(host.told.values()) for host in hosts) == counted
+    assert sum(sum(host.told.values()) for host in hosts) == 2 * counted
 
 
 def counter(key: str = f"{NUMBER}/2/3/4/0/1", **changes: object) -> Counter:
@@ -121,9 +124,10 @@ def body(*counters: Counter, vm: str = VM) -> bytes:
         (Content(1, body(counter(packets=-1))), "so high or low"),
         (Content(1, body(counter(bytes=2**63))), "so high or low"),
         (Content(1, body(counter(verdict="shed"))), "unknown direction or verdict"),
+        (Content(1, body(counter(verdict="staged-shed"))), "unknown direction or verdict"),
         (Content(1, body(counter(direction="up"))), "unknown direction or verdict"),
         (Content(1, body(counter(peer="x" * 301))), "too long"),
-        (Content(1, body(*(counter(f"7/{n}/0/0/0/1") for n in range(ROWS + 5)))), "more counters"),
+        (Content(1, body(*(counter(f"7/{n}/0/0/0/1") for n in range(ROWS + 11)))), "more counters"),
         (Content(1, b" " * (5 << 20)), "too large"),
     ],
 )

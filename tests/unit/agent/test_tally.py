@@ -56,8 +56,9 @@ class Host:
         if is_heard:
             self.outbox.counters_sent(batch)
 
-    def total(self, vm: int, before: str = "") -> int:
-        return sum(packets for (key, _), packets in self.told.items() if key.startswith(f"{before}{vm}/"))
+    def total(self, vm: int, behind: str = "/1") -> int:
+        mine = [(key, packets) for (key, _), packets in self.told.items() if key.startswith(f"{vm}/")]
+        return sum(packets for key, packets in mine if key.endswith(behind))
 
     def count(self, vm: int, packets: int) -> None:
         before = sum(each.packets for each in self.telemetry.counted if each.vm == vm)
@@ -99,7 +100,7 @@ def test_whatever_happens_the_controller_ends_with_what_was_counted(steps):
     host.counting.read()
     host.send()
     assert {vm: host.total(vm) for vm in counted} == counted
-    assert {vm: host.total(vm, "staged/2/7/") for vm in counted} == counted, "and what the draft says of it"
+    assert {vm: host.total(vm, "/1/staged/2/7") for vm in counted} == counted, "and what the draft says of it"
 
 
 def test_a_kernel_that_counts_from_zero_adds_to_what_was():
@@ -119,11 +120,12 @@ def test_a_count_names_both_ends_the_rule_and_what_found_no_room():
     assert named == [("vm-1", "vm-2", "web", "http", 3), ("(no room)", "(no room)", "", "", 5)]
 
 
-def test_what_a_draft_says_is_counted_beside_and_is_no_count_of_the_vm():
+def test_what_a_draft_says_is_counted_beside_by_verdicts_of_its_own():
     told = add_up({}, [pair(1, 3)], {}, NAMES, 1, [staged(pair(1, 2))])
     counters = [(one.verdict, one.policy, one.rule, one.packets) for one in (each.counter for each in told.values())]
     assert counters == [("allow", "web", "http", 3), ("staged-deny", "web", "http", 2)]
-    assert [counter.verdict for counter in own_counters(told, 1)] == ["allow"]
+    assert [counter.verdict for counter in own_counters(told, 1)] == ["allow", "staged-deny"]
+    assert own_counters(told, 2) == ()
     assert add_up(told, [pair(1, 3)], {}, NAMES, 2, [staged(pair(1, 2))]) == {}
 
 
