@@ -7,17 +7,15 @@ from typing import Any
 
 import click
 
+from buckler.cli.ends import end_words
 from buckler.cli.output import as_yaml, comment_option, dry_run_option, output_option, say, show, wait_option, words
 from buckler.cli.session import EXIT_UNFINISHED, EXIT_USAGE, Failed, issue_lines, operator
 from buckler.cli.source import files_option, read_sources
 from buckler.model.operatorapi.body import HostWait, Issue
-from buckler.model.operatorapi.documents import ApplyRequest, ApplyResult, Change, DiffResult, DocumentDiff, Outside
+from buckler.model.operatorapi.documents import ApplyRequest, ApplyResult, Change, DiffResult, DocumentDiff
 
 SHOWN = 200
 """Pairs that are listed for people; -o json lists more."""
-SHOWN_PREFIXES = 12
-"""Prefixes of one line for people; -o json names all."""
-_EVERYWHERE = {"0.0.0.0/0", "::/0"}
 EMPTY = "what -f names holds no document"
 
 
@@ -151,22 +149,6 @@ def reach_lines(result: DiffResult, most: int = SHOWN) -> list[str]:
     if not count.complete:
         lines.append("  This is not all: there are too many different VMs to compare every pair.")
     return lines
-
-
-def end_words(end: str | Outside) -> str:
-    """Write a name, or prefixes; of a great many the widest."""
-    if isinstance(end, str):
-        return end
-    if not end.excluded:
-        return _prefixes(end.blocks)
-    whole = "world" if set(end.blocks) == _EVERYWHERE else _prefixes(end.blocks)
-    return f"{whole} except {_prefixes(end.excluded)}"
-
-
-def _prefixes(found: tuple[str, ...]) -> str:
-    more = len(found) - SHOWN_PREFIXES
-    widest = sorted(found, key=lambda each: int(each.partition("/")[2])) if more > 0 else found
-    return ", ".join(widest[:SHOWN_PREFIXES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _lines(document: dict[str, Any] | None) -> list[str]:

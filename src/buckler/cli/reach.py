@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import click
-import msgspec
 
 from buckler.cli.complete import complete_vm
-from buckler.cli.output import Table, output_option, show, show_table, tenant_option, words
-from buckler.cli.session import Failed, operator
-from buckler.model.operatorapi.answers import PortRange, Reach, ReachPair
+from buckler.cli.ends import end_words
+from buckler.cli.output import Table, output_option, say, show, show_table, tenant_option
+from buckler.cli.session import operator
+from buckler.model.operatorapi.answers import Outside, PortRange, Reach, ReachPair
 
 NOTHING = "·"
+APART = "by prefix"
+HOST, WORLD = "host", "world"
 MATRIX_LIMIT = 10
 ORDER = ("TCP", "UDP", "SCTP", "ICMP", "ICMPv6")
 
 
 @click.command()
-@click.option("--from", "origin", default="", metavar="VM", help="Only from this one.", shell_complete=complete_vm)
-@click.option("--to", default="", metavar="VM", help="Only to this one.", shell_complete=complete_vm)
+@click.option("--from", "origin", default="", metavar="X", help="Only from this one.", shell_complete=complete_vm)
+@click.option("--to", default="", metavar="X", help="Only to this one.", shell_complete=complete_vm)
 @click.option(
     "--list", "as_list", is_flag=True, help="A line for each pair that may send something, instead of a matrix."
 )
@@ -31,47 +33,67 @@ def reach(context: click.Context, origin: str, to: str, as_list: bool, tenant: s
 
     The row sends, the column receives; `·` means nothing. Ports are those of the receiver; answers to an allowed
     connection are always allowed. From more than ten VMs on, and with -o wide, it is a list.
-    `world` is an address outside that no document names: of prefixes and groups that one names, `buckler policy reach` and `explain` tell.
+    `world` is every address outside; where they have different answers, these are told by prefixes. `host` is the gateway
+    that the host serves. X is a VM, an endpoint, `host`, `world`, or an address or prefix outside.
 
     \b
     Examples:
       buckler reach
       buckler reach --from web1 --list
+      buckler reach --to 203.0.113.0/24
     """
     with operator(context) as client:
-        answer = client.reach(tenant)
-    for end in filter(None, (origin, to)):
-        if end not in ends(answer):
-            raise Failed(f"no such end: {end!r}", f"known here: {words(sorted(ends(answer)), 'none')}")
-    answer = select(answer, origin, to)
+        answer = client.reach(tenant, origin=origin, to=to)
+    for each in answer.notes:
+        say(f"note: {each}", err=True)
     listed = as_list or output == "wide" or len(answer.vms) > MATRIX_LIMIT
     if output == "table" and not listed:
         show_table(matrix(answer), grid=True)
+        apart = told_apart(answer)
+        if apart:
+            say("")
+            show_table(pairs_table(apart, empty="nothing else outside"))
     else:
         show(answer, output, lambda: pairs_table(answer.pairs), lambda: ())
 
 
-def select(answer: Reach, origin: str, to: str) -> Reach:
-    """Keep the pairs from and to the given ones (empty: all)."""
-    pairs = tuple(pair for pair in answer.pairs if origin in ("", pair.origin) and to in ("", pair.to))
-    return msgspec.structs.replace(answer, pairs=pairs)
-
-
-def ends(answer: Reach) -> set[str]:
-    """Name everything that may stand as a row or a column."""
-    return {*answer.vms, *(end for pair in answer.pairs for end in (pair.origin, pair.to))}
-
-
 def matrix(answer: Reach) -> Table:
     """Make a row of every sender and a column of every receiver."""
-    cells = {(pair.origin, pair.to): ports_words(pair.allowed) or NOTHING for pair in answer.pairs}
+    cells = {
+        (_place(pair.origin), _place(pair.to)): ports_words(pair.allowed) or NOTHING if _is_one(pair) else APART
+        for pair in answer.pairs
+    }
     senders = _ordered(answer, (origin for origin, _ in cells))
     receivers = _ordered(answer, (to for _, to in cells))
     rows = tuple(
-        (sender, *("" if sender == receiver else cells.get((sender, receiver), "?") for receiver in receivers))
+        (
+            sender,
+            *(
+                "" if sender == receiver else cells.get((sender, receiver), _missing(sender, receiver))
+                for receiver in receivers
+            ),
+        )
         for sender in senders
     )
     return Table(columns=("FROM \\ TO", *receivers), rows=rows, empty="no VM is registered yet")
+
+
+def told_apart(answer: Reach) -> tuple[ReachPair, ...]:
+    """Give the pairs that have no cell of their own: with a part of what is outside."""
+    return tuple(pair for pair in answer.pairs if not _is_one(pair) and pair.allowed)
+
+
+def _is_one(pair: ReachPair) -> bool:
+    return isinstance(pair.origin, str) and isinstance(pair.to, str)
+
+
+def _place(end: str | Outside) -> str:
+    return end if isinstance(end, str) else WORLD
+
+
+def _missing(sender: str, receiver: str) -> str:
+    """Between the two of which no VM is one, nothing is judged."""
+    return "" if {sender, receiver} <= {HOST, WORLD} else "?"
 
 
 def _ordered(answer: Reach, found: Iterable[str]) -> list[str]:
@@ -80,10 +102,12 @@ def _ordered(answer: Reach, found: Iterable[str]) -> list[str]:
     return [name for name in answer.vms if name in known] + [name for name in known if name not in answer.vms]
 
 
-def pairs_table(pairs: Iterable[ReachPair]) -> Table:
+def pairs_table(pairs: Iterable[ReachPair], empty: str = "nobody may send anything to anybody") -> Table:
     """Make a row of every pair that may send anything."""
-    rows = tuple((pair.origin, pair.to, ports_words(pair.allowed)) for pair in pairs if pair.allowed)
-    return Table(columns=("FROM", "TO", "MAY SEND"), rows=rows, empty="nobody may send anything to anybody")
+    rows = tuple(
+        (end_words(pair.origin), end_words(pair.to), ports_words(pair.allowed)) for pair in pairs if pair.allowed
+    )
+    return Table(columns=("FROM", "TO", "MAY SEND"), rows=rows, empty=empty)
 
 
 def ports_words(allowed: tuple[PortRange, ...]) -> str:

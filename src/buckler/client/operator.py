@@ -215,9 +215,10 @@ class OperatorClient:
         query = _query(protocol=protocol, tenant=tenant) | {"from": origin, "to": to, "port": port}
         return self._send("GET", "/explain", Explanation, query=query)
 
-    def reach(self, tenant: str = "") -> Reach:
-        """Get the matrix of what may be sent between all VMs."""
-        return self._send("GET", "/reach", Reach, query=_query(tenant=tenant))
+    def reach(self, tenant: str = "", *, origin: str = "", to: str = "") -> Reach:
+        """Get the matrix of what may be sent between all, or only from or to a VM, an endpoint, the host or addresses outside."""
+        query = _query(tenant=tenant, to=to) | _query(**{"from": origin})
+        return self._send("GET", "/reach", Reach, query=query)
 
     def policy_findings(self) -> tuple[PolicyFinding, ...]:
         """Get what is odd about policies: shadowed, unmatched, in conflict, due for review."""

@@ -30,10 +30,10 @@ from buckler.offline.files import (
 from buckler.offline.naming import names_option
 from buckler.offline.questions import question_commands, warn_oddities
 from buckler.offline.shipping import library, tightens
-from buckler.policy.draft import Draft, draft_pool, vm_title
-from buckler.policy.explain import UnknownEnd
+from buckler.policy.draft import Draft, draft_pool
 from buckler.policy.explain import explain as explain_path
 from buckler.policy.matrix import Connection, Place, Talk, list_talks
+from buckler.policy.party import UnknownEnd
 from buckler.policy.problem import Problem, Severity, has_errors
 from buckler.policy.staging import promote_all
 
@@ -70,7 +70,7 @@ def check(inventory: tuple[str, ...], policies: tuple[str, ...], at: str, strict
     if not documents and not problems:
         raise Failed("the files hold no documents", exit_code=EXIT_USAGE)
     if not has_errors(problems):
-        problems += warn_oddities(draft_pool(documents, moment))
+        problems += warn_oddities(draft_pool(documents, moment), moment)
     show(
         problems,
         output,
@@ -92,6 +92,7 @@ def check(inventory: tuple[str, ...], policies: tuple[str, ...], at: str, strict
     metavar="FILE|DIR",
     help="The policies as they were; may be given again. No controller is asked.",
 )
+@names_option
 @time_option
 @click.option(
     "--staged", is_flag=True, help="Of the files alone: what changes when all that is staged in them is enforced."
@@ -104,6 +105,7 @@ def diff(
     inventory: tuple[str, ...],
     policies: tuple[str, ...],
     against: tuple[str, ...],
+    names: str,
     at: str,
     staged: bool,
     output: str,
@@ -126,16 +128,16 @@ def diff(
     """
     if staged and (against or revisions):
         raise click.UsageError("--staged compares files with themselves: no --against and no revisions")
-    if at and not (against or staged):
-        raise click.UsageError("--at asks of files: with --against or --staged")
+    if (at or names) and not (against or staged):
+        raise click.UsageError("--at and --names ask of files: with --against or --staged")
     if not against and not staged:
         if len(revisions) > 2 or (revisions and (inventory or policies)):
             raise click.UsageError("name up to two revisions, or files")
         diff_pool(context, revisions, (*inventory, *policies), output)
     elif revisions:
         raise click.UsageError("--against compares files: no revisions")
-    before = read_draft(_both(inventory, policies if staged else against), EXIT_USAGE, at)
-    after = _promoted(before) if staged else read_draft(_both(inventory, policies), EXIT_USAGE, at)
+    before = read_draft(_both(inventory, policies if staged else against), EXIT_USAGE, at, names)
+    after = _promoted(before) if staged else read_draft(_both(inventory, policies), EXIT_USAGE, at, names)
     result = compare(before, after)
     changed = bool(result.documents or result.reach)
     if changed or output != "table":
@@ -173,10 +175,9 @@ def explain(
     protocol, number = parse_port(port)
     draft = read_draft(_both(inventory, policies), at=at, names=names)
     try:
-        answer = explain_path(draft.pool, draft.documents, _end(draft, origin), _end(draft, to), protocol, number)
+        answer = explain_path(draft.pool, draft.documents, origin, to, protocol, number)
     except UnknownEnd as error:
         raise Failed("no such end", str(error)) from error
-    answer = msgspec.structs.replace(answer, origin=origin, to=to)
     show(answer, output, lambda: "\n".join(explanation_lines(answer, every_step=output == "wide")), tuple)
     if expect and answer.verdict != expect:
         raise Failed(f"the verdict is {answer.verdict}, expected was {expect}")
@@ -222,12 +223,6 @@ def _both(inventory: tuple[str, ...], policies: tuple[str, ...]) -> tuple[str, .
     if not inventory and not policies:
         raise click.UsageError("name files: --inventory for VMs and networks, -f for policies")
     return (*inventory, *policies)
-
-
-def _end(draft: Draft, text: str) -> str:
-    """Give a VM's id where its title was said, else what was said."""
-    named = [vm.id for vm in draft.pool.vms if vm_title(vm) == text]
-    return named[0] if len(named) == 1 else text
 
 
 def _place(place: Place) -> str:

@@ -63,8 +63,13 @@ def parse_time(text: str) -> float:
         raise click.UsageError(f"--at {text!r}: {error}") from error
 
 
-def read_draft(filenames: Iterable[str], exit_code: int = EXIT_REFUSED, at: str = "", names: str = "") -> Draft:
-    """Read files whose documents are all right, as they hold at a time; warnings go to standard error. Raises Failed."""
+def read_draft(
+    filenames: Iterable[str], exit_code: int = EXIT_REFUSED, at: str = "", names: str | None = None
+) -> Draft:
+    """Read files whose documents are all right, as they hold at a time; warnings go to standard error. Raises Failed.
+
+    ``names``: the file of ``--names``, empty where none was stated; None: the question has no such option.
+    """
     moment = parse_time(at)
     documents, problems = read_checked(filenames)
     errors = [each for each in problems if each.severity is Severity.ERROR]
@@ -72,7 +77,7 @@ def read_draft(filenames: Iterable[str], exit_code: int = EXIT_REFUSED, at: str 
         raise Failed(count_words(len(errors), "problem"), *map(str, errors), exit_code=exit_code)
     for each in problems:
         say(f"warning: {each}", err=True)
-    return draft_pool(with_names(documents, names), moment)
+    return draft_pool(documents if names is None else with_names(documents, names, moment), moment)
 
 
 def count_words(count: int, noun: str) -> str:

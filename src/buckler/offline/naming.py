@@ -24,7 +24,7 @@ def names_option(function: F) -> F:
     """Add ``--names``."""
     return click.option(
         "--names", "names", default="", metavar="FILE",
-        help="What names stand for: answers as `policy names -o json` lists them. Else a name means nobody.",
+        help="What names stand for: answers as `policy names -o json` lists them; those that ended open nothing. Else a name means nobody.",
     )(function)  # fmt: skip
 
 
@@ -48,28 +48,35 @@ def names_table(found: Iterable[NameAnswer], now: float) -> Table:
     return Table(columns, rows, empty="no answer was learned")
 
 
-def with_names(documents: tuple[Document, ...], filename: str) -> tuple[Document, ...]:
-    """Add what a file says of names, or say that they mean nobody. Raises Failed."""
+def with_names(documents: tuple[Document, ...], filename: str, moment: float) -> tuple[Document, ...]:
+    """Add what a file says of names at a time, or say that they mean nobody. Raises Failed."""
     patterns = sorted(frozenset[str]().union(*map(patterns_of, documents)))
     if not filename:
         if patterns:
             text = ", ".join(patterns[:3]) + (", …" if len(patterns) > 3 else "")
             say(f"warning: names of the outside world mean nobody here ({text}): state --names FILE", err=True)
         return documents
-    return (*documents, *learned_groups(documents, _read(filename)))
+    found = _read(filename)
+    holding = tuple(each for each in found if not each.until or each.until > moment)
+    if len(holding) < len(found):
+        ended = f"{len(found) - len(holding)} of {len(found)} answers in {filename} have ended by then and open nothing"
+        say(f"warning: {ended}: list them anew, or ask of an earlier time with --at", err=True)
+    return (*documents, *learned_groups(documents, map(_learned, holding)))
 
 
-def _read(filename: str) -> tuple[Learned, ...]:
+def _read(filename: str) -> tuple[NameAnswer, ...]:
     try:
         found = msgspec.json.decode(Path(filename).read_bytes(), type=tuple[NameAnswer, ...])
-        return tuple(
-            Learned(
-                each.name, each.network, str(ipaddress.ip_address(each.address)), 0, each.vm, each.resolver, each.at
-            )
-            for each in found
-        )
+        for each in found:
+            ipaddress.ip_address(each.address)
     except (OSError, ValueError) as error:
         raise Failed(f"{filename} is no list of answers", str(error), exit_code=EXIT_USAGE) from error
+    return found
+
+
+def _learned(each: NameAnswer) -> Learned:
+    address = str(ipaddress.ip_address(each.address))
+    return Learned(each.name, each.network, address, 0, each.vm, each.resolver, each.at)
 
 
 def _span(seconds: float) -> str:

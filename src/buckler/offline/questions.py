@@ -7,14 +7,16 @@ import datetime as dt
 import click
 
 from buckler.cli.output import Table, output_option, say, show
-from buckler.cli.session import Failed, operator
-from buckler.model.operatorapi.answers import PolicyFinding, ReachPair, UnusedRule
-from buckler.offline.files import inventory_option, policies_option, read_draft
-from buckler.offline.naming import names
+from buckler.cli.reach import pairs_table
+from buckler.cli.session import EXIT_USAGE, Failed, operator
+from buckler.model.operatorapi.answers import PolicyFinding, Reach, UnusedRule
+from buckler.offline.files import inventory_option, parse_time, policies_option, read_draft, time_option
+from buckler.offline.naming import names, names_option
 from buckler.policy.draft import Draft
+from buckler.policy.pairs import answer_reach
+from buckler.policy.party import UnknownEnd
 from buckler.policy.problem import Problem
 from buckler.policy.questions import Oddity, find_oddities, list_warnings
-from buckler.policy.reach import reach_pairs, words_of
 
 COMMANDS = {
     "shadowed": (
@@ -33,7 +35,12 @@ COMMANDS = {
     "reviews": ((Oddity.REVIEW, Oddity.OVER), "List policies whose review date is past, and what has ended."),
 }
 
-WORLD_IS = "`world` is an address outside that no document names; of those that one names `buckler policy reach` tells."
+X_IS = (
+    "X is a VM, an endpoint, `host` (the gateway that the host serves), `world` (every address outside), or an address or prefix "
+    "outside. Addresses outside with the same answer are told together. Without files, in the pool."
+)
+ODD_EXIT = "Exit codes: 0 there are none, 1 there are, 2 the documents have problems, or the pool does not answer."
+ENDS_EXIT = "Exit codes: 0 told, 1 no such end, or the documents have problems, 2 wrong usage."
 
 
 def question_commands() -> list[click.Command]:
@@ -47,13 +54,19 @@ def question_commands() -> list[click.Command]:
 
 
 def _odd(name: str, kinds: tuple[Oddity, ...], text: str) -> click.Command:
-    @click.command(name, help=f"{text}\n\nWithout files, of the pool. Exit codes: 0 there are none, 1 there are.")
+    @click.command(name, help=f"{text}\n\nWithout files, of the pool. {ODD_EXIT}")
     @inventory_option
     @policies_option
+    @time_option
     @output_option("table", "json", "yaml")
     @click.pass_context
-    def command(context: click.Context, inventory: tuple[str, ...], policies: tuple[str, ...], output: str) -> None:
-        found = [each for each in _findings(context, (*inventory, *policies)) if each.kind in kinds]
+    def command(
+        context: click.Context, inventory: tuple[str, ...], policies: tuple[str, ...], at: str, output: str
+    ) -> None:
+        files = (*inventory, *policies)
+        if at and not files:
+            raise click.UsageError("--at asks of files: with --inventory or -f")
+        found = [each for each in _findings(context, files, at) if each.kind in kinds]
         show(found, output, lambda: findings_table(found), tuple)
         context.exit(1 if found else 0)
 
@@ -61,21 +74,34 @@ def _odd(name: str, kinds: tuple[Oddity, ...], text: str) -> click.Command:
 
 
 def _ends(name: str, text: str) -> click.Command:
-    @click.command(name, help=f"{text}\n\nX is a VM, an endpoint or `world`. {WORLD_IS} Without files, in the pool.")
+    @click.command(name, help=f"{text}\n\n{X_IS}\n\n{ENDS_EXIT}")
     @click.argument("end", metavar="X")
     @inventory_option
     @policies_option
+    @names_option
+    @time_option
     @output_option("table", "json", "yaml")
     @click.pass_context
     def command(
-        context: click.Context, end: str, inventory: tuple[str, ...], policies: tuple[str, ...], output: str
+        context: click.Context,
+        end: str,
+        inventory: tuple[str, ...],
+        policies: tuple[str, ...],
+        names: str,
+        at: str,
+        output: str,
     ) -> None:
-        pairs = _pairs(context, (*inventory, *policies))
-        if end not in {side for each in pairs for side in (each.origin, each.to)}:
-            raise Failed(f"no such end: {end!r}")
-        is_asked = name == "who-can-reach"
-        found = [each for each in pairs if each.allowed and (each.to if is_asked else each.origin) == end]
-        show(found, output, lambda: pairs_table(found), tuple)
+        files = (*inventory, *policies)
+        if not end:
+            raise click.UsageError("X is empty")
+        if not files and (names or at):
+            raise click.UsageError("--names and --at ask of files: with --inventory or -f")
+        sides = ("", end) if name == "who-can-reach" else (end, "")
+        answer = _reach(context, files, sides, names, at)
+        for each in answer.notes:
+            say(f"note: {each}", err=True)
+        found = [each for each in answer.pairs if each.allowed]
+        show(found, output, lambda: pairs_table(found, empty="nobody"), tuple)
 
     return command
 
@@ -114,34 +140,29 @@ def findings_table(found: list[PolicyFinding]) -> Table:
     return Table(("RULE", "WHAT", "WHERE"), rows, empty="nothing found")
 
 
-def pairs_table(found: list[ReachPair]) -> Table:
-    """Make a row of every pair."""
-    rows = tuple((each.origin, each.to, ", ".join(words_of(each.allowed))) for each in found)
-    return Table(
-        ("FROM", "TO", "MAY SEND"), rows, empty="nobody (prefixes that a document names: see `buckler policy reach`)"
-    )
-
-
-def warn_oddities(draft: Draft) -> tuple[Problem, ...]:
+def warn_oddities(draft: Draft, moment: float) -> tuple[Problem, ...]:
     """Give what a check should warn of."""
-    return list_warnings(draft.pool, draft.documents, draft.numbers, _today(), draft.over)
+    return list_warnings(draft.pool, draft.documents, draft.numbers, _day(moment), draft.over)
 
 
-def _today() -> str:
-    return dt.datetime.now(dt.UTC).date().isoformat()
+def _day(moment: float) -> str:
+    return dt.datetime.fromtimestamp(moment, dt.UTC).date().isoformat()
 
 
-def _findings(context: click.Context, files: tuple[str, ...]) -> tuple[PolicyFinding, ...]:
+def _findings(context: click.Context, files: tuple[str, ...], at: str) -> tuple[PolicyFinding, ...]:
     if files:
-        draft = read_draft(files)
-        return find_oddities(draft.pool, draft.documents, draft.numbers, _today(), draft.over)
-    with operator(context) as client:
+        draft = read_draft(files, exit_code=EXIT_USAGE, at=at, names=None)
+        return find_oddities(draft.pool, draft.documents, draft.numbers, _day(parse_time(at)), draft.over)
+    with operator(context, refused=EXIT_USAGE) as client:
         return client.policy_findings()
 
 
-def _pairs(context: click.Context, files: tuple[str, ...]) -> tuple[ReachPair, ...]:
+def _reach(context: click.Context, files: tuple[str, ...], sides: tuple[str, str], names: str, at: str) -> Reach:
+    origin, to = sides
     if files:
-        draft = read_draft(files)
-        return reach_pairs(draft.pool, draft.documents, draft.numbers)
+        try:
+            return answer_reach(read_draft(files, names=names, at=at), 0, origin=origin, to=to)
+        except UnknownEnd as error:
+            raise Failed("no such end", str(error)) from error
     with operator(context) as client:
-        return client.reach().pairs
+        return client.reach(origin=origin, to=to)

@@ -8,23 +8,18 @@ import msgspec
 
 from buckler.model.ids import VmId
 from buckler.model.operatorapi.answers import ExplainedPath, Explanation, Side, Step
-from buckler.model.pool import Network, ShieldMode
+from buckler.model.pool import Network, Outsider, ShieldMode
 from buckler.model.program import Direction, Verdict
 from buckler.policy.judgement import Considered, End, EndJudgement, Outcome, PeerKind
 from buckler.policy.language import PROTOCOLS, Document, Kind, Stand
 from buckler.policy.learned import group_of, patterns_of
+from buckler.policy.party import HOST, WORLD, UnknownEnd, find_thing, unknown_end
 from buckler.policy.pool import Pool, Station, Visitor, singled_out, stations_of, visitor_of
 from buckler.policy.prefix import address_of, network_of
-from buckler.policy.problem import guess
-from buckler.policy.reach import WORLD
 from buckler.policy.reference import find_end, judge_parts
 from buckler.policy.timing import write_moment
 
 GROUP = "group"
-
-
-class UnknownEnd(ValueError):
-    """Neither a VM's name nor an address nor ``world`` or ``group``; the message says what was asked."""
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -71,26 +66,19 @@ def _asked(pool: Pool, documents: tuple[Document, ...], text: str) -> _Asked:
         return _Asked(text)
     if text == GROUP:
         return _Asked(text, kind=PeerKind.GROUP)
-    named = [vm for vm in pool.vms if text in {vm.id, vm.name, f"{vm.tenant}/{vm.name}"}]
-    if len(named) > 1:
-        raise UnknownEnd(f"several VMs are called {text!r}: write tenant/name")
     networks = {network.name: network for network in pool.networks}
-    things = [each for each in pool.outsiders if text in {each.name, f"{each.tenant}/{each.name}"}]
-    if len(named) + len(things) > 1:
-        raise UnknownEnd(f"a VM and an endpoint are called {text!r}: ask by an address")
-    if things:
-        visitor = visitor_of(things[0], networks, singled_out(documents))
+    thing = find_thing(pool, text)
+    if isinstance(thing, Outsider):
+        visitor = visitor_of(thing, networks, singled_out(documents))
         return _Asked(text, kind=PeerKind.ENDPOINT, visitor=visitor)
-    if named:
-        mine = tuple(stations_of(named[0], networks, singled_out(documents)))
+    if thing is not None:
+        mine = tuple(stations_of(thing, networks, singled_out(documents)))
         return _Asked(text, mine, kind=PeerKind.VM)
     try:
         address = str(address_of(text))
     except ValueError:
-        known = [*(each.name for each in pool.vms), *(each.name for each in pool.outsiders)]
-        hint = "ask by the network's gateway address" if text == "host" else guess(text, known)
-        told = f"{text!r} is neither a VM nor an endpoint nor an address nor world"
-        raise UnknownEnd(f"{told} ({hint})" if hint else told) from None
+        hint = "ask by the network's gateway address" if text == HOST else ""
+        raise unknown_end(pool, text, hint=hint) from None
     return _Asked(text, address=address)
 
 

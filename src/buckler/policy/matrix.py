@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from buckler.model.ids import IdentityNumber
 from buckler.model.operatorapi.answers import PortRange
 from buckler.model.program import Direction
 from buckler.policy.compile import resolve_pool
 from buckler.policy.draft import Draft, vm_title
-from buckler.policy.reach import Ends, Judge, endpoint_key, list_ends, shields
-from buckler.policy.space import Range, outside_ranges, write_ranges
+from buckler.policy.outside import Outsides
+from buckler.policy.party import endpoint_key
+from buckler.policy.reach import Ends, Judge, list_ends, shields
+from buckler.policy.space import write_ranges
 
 ICMP = frozenset({"ICMP", "ICMPv6"})
 
@@ -53,8 +54,8 @@ def list_talks(draft: Draft) -> tuple[Talk, ...]:
     ends = list_ends(draft.pool, draft.documents, draft.numbers)
     places = {str(vm.id): Place(vm=vm_title(vm)) for vm in draft.pool.vms}
     places |= {endpoint_key(each): Place(endpoint=f"{each.tenant}/{each.name}") for each in draft.pool.outsiders}
-    ranges = outside_ranges({prefix: draft.numbers.cidrs[prefix] for prefix in resolved.prefixes})
     judge = Judge(resolved)
+    outsides = Outsides(resolved, judge, draft.numbers)
     talks: list[Talk] = []
     for origin in sorted(ends, key=lambda key: places[key].title):
         for to in sorted(ends, key=lambda key: places[key].title):
@@ -62,7 +63,7 @@ def list_talks(draft: Draft) -> tuple[Talk, ...]:
             if allowed:
                 talks.append(Talk(places[origin], places[to], write_connections(allowed)))
         if shields(ends[origin]):
-            talks += _with_world(judge, places[origin], ends[origin], ranges)
+            talks += _with_world(outsides, places[origin], ends[origin])
     return tuple(talks)
 
 
@@ -96,17 +97,12 @@ def _icmp(protocol: str, numbers: Iterable[tuple[int, int]]) -> Iterator[Connect
     yield from parts
 
 
-def _with_world(
-    judge: Judge, here: Place, ends: Ends, ranges: Mapping[IdentityNumber, tuple[Range, ...]]
-) -> Iterator[Talk]:
+def _with_world(outsides: Outsides, here: Place, ends: Ends) -> Iterator[Talk]:
     """Give what a VM may send out, then what it may be sent; blocks with the same answer together."""
     for direction in Direction:
-        blocks: dict[tuple[PortRange, ...], list[Range]] = {}
-        for number, parts in ranges.items():
-            allowed = judge.with_class(ends, number, direction)
-            if allowed and parts:
-                blocks.setdefault(allowed, []).extend(parts)
+        blocks = outsides.ranges(ends, direction)
         for allowed, found in sorted(blocks.items(), key=lambda item: min(item[1])):
-            there = Place(blocks=write_ranges(found))
-            pair = (here, there) if direction is Direction.EGRESS else (there, here)
-            yield Talk(*pair, write_connections(allowed))
+            if allowed:
+                there = Place(blocks=write_ranges(found))
+                pair = (here, there) if direction is Direction.EGRESS else (there, here)
+                yield Talk(*pair, write_connections(allowed))

@@ -2,48 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache, reduce
 
-from buckler.model.ids import IDENTITY_WORLD, IdentityNumber, RuleNumber, Zone
-from buckler.model.operatorapi.answers import PortRange, ReachPair
-from buckler.model.pool import Outsider, ShieldMode
+from buckler.model.ids import IdentityNumber, RuleNumber, Zone
+from buckler.model.operatorapi.answers import PortRange
+from buckler.model.pool import ShieldMode
 from buckler.model.program import Direction, Verdict
-from buckler.policy.compile import Resolved, resolve_pool
+from buckler.policy.compile import Resolved
 from buckler.policy.language import PROTOCOL_ANY, PROTOCOL_NAMES, Document
 from buckler.policy.meet import DENY_ALL, join, meet
+from buckler.policy.party import endpoint_key
 from buckler.policy.pool import Numbers, Pool, identity_key, singled_out, stations, visitors
 from buckler.policy.resolve import LAST_PORT, PROTOCOL_ORDER, Interval, Table
 
-WORLD = "world"
 PROTOCOL_OTHER = "other"
 ALLOW_ALL: Table = tuple(Interval(each, 0, LAST_PORT, Verdict.ALLOW, RuleNumber(0)) for each in PROTOCOL_ORDER)
-
-
-def reach_pairs(
-    pool: Pool, documents: Iterable[Document], numbers: Numbers, *, tenant: str = ""
-) -> tuple[ReachPair, ...]:
-    """Give every ordered pair of different VMs (of one tenant, or of all) and of each with the world, sorted.
-
-    VMs are named as in documents; where two tenants have one name, as ``tenant/name``. A VM whose shield observes
-    lets everything pass, and so does the matrix.
-    """
-    documents = tuple(documents)
-    judge = Judge(resolve_pool(pool, documents, numbers))
-    names = vm_names(pool)
-    by_name: dict[str, Ends] = {
-        names[key]: ends
-        for key, ends in list_ends(pool, documents, numbers).items()
-        if tenant in {"", _tenant(pool, key)}
-    }
-    unshielded = {names[endpoint_key(each)] for each in pool.outsiders} | {WORLD}
-    pairs = []
-    for origin in (*sorted(by_name), WORLD):
-        for to in (*sorted(by_name), WORLD):
-            if origin != to and not {origin, to} <= unshielded:
-                pairs.append(ReachPair(origin, to, _allowed(judge, by_name.get(origin), by_name.get(to))))
-    return tuple(pairs)
 
 
 End = tuple[Zone, IdentityNumber, ShieldMode | None]
@@ -63,11 +37,6 @@ def list_ends(pool: Pool, documents: Iterable[Document], numbers: Numbers) -> di
         number = numbers.identities[identity_key(each.labels)]
         ends.setdefault(endpoint_key(each.outsider), []).append((each.network.zone, number, None))
     return {key: tuple(found) for key, found in ends.items()}
-
-
-def endpoint_key(outsider: Outsider) -> str:
-    """Name an endpoint apart from every VM's id."""
-    return f"endpoint {outsider.tenant}/{outsider.name}"
 
 
 def shields(ends: Ends) -> bool:
@@ -105,26 +74,6 @@ class Judge:
         if mode is not ShieldMode.ENFORCE:
             return ALLOW_ALL
         return self._resolved.programs[number].table(peer, direction)
-
-
-def _allowed(judge: Judge, origin: Ends | None, to: Ends | None) -> tuple[PortRange, ...]:
-    """None stands for the world."""
-    if origin is None:
-        return judge.with_class(to or (), IDENTITY_WORLD, Direction.INGRESS)
-    return judge.with_class(origin, IDENTITY_WORLD, Direction.EGRESS) if to is None else judge.between(origin, to)
-
-
-def _tenant(pool: Pool, key: str) -> str:
-    found = [vm.tenant for vm in pool.vms if vm.id == key]
-    return found[0] if found else key.removeprefix("endpoint ").partition("/")[0]
-
-
-def vm_names(pool: Pool) -> dict[str, str]:
-    """Name VMs by id and endpoints by key: the name, or ``tenant/name`` where the name alone is not one thing's."""
-    things = [(str(vm.id), vm.tenant, vm.name) for vm in pool.vms]
-    things += [(endpoint_key(each), each.tenant, each.name) for each in pool.outsiders]
-    count = Counter(name for _, _, name in things)
-    return {key: name if count[name] == 1 else f"{tenant}/{name}" for key, tenant, name in things}
 
 
 def allowed_ranges(table: Table) -> tuple[PortRange, ...]:

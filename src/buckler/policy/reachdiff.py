@@ -7,22 +7,22 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from buckler.model.ids import IdentityNumber
-from buckler.model.operatorapi.answers import PortRange
-from buckler.model.operatorapi.documents import Outside, ReachChange, ReachCount
+from buckler.model.ids import IDENTITY_HOST, IdentityNumber, Zone
+from buckler.model.operatorapi.answers import Outside, PortRange
+from buckler.model.operatorapi.documents import ReachChange, ReachCount
 from buckler.model.program import Direction
 from buckler.policy.compile import Resolved, resolve_pool
 from buckler.policy.draft import Draft
 from buckler.policy.lend import lend_numbers
 from buckler.policy.outsidediff import OutsideChange, Standing, outside_changes
-from buckler.policy.reach import WORLD, Ends, Judge, endpoint_key, list_ends, words_of
+from buckler.policy.party import HOST, WORLD, endpoint_key
+from buckler.policy.reach import Ends, Judge, list_ends, shields, words_of
 
 LISTED = 10_000
 """Pairs in a list, one with many prefixes for as many; all are counted."""
 COMPARED = 2_000_000
 """Pairs of groups that are compared at most: beyond, the answer says that it is not complete."""
 _Key = tuple[str, str, str]
-_WORLD: _Key = ("", "", WORLD)
 
 
 class ReachDelta(msgspec.Struct, frozen=True):
@@ -38,10 +38,12 @@ class _State(msgspec.Struct, frozen=True):
     resolved: Resolved
     judge: Judge
     ends: dict[_Key, Ends]
+    served: frozenset[Zone]
+    """Networks of which the host has the gateway."""
 
 
 def diff_reach(before: Draft, after: Draft, *, listed: int = LISTED, compared: int = COMPARED) -> ReachDelta:
-    """Compare what may be sent between all pairs of VMs and endpoints, and of each with outside addresses. Both get common numbers."""
+    """Compare what may be sent between all pairs of VMs and endpoints, and of each with the host and outside. Both get common numbers."""
     numbers = lend_numbers(before.numbers, before.pool, before.documents)
     numbers = lend_numbers(numbers, after.pool, after.documents)
     states = tuple(_state(msgspec.structs.replace(each, numbers=numbers)) for each in (before, after))
@@ -53,11 +55,25 @@ def diff_reach(before: Draft, after: Draft, *, listed: int = LISTED, compared: i
     moved = {place for place in groups if place[0] != place[1] or _differs(old, new, place[0] or ())}
     outside = outside_changes(((old.resolved, old.judge), (new.resolved, new.judge)), groups, numbers)
     collected = _Collected(groups, names, listed)
-    for change in outside:
+    for change in (*outside, *_host_changes(old, new, groups)):
         collected.take_outside(change)
     for pair in _walk(old, new, groups, moved, compared):
         collected.take_pair(pair)
     return collected.told()
+
+
+def _host_changes(old: _State, new: _State, standings: Iterable[Standing]) -> Iterator[OutsideChange]:
+    for standing in standings:
+        for direction in Direction:
+            was, becomes = (_with_host(state, standing[at], direction) for at, state in enumerate((old, new)))
+            if was != becomes:
+                yield OutsideChange(standing, direction, HOST, was, becomes)
+
+
+def _with_host(state: _State, ends: Ends | None, direction: Direction) -> tuple[PortRange, ...]:
+    mine = ends if ends is not None and shields(ends) else ()
+    served = tuple(end for end in mine if end[0] in state.served)
+    return state.judge.with_class(served, IDENTITY_HOST, direction)
 
 
 _Difference = tuple[Standing, Standing, tuple[PortRange, ...], tuple[PortRange, ...]]
@@ -91,9 +107,9 @@ class _Collected:
         self._complete = True
 
     def take_outside(self, change: OutsideChange) -> None:
-        """Take what changes between some and addresses outside."""
+        """Take what changes between some and addresses outside, or the host."""
         mine = self._groups[change.standing]
-        there = self._names[_WORLD] if change.there == WORLD else change.there
+        there = change.there
         self._count(len(mine), change.before, change.after)
         sends = change.direction is Direction.EGRESS
         ends = ((self._names[key], there) if sends else (there, self._names[key]) for key in mine)
@@ -162,7 +178,8 @@ def _state(draft: Draft) -> _State:
     keys = {str(vm.id): ("VM", vm.tenant, vm.name) for vm in draft.pool.vms}
     keys |= {endpoint_key(each): ("Endpoint", each.tenant, each.name) for each in draft.pool.outsiders}
     ends = list_ends(draft.pool, draft.documents, draft.numbers)
-    return _State(resolved, Judge(resolved), {keys[key]: each for key, each in ends.items()})
+    served = frozenset(each.zone for each in draft.pool.networks if each.gateway)
+    return _State(resolved, Judge(resolved), {keys[key]: each for key, each in ends.items()}, served)
 
 
 def _allowed(state: _State, origin: Standing, to: Standing, at: int) -> tuple[PortRange, ...]:
@@ -182,8 +199,5 @@ def _program(state: _State, number: IdentityNumber) -> object:
 
 def _names(keys: set[_Key]) -> dict[_Key, str]:
     """Name each thing by its name, or by tenant and name where the name alone is not one thing's."""
-    count = Counter(name for _, _, name in {*keys, _WORLD})
-    return {
-        (kind, tenant, name): name if count[name] == 1 or not kind else f"{tenant}/{name}"
-        for kind, tenant, name in {*keys, _WORLD}
-    }
+    count = Counter([*(name for _, _, name in keys), HOST, WORLD])
+    return {(kind, tenant, name): name if count[name] == 1 else f"{tenant}/{name}" for kind, tenant, name in keys}

@@ -23,8 +23,8 @@ def outside_ranges(prefixes: Mapping[str, IdentityNumber]) -> dict[IdentityNumbe
             above.pop()
         (tree[above[-1]] if above else world).append(_range(network_of(prefix)))
         above.append(prefix)
-    found = {prefixes[prefix]: _without((_range(network_of(prefix)),), inner) for prefix, inner in tree.items()}
-    return {**found, IDENTITY_WORLD: _without(WHOLE, world)}
+    found = {prefixes[prefix]: without((_range(network_of(prefix)),), inner) for prefix, inner in tree.items()}
+    return {**found, IDENTITY_WORLD: without(WHOLE, world)}
 
 
 def longest_holders(prefixes: Iterable[str], named: Collection[str]) -> dict[str, str]:
@@ -38,6 +38,22 @@ def longest_holders(prefixes: Iterable[str], named: Collection[str]) -> dict[str
             above.append(prefix)
         found[prefix] = above[-1] if above else ""
     return found
+
+
+def within(ranges: Iterable[Range], room: Iterable[Range]) -> tuple[Range, ...]:
+    """Give what of some addresses lies in ``room``."""
+    room = tuple(room)
+    return tuple(
+        (version, max(first, low), min(last, high))
+        for version, first, last in ranges
+        for other, low, high in room
+        if version == other and first <= high and low <= last
+    )
+
+
+def range_of(prefix: str) -> Range:
+    """Give the addresses of a prefix, or of an address alone. Raises ValueError."""
+    return _range(network_of(prefix))
 
 
 def write_ranges(ranges: Iterable[Range]) -> tuple[str, ...]:
@@ -63,7 +79,8 @@ def _joined(ranges: Iterable[Range]) -> list[Range]:
     return joined
 
 
-def _without(whole: Iterable[Range], holes: Iterable[Range]) -> tuple[Range, ...]:
+def without(whole: Iterable[Range], holes: Iterable[Range]) -> tuple[Range, ...]:
+    """Give the addresses that lie in no hole."""
     left: list[Range] = []
     holes = sorted(holes)
     for version, first, last in whole:

@@ -30,6 +30,7 @@ from buckler.model.agentapi import (
 from buckler.model.bundle import Passport
 from buckler.model.event import Event, EventKind
 from buckler.model.flow import FlowRecord
+from buckler.model.operatorapi.answers import Outside
 from buckler.model.operatorapi.documents import LabelRequest, Reference
 from buckler.model.operatorapi.hosts import HostRequest
 from buckler.model.operatorapi.vms import AdoptRequest, MigrateRequest, QuarantineRequest
@@ -354,6 +355,10 @@ def test_answers_about_the_pool_agree(controller: ControllerProcess, agents: lis
         reach = client.reach()
         allowed = {(pair.origin, pair.to) for pair in reach.pairs if pair.allowed}
         assert allowed == {("web", "db")}
+        assert [(pair.origin, pair.to) for pair in client.reach(to="db").pairs if pair.allowed] == [("web", "db")]
+        assert {pair.to for pair in client.reach(origin="web", to="203.0.113.0/24").pairs} == {
+            Outside(("203.0.113.0/24",))
+        }
         explained = client.explain("web", "db", "TCP", 5432)
         assert explained.verdict == "allow"
         assert {side.policy for side in explained.paths[0].sides} == {"web-to-db"}
@@ -363,6 +368,10 @@ def test_answers_about_the_pool_agree(controller: ControllerProcess, agents: lis
         with pytest.raises(OperatorFailed) as refused:
             client.explain("nobody", "web", "TCP", 1)
         assert refused.value.problem.status == 404
+        for asked in ({"to": "nobody"}, {"origin": "203.0.113.1/24"}, {"to": "web", "tenant": "other"}):
+            with pytest.raises(OperatorFailed) as refused:
+                client.reach(**asked)
+            assert refused.value.problem.status == 404
         assert 'buckler_host_connected{host="host-a"} 1.0' in client.metrics()
         assert [vm.name for vm in client.vms(selector="role=web")] == ["web"]
         assert len(client.documents(kind="VM")) == 2

@@ -13,11 +13,11 @@ from buckler.cli.host import enforcement, host_lines, hosts_table, token_lines
 from buckler.cli.migration import task_line
 from buckler.cli.output import Table, ago, as_json, as_yaml, fields, moment, plain_table
 from buckler.cli.pool import behind, rogues_table, status_lines, unprotected_table
-from buckler.cli.reach import matrix, pairs_table, ports_words, select
+from buckler.cli.reach import matrix, pairs_table, ports_words, told_apart
 from buckler.cli.vm import history_table, shield_word, vms_table
 from buckler.model.agentapi import TaskState
 from buckler.model.flow import FlowRecord
-from buckler.model.operatorapi.answers import PortRange, Reach, ReachPair
+from buckler.model.operatorapi.answers import Outside, PortRange, Reach, ReachPair
 from buckler.model.operatorapi.body import HostWait
 from buckler.model.operatorapi.documents import DocumentItem
 from buckler.model.operatorapi.hosts import JoinToken
@@ -170,7 +170,27 @@ def test_the_matrix_has_senders_in_rows_and_shows_a_missing_pair_as_unknown() ->
     torn = Reach(7, ("a", "b", "c"), (*answer.pairs, ReachPair("c", "a")))
     assert ("c", "·", "?") in matrix(torn).rows
     assert pairs_table(answer.pairs).rows == (("a", "b", "TCP 80"),)
-    assert [(pair.origin, pair.to) for pair in select(answer, "b", "").pairs] == [("b", "a")]
+
+
+def test_answers_that_differ_outside_are_told_below_the_matrix_by_prefixes() -> None:
+    office = Outside(("203.0.113.0/24",))
+    others = Outside(("0.0.0.0/0", "::/0"), office.blocks)
+    https = (PortRange("TCP", 443, 443),)
+    pairs = (
+        *(ReachPair("a", "b"), ReachPair("b", "a"), ReachPair("a", office, https), ReachPair("a", others)),
+        *(ReachPair("b", "world", https), ReachPair("world", "a"), ReachPair("world", "b")),
+        *(ReachPair("a", "host", https), ReachPair("b", "host"), ReachPair("host", "a"), ReachPair("host", "b")),
+    )
+    answer = Reach(7, ("a", "b", "host", "world"), pairs)
+    assert matrix(answer).columns == ("FROM \\ TO", "a", "b", "host", "world")
+    assert matrix(answer).rows == (
+        ("a", "", "·", "TCP 443", "by prefix"),
+        ("b", "·", "", "·", "TCP 443"),
+        ("host", "·", "·", "", ""),
+        ("world", "·", "·", "", ""),
+    )
+    assert pairs_table(told_apart(answer)).rows == (("a", "203.0.113.0/24", "TCP 443"),)
+    assert ("a", "world except 203.0.113.0/24", "·") not in pairs_table(pairs).rows
 
 
 def test_a_flow_names_both_ends_in_the_direction_of_the_packet() -> None:

@@ -28,7 +28,7 @@ spec:
   {description: d, owner: o, reason: r, review: 2030-01-01, from: [{vm: {}}], to: [{dns: "*.example.org"}], ports: [{protocol: TCP, port: 443}]}
 """
 ANSWERS = [
-    {"name": "www.example.org", "address": "203.0.113.7", "network": "front", "vm": "web", "resolver": "10.0.0.53", "at": 1.0, "until": 2},
+    {"name": "www.example.org", "address": "203.0.113.7", "network": "front", "vm": "web", "resolver": "10.0.0.53", "at": 1.0, "until": 4102444800},
     {"name": "www.example.org", "address": "203.0.113.8", "network": "back"},
     {"name": "www.example.com", "address": "203.0.113.9", "network": "front"},
 ]  # fmt: skip

@@ -172,9 +172,38 @@ def test_an_end_that_is_no_end_is_hinted_at_and_icmp_is_told_by_type():
     assert "ICMP type 8 code 0 from web1 to db" in run("explain", "web1", "db", "icmp", *files).output
 
 
-def test_nobody_is_said_with_what_the_list_does_not_know(tmp_path: Path):
+def test_who_can_reach_tells_addresses_outside_by_prefixes(tmp_path: Path):
     office = "{name: office, action: allow, from: [{cidr: 203.0.113.0/26}], ports: [{protocol: TCP, port: 443}]}"
-    path = policies(tmp_path, f"subject: {{}}, ingress: [{office}]")
+    path = policies(tmp_path, f"subject: {{matchLabels: {{tier: web}}}}, ingress: [{office}]")
     files = ("--inventory", str(SHOP / "vms.yaml"), "--inventory", str(SHOP / "network.yaml"), "-f", path)
-    assert "203.0.113.0/26" in run("reach", *files).output
-    assert "`buckler policy reach`" in run("who-can-reach", "web1", *files).output
+    asked = [
+        ("who-can-reach", "web1", [({"blocks": ["203.0.113.0/26"]}, "web1")]),
+        ("what-can-reach", "203.0.113.0/24", [({"blocks": ["203.0.113.0/26"]}, web) for web in ("web1", "web2")]),
+        ("what-can-reach", "203.0.113.9", [({"blocks": ["203.0.113.9/32"]}, web) for web in ("web1", "web2")]),
+        ("what-can-reach", "203.0.113.64/26", []),
+        ("who-can-reach", "203.0.113.9", []),
+        ("who-can-reach", "host", []),
+        ("who-can-reach", "shop/db", []),
+    ]
+    for question, end, wanted in asked:
+        answer = run(question, end, *files, "-o", "json")
+        assert answer.exit_code == 0, answer.output
+        assert [(each["from"], each["to"]) for each in json.loads(answer.stdout)] == wanted, (question, end)
+    assert "203.0.113.0/26" in run("who-can-reach", "web1", *files).stdout
+    assert run("who-can-reach", "203.0.113.9", *files).output == "nobody\n"
+
+
+def test_who_can_reach_says_what_is_no_end_and_what_is_not_outside():
+    files = ("--inventory", str(SHOP))
+    for end, told in {
+        "wbe1": "did you mean 'web1'",
+        "10.50.0.1/8": "bits behind its length are set",
+        "": "X is empty",
+    }.items():
+        answer = run("who-can-reach", end, *files)
+        assert (answer.exit_code, answer.stdout) == (1 if end else 2, "")
+        assert told in answer.stderr
+    inside = run("who-can-reach", "10.50.0.0/24", *files)
+    assert inside.exit_code == 0
+    assert "is db in network shop" in inside.stderr
+    assert "more" in inside.stderr

@@ -15,9 +15,9 @@ from buckler.policy.compile import Resolved, resolve_pool
 from buckler.policy.explain import explain
 from buckler.policy.judgement import End, EndJudgement, PeerKind
 from buckler.policy.language import PROTOCOL_ANY
+from buckler.policy.pairs import reach_pairs
 from buckler.policy.pool import Station, identity_key, singled_out, stations
 from buckler.policy.prefix import host_prefix
-from buckler.policy.reach import reach_pairs
 from buckler.policy.reference import find_end, judge_end
 from buckler.policy.resolve import find_interval
 from buckler.policy.timing import active

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from buckler.model.operatorapi.answers import Outside
 from buckler.policy.crosscheck import check_documents, merge_documents
 from buckler.policy.documents import read_documents
-from buckler.policy.explain import UnknownEnd, explain
+from buckler.policy.explain import explain
 from buckler.policy.form import document_from_dict, document_to_dict, origin_to_dict
 from buckler.policy.language import Kind
+from buckler.policy.pairs import reach_pairs
+from buckler.policy.party import UnknownEnd
 from buckler.policy.problem import Severity, has_errors
-from buckler.policy.reach import reach_pairs
 from buckler.policy.source import MAX_DEPTH, Source
 from tests.policyworld import Store, shop_documents
 
@@ -166,9 +168,10 @@ def test_the_shop_allows_its_tiers_and_nothing_else():
         if each.allowed
     }
     echo = {"ICMP 2048-2048", "ICMPv6 32768-32768"}
+    probes = ("10.50.0.100/32", "fd50::100/128")
     assert told == {
-        ("world", "web1"): {"TCP 80-80"},
-        ("world", "web2"): {"TCP 80-80"},
+        **{(Outside(probes), web): {"TCP 80-80", *echo} for web in ("web1", "web2")},
+        **{(Outside(("0.0.0.0/0", "::/0"), probes), web): {"TCP 80-80"} for web in ("web1", "web2")},
         ("web1", "app"): {"TCP 8080-8080", *echo},
         ("web2", "app"): {"TCP 8080-8080", *echo},
         ("app", "db"): {"TCP 5432-5432", *echo},

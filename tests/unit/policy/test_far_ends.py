@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from buckler.model.operatorapi.answers import Outside
 from buckler.model.program import Verdict
 from buckler.policy.documents import read_documents
 from buckler.policy.explain import explain
@@ -11,8 +12,8 @@ from buckler.policy.form import document_from_dict, document_to_dict
 from buckler.policy.identity import missing_numbers
 from buckler.policy.language import Document, PolicySpec, Stand
 from buckler.policy.packet import Packet
+from buckler.policy.pairs import reach_pairs
 from buckler.policy.questions import find_oddities
-from buckler.policy.reach import reach_pairs
 from buckler.policy.reference import judge
 from buckler.policy.source import Source
 from buckler.policy.tighten import find_loosening
@@ -138,7 +139,10 @@ def test_reach_counts_the_edge() -> None:
     pairs = {
         (each.origin, each.to): each.allowed for each in reach_pairs(pool, documents, store.allocate(pool, documents))
     }
-    assert not pairs["vm0", "world"]
+    named = Outside(("203.0.113.0/24",))
+    others = Outside(("0.0.0.0/0", "::/0"), named.blocks)
+    assert not pairs["vm0", others]
+    assert pairs["vm0", named]
     assert pairs["world", "vm0"]
 
 

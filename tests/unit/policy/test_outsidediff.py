@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from buckler.model.operatorapi.documents import Outside, ReachChange
+from buckler.model.operatorapi.answers import Outside
+from buckler.model.operatorapi.documents import ReachChange
 from buckler.model.pool import ShieldMode
 from buckler.model.program import Direction
 from buckler.policy.compose import compose_documents

@@ -7,13 +7,15 @@ import itertools
 import msgspec
 import pytest
 
-from buckler.model.operatorapi.answers import PortRange
-from buckler.model.operatorapi.documents import Outside, ReachChange
+from buckler.model.operatorapi.answers import Outside, PortRange, ReachPair
+from buckler.model.operatorapi.documents import ReachChange
 from buckler.policy.documentdiff import diff_documents
 from buckler.policy.documents import read_documents
 from buckler.policy.draft import Draft, draft_pool
 from buckler.policy.fielddiff import MOST, changed_fields
-from buckler.policy.reach import WORLD, reach_pairs, words_of
+from buckler.policy.pairs import reach_pairs
+from buckler.policy.party import WORLD
+from buckler.policy.reach import words_of
 from buckler.policy.reachdiff import covers, diff_reach
 from buckler.policy.source import Source
 
@@ -40,6 +42,7 @@ def flow(origin: str, to: str, port: int, name: str = "f", action: str = "allow"
 ROLE = "{{vm: {{matchLabels: {{role: {}}}}}}}"
 A, B = ROLE.format("a"), ROLE.format("b")
 ENDPOINT = f"{HEAD}kind: Endpoint\nmetadata: {{name: printer, labels: {{role: p}}}}\nspec: {{network: front, addresses: [10.0.9.9]}}\n"
+SERVED = NETWORK.replace("]}\n", "], gateway: [10.0.255.254]}\n")
 BASE = [NETWORK, vm(1, "a"), vm(2, "b"), vm(3, "b"), vm(4, "c", "observe"), ENDPOINT]
 STATES = {
     "nothing": [],
@@ -52,6 +55,8 @@ STATES = {
     "gone": [NETWORK, vm(1, "a"), vm(5, "b"), flow(A, "b", 80)],
     "world": [*BASE, flow("{world: true}", "b", 443), flow("{cidr: 192.0.2.0/24}", "a", 22, "ssh")],
     "printer": [*BASE, flow(ROLE.format("p"), "b", 515)],
+    "served": [SERVED, *BASE[1:]],
+    "host": [SERVED, *BASE[1:], flow("{host: true}", "b", 9100)],
     "singled": [*BASE, flow("{vm: {matchLabels: {buckler.io/name: v3}}}", "a", 9)],
 }
 
@@ -65,10 +70,10 @@ def draft(name: str) -> Draft:
 def every_pair(state: Draft) -> dict[tuple[str | Outside, str | Outside], tuple[str, ...]]:
     """Every pair inside: what is outside ``test_outsidediff`` holds to the reference."""
     pairs = reach_pairs(state.pool, state.documents, state.numbers)
-    return {(each.origin, each.to): words_of(each.allowed) for each in pairs if WORLD not in (each.origin, each.to)}
+    return {(each.origin, each.to): words_of(each.allowed) for each in pairs if is_inside(each)}
 
 
-def is_inside(change: ReachChange) -> bool:
+def is_inside(change: ReachChange | ReachPair) -> bool:
     return all(isinstance(each, str) and each != WORLD for each in (change.origin, change.to))
 
 

@@ -20,9 +20,9 @@ from buckler.policy.judgement import End, EndJudgement, PeerKind
 from buckler.policy.language import Action, Document, EgressRule, Kind, PolicySpec, Subject
 from buckler.policy.lookup import look_up, read_program
 from buckler.policy.packet import Packet
+from buckler.policy.pairs import reach_pairs
 from buckler.policy.pool import Pool, singled_out, stations
 from buckler.policy.prefix import host_prefix
-from buckler.policy.reach import reach_pairs
 from buckler.policy.reference import judge, judge_end
 from buckler.policy.resolve import LAST_PORT, PROTOCOL_ORDER
 from buckler.policy.whole import split_bundle

@@ -25,10 +25,12 @@ from buckler.model.operatorapi.answers import Explanation, NameAnswer, PolicyFin
 from buckler.model.operatorapi.pool import Rogue
 from buckler.model.operatorapi.traffic import CounterItem, FlowItem
 from buckler.model.operatorapi.vms import TaskView
-from buckler.policy.explain import UnknownEnd, explain
+from buckler.policy.draft import Draft
+from buckler.policy.explain import explain
 from buckler.policy.lend import lend_numbers
+from buckler.policy.pairs import answer_reach
+from buckler.policy.party import UnknownEnd
 from buckler.policy.questions import find_oddities
-from buckler.policy.reach import WORLD, reach_pairs, vm_names
 from buckler.policy.timing import active
 from buckler.ports.journal import CounterTotal, FlowQuery, StoredFlow
 from buckler.ports.store import Unit
@@ -52,6 +54,7 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
         with parts.store.read() as unit:
             state = at_time(load_state(unit), parts.clock()).state
         known = {vm.name for vm in state.pool.vms if vm.tenant == tenant}
+        known |= {each.name for each in state.pool.outsiders if each.tenant == tenant}
         names = [f"{tenant}/{each}" if each in known else each for each in (origin, to)]
         try:
             found = explain(state.pool, state.documents, names[0], names[1], protocol, port)
@@ -60,14 +63,14 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
         return msgspec.structs.replace(found, origin=origin, to=to)
 
     @get(PREFIX + "/reach", sync_to_thread=True)
-    def reach(tenant: str = "") -> Reach:
+    def reach(tenant: str = "", origin: str = Parameter(query="from", default=""), to: str = "") -> Reach:
         with parts.store.read() as unit:
             state, revision = at_time(load_state(unit), parts.clock()).state, unit.revisions.current()
             numbers = lend_numbers(read_numbers(unit), state.pool, state.documents)
-        names = vm_names(state.pool)
-        mine = tuple(sorted(names[vm.id] for vm in state.pool.vms if tenant in {"", vm.tenant}))
-        pairs = reach_pairs(state.pool, state.documents, numbers, tenant=tenant)
-        return Reach(revision=revision, vms=(*mine, WORLD) if WORLD not in mine else mine, pairs=pairs)
+        try:
+            return answer_reach(Draft(state.pool, state.documents, numbers), revision, tenant, origin, to)
+        except UnknownEnd as error:
+            raise Refused(404, "no such end", str(error)) from error
 
     @get(PREFIX + "/policy-findings", sync_to_thread=True)
     def policy_findings() -> list[PolicyFinding]:

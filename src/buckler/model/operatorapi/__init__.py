@@ -26,7 +26,7 @@ GET      /hosts, /hosts/{host}                → tuple[HostView], HostView
 POST     /hosts/{host}/drain, …/undrain, …/revoke  HostRequest → HostChange
 POST     /join-tokens                         JoinTokenRequest → JoinToken
 GET      /explain                             from, to, protocol, port → Explanation
-GET      /reach                               tenant → Reach
+GET      /reach                               tenant; from, to (a VM, an endpoint, ``host``, ``world``, an address or prefix) → Reach
 GET      /flows                               verdict, from, to, after, limit, follow → tuple[FlowItem], oldest first (without
                                               ``after`` the newest ``limit`` of all);
                                               with ``follow=true`` newline-delimited FlowItem (empty line: heartbeat)

@@ -78,11 +78,22 @@ class PortRange(Answer, frozen=True, omit_defaults=True):
     end_port: int = 65535
 
 
-class ReachPair(Answer, frozen=True):
-    """What may be sent from one to another, both ends' shields considered. Empty: nothing."""
+class Outside(Answer, frozen=True, omit_defaults=True):
+    """Addresses outside the pool: prefixes, but those in ``except``."""
 
-    origin: str = msgspec.field(name="from")
-    to: str
+    blocks: tuple[str, ...]
+    excluded: tuple[str, ...] = msgspec.field(name="except", default=())
+
+
+class ReachPair(Answer, frozen=True):
+    """What may be sent from one to another, both ends' shields considered. Empty: nothing.
+
+    An end is a VM, an endpoint, ``host`` (the gateway that the host serves), ``world`` (every address
+    outside has this answer), or those addresses outside that have this answer.
+    """
+
+    origin: str | Outside = msgspec.field(name="from")
+    to: str | Outside
     allowed: tuple[PortRange, ...] = ()
 
 
@@ -136,8 +147,12 @@ class UnusedRules(Answer, frozen=True):
 
 
 class Reach(Answer, frozen=True):
-    """Every ordered pair of different ``vms`` (and ``world``) occurs once in ``pairs``."""
+    """Of ``vms`` (with ``host`` and ``world``) every ordered pair that was asked for occurs once, with ``world`` once for each answer.
+
+    ``notes``: what of the addresses that were asked for is not outside.
+    """
 
     revision: int
     vms: tuple[str, ...]
     pairs: tuple[ReachPair, ...]
+    notes: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from buckler.model.operatorapi.answers import Outside
 from buckler.model.operatorapi.body import Answer, HostWait, Issue, Request
 
 
@@ -78,17 +79,10 @@ class DocumentDiff(Answer, frozen=True):
     fields: tuple[str, ...] = ()
 
 
-class Outside(Answer, frozen=True, omit_defaults=True):
-    """Addresses outside the pool: prefixes, but those in ``except``."""
-
-    blocks: tuple[str, ...]
-    excluded: tuple[str, ...] = msgspec.field(name="except", default=())
-
-
 class ReachChange(Answer, frozen=True):
     """What the change does to one pair: lists of allowed ports in words (``TCP 443``), before and after.
 
-    An end is a VM, an endpoint, ``world`` (every address outside), or those addresses outside that change alike.
+    An end is a VM, an endpoint, ``host`` (the gateway that the host serves), ``world`` (every address outside), or those addresses outside that change alike.
     """
 
     origin: str | Outside = msgspec.field(name="from")
