@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from buckler.controller.observed import sights
 from buckler.controller.pool_state import State, load_state
 from buckler.controller.problems import Refused
+from buckler.controller.sights import sights
 from buckler.model.agentapi import ObservedInterface
 from buckler.model.operatorapi.vms import AdoptRequest
 from buckler.model.pool import HostState

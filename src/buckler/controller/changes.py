@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from buckler.controller.grants import grants_of
 from buckler.controller.parts import Parts
-from buckler.controller.pool_state import QUARANTINE, attributes_now, load_documents
+from buckler.controller.pool_state import QUARANTINE, Pairs, State
 from buckler.controller.problems import Refused
 from buckler.controller.registry import Author, Edit, plan_edits, store_edits
 from buckler.controller.simulate import imagine
@@ -17,7 +17,7 @@ from buckler.controller.waiting import wait_enforced
 from buckler.model.operatorapi.body import Issue
 from buckler.model.operatorapi.documents import ApplyResult, Change, DiffResult, Reference, SourceFile
 from buckler.policy.claimcheck import Holding, check_holdings
-from buckler.policy.crosscheck import check_documents, check_hosts, merge_documents
+from buckler.policy.crosscheck import check_documents, merge_documents
 from buckler.policy.documentdiff import diff_document
 from buckler.policy.documents import read_documents
 from buckler.policy.form import document_from_dict, document_to_dict, origin_to_dict
@@ -30,7 +30,7 @@ from buckler.policy.source import Source
 from buckler.ports.records import StoredDocument
 from buckler.ports.store import Unit
 
-Pairs = dict[str, tuple[StoredDocument, Document]]
+Check = Callable[[Sequence[Document], Sequence[Document]], tuple[Problem, ...]]
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -92,11 +92,13 @@ class _Stored(msgspec.Struct, frozen=True):
 def _store(parts: Parts, wanted: Wanted, author: Author) -> _Stored:
     read = _read(wanted)
     with parts.store.read() if wanted.dry_run else parts.store.write() as unit:
-        plan = check_change(unit, wanted, read)
+        plan = check_change(parts, unit, wanted, read)
         return _Stored(commit_change(parts, unit, plan, author, dry_run=wanted.dry_run), plan.after, read[0])
 
 
 def _with_oddities(parts: Parts, stored: _Stored) -> ApplyResult:
+    if not any(hasattr(each.spec, "review") or each.kind is Kind.EXCEPTION for each in stored.applied):
+        return stored.result
     with parts.store.read() as unit:
         odd = warn_oddities(unit, stored.after, stored.applied, parts.clock())
     return msgspec.structs.replace(stored.result, warnings=(*stored.result.warnings, *odd))
@@ -116,12 +118,13 @@ def warn_oddities(
 
 
 def check_change(
-    unit: Unit, wanted: Wanted, read: tuple[tuple[Document, ...], tuple[Problem, ...]] | None = None
+    parts: Parts, unit: Unit, wanted: Wanted, read: tuple[tuple[Document, ...], tuple[Problem, ...]] | None = None
 ) -> Planned:
-    """Check a change in every way, within the transaction that is to make it. Raises Refused."""
-    plan = plan_change(load_documents(unit), read or _read(wanted), wanted, list_holdings(unit))
-    refuse_escapes(unit, plan)
-    refuse_hosts_addresses(unit, plan)
+    """Check a change in every way, within the transaction that is to make it, before that writes. Raises Refused."""
+    state = parts.known.look(unit)
+    plan = plan_change(state.stored, read or _read(wanted), wanted, list_holdings(state), parts.known.check)
+    refuse_escapes(state, plan)
+    refuse_hosts_addresses(parts, state, plan)
     return plan
 
 
@@ -136,8 +139,9 @@ def diff_documents(parts: Parts, wanted: Wanted) -> DiffResult:
     """Say what a change would do, to documents and to who may reach whom. Raises Refused."""
     read = _read(wanted)
     with parts.store.read() as unit:
-        plan = plan_change(load_documents(unit), read, wanted, list_holdings(unit))
-        refuse_hosts_addresses(unit, plan)
+        state = parts.known.look(unit)
+        plan = plan_change(state.stored, read, wanted, list_holdings(state), parts.known.check)
+        refuse_hosts_addresses(parts, state, plan)
         return diff_plan(unit, plan, parts.clock())
 
 
@@ -153,6 +157,7 @@ def plan_change(
     read: tuple[tuple[Document, ...], tuple[Problem, ...]],
     wanted: Wanted,
     holdings: tuple[Holding, ...] = (),
+    check: Check = check_documents,
 ) -> Planned:
     """Check a change against the pool as it is. Raises Refused with every problem at once."""
     applied, problems = read
@@ -165,28 +170,30 @@ def plan_change(
     both = sorted({document.key for document in applied} & set(deleted))
     if both:
         raise Refused(409, "a document is to be written and deleted at once", ", ".join(both))
-    before = tuple(document for _, document in present.values())
-    after = merge_documents(before, applied, deleted)
-    found = [*problems, *check_documents(after, applied), *check_holdings(after, holdings)]
+    before = tuple([document for _, document in present.values()])
+    after = merge_documents({key: document for key, (_, document) in present.items()}, applied, deleted)
+    found = [*problems, *check(after, applied), *check_holdings(after, holdings)]
     errors = [problem for problem in found if problem.severity is Severity.ERROR]
     if errors:
         count = "one problem" if len(errors) == 1 else f"{len(errors)} problems"
         raise Refused(422, f"nothing was applied: {count}", issues=tuple(_issue(problem) for problem in errors))
-    edits = plan_edits({document.key: document for document in before}, applied, deleted)
+    edits = plan_edits({key: document for key, (_, document) in present.items()}, applied, deleted)
     # What was said of other documents before is not said again with every change.
-    told = set(check_documents(before, ())) if found else set()
+    told = set(check(before, ())) if found else set()
     own = {(document.file, document.line) for document in applied}
     news = (each for each in found if each not in told or (each.file, each.line) in own)
     return Planned(edits, before, after, tuple(_issue(problem) for problem in news))
 
 
-def refuse_escapes(unit: Unit, plan: Planned) -> None:
+def refuse_escapes(state: State, plan: Planned) -> None:
     """Refuse to take a VM in quarantine its domain: registered anew, under whatever name, it would be free. Raises Refused."""
-    records = {(vm.tenant, vm.name): vm.id for vm in unit.vms.all()}
-    for edit in plan.edits:
-        vm = records.get((edit.document.tenant, edit.document.name))
-        if _lets_go(edit) and vm and QUARANTINE in attributes_now(unit, vm):
-            raise Refused(409, f"VM {edit.document.name} is in quarantine", "release it first, with a reason")
+    leaving = [edit.document for edit in plan.edits if _lets_go(edit)]
+    if not leaving:
+        return
+    held = {(each.record.tenant, each.record.name) for each in state.registered if QUARANTINE in each.attributes}
+    for document in leaving:
+        if (document.tenant, document.name) in held:
+            raise Refused(409, f"VM {document.name} is in quarantine", "release it first, with a reason")
 
 
 def _lets_go(edit: Edit) -> bool:
@@ -200,19 +207,18 @@ def _uuid(document: Document) -> str:
     return document.spec.uuid if isinstance(document.spec, VmSpec) else ""
 
 
-def list_holdings(unit: Unit) -> tuple[Holding, ...]:
+def list_holdings(state: State) -> tuple[Holding, ...]:
     """List the addresses that VMs have by claims."""
-    now = unit.vms.attributes_now()
     return tuple(
-        Holding(grant.network, grant.address, record.tenant, record.name, grant.source.value)
-        for record in unit.vms.all()
-        for grant in grants_of(record.id, now.get(record.id, {}))
+        Holding(grant.network, grant.address, each.record.tenant, each.record.name, grant.source.value)
+        for each in [each for each in state.registered if each.grants]
+        for grant in each.grants
     )
 
 
-def refuse_hosts_addresses(unit: Unit, plan: Planned) -> None:
+def refuse_hosts_addresses(parts: Parts, state: State, plan: Planned) -> None:
     """Refuse documents that claim a host's address. Raises Refused."""
-    found = check_hosts(plan.after, (record.host for record in unit.hosts.all()))
+    found = parts.known.check_hosts(plan.after, state.hosts)
     if found:
         raise Refused(
             422, "nothing was applied: addresses of hosts", issues=tuple(_issue(problem) for problem in found)

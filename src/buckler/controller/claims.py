@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import msgspec
 
 from buckler.controller.grants import REFUSED, attribute_of
-from buckler.controller.observed import is_active
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import HOST, Registered, attributes_now, load_state, merge_attributes
+from buckler.controller.sights import is_active
 from buckler.model.agentapi import AddressClaim, AddressSource, ClaimOutcome
 from buckler.model.event import Event, EventKind
 from buckler.model.ids import VmId

@@ -43,7 +43,7 @@ class _Found(msgspec.Struct):
 def find_impact(parts: Parts, request: ImpactRequest) -> Impact:
     """Say what a draft would change. Raises Refused with every problem of the draft."""
     with parts.store.read() as unit:
-        plan = check_change(unit, Wanted(files=request.files, delete=request.delete, dry_run=True))
+        plan = check_change(parts, unit, Wanted(files=request.files, delete=request.delete, dry_run=True))
         now, wanted = parts.clock(), promote_all(plan.after) if request.staged else plan.after
         before, after = imagine(unit, plan.before, now), imagine(unit, wanted, now)
         flows = [each for each in unit.flows.find(FlowQuery(limit=_RING)) if each.flow.at >= request.since]

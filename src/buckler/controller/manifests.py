@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from buckler.controller.observed import Seen, is_active
 from buckler.controller.parts import Parts
 from buckler.controller.passports import issuing_id, passport_of
 from buckler.controller.pool_state import HOST, PASSPORT, State
+from buckler.controller.sights import Seen, is_active
 from buckler.controller.twins import twins_of
 from buckler.model.ids import HostId
 from buckler.model.pool import Host, HostState

@@ -6,12 +6,24 @@ when the store does not know any more which rows were written since.
 
 from __future__ import annotations
 
-from buckler.controller.observed import Seen, seen_by
-from buckler.controller.pool_state import Registered, State, document_of, load_documents, register, state_of
+from buckler.controller.pool_state import (
+    Declared,
+    Pairs,
+    Registered,
+    State,
+    declared_in,
+    document_of,
+    load_documents,
+    load_learned,
+    register,
+)
+from buckler.controller.sights import Seen, seen_by
 from buckler.model.agentapi import Observation
 from buckler.model.ids import HostId, VmId
-from buckler.model.pool import Host
+from buckler.model.pool import Host, Vm
 from buckler.policy.language import Document, Kind
+from buckler.policy.learned import Learned, learned_groups
+from buckler.policy.pool import Pool
 from buckler.ports.publication import Change, Written
 from buckler.ports.records import DocumentKey, StoredDocument, VmRecord
 from buckler.ports.store import Unit
@@ -34,7 +46,11 @@ class Mirror:
         self._observations: dict[HostId, Observation] = {}
         self._seen: Seen | None = None
         self._tidied = 0
-        self._vms: tuple[Registered, ...] | None = None
+        self._stored: Pairs | None = None
+        self._declared: Declared | None = None
+        self._learned: tuple[Learned, ...] = ()
+        self._rest: tuple[Document, ...] | None = None
+        self._vms: tuple[tuple[Registered, ...], tuple[Vm, ...]] | None = None
         self._members: tuple[Host, ...] | None = None
 
     def forget(self) -> None:
@@ -42,19 +58,34 @@ class Mirror:
         self._through = -1
 
     def look(self, unit: Unit) -> State:
-        """Give the pool as it is in this transaction."""
+        """Give the pool as it is in this transaction. What did not change since the last time is the same object."""
         newest = unit.changes.newest()
-        changes = unit.changes.since(self._through) if self._through >= 0 else None
-        if changes is None:
+        if newest < self._through:  # a snapshot of before
+            return Mirror().look(unit)
+        changes = unit.changes.since(self._through) if 0 <= self._through < newest else None
+        if self._through < 0 or (changes is None and newest > self._through):
             self._read_all(unit)
         elif changes:
             self._read(unit, frozenset(changes))
         self._through = newest
+        return self._state(unit)
+
+    def _state(self, unit: Unit) -> State:
+        if self._stored is None:
+            self._stored = dict(self._documents)
+        if self._declared is None:
+            self._declared, self._rest = declared_in(unit, self._stored), None
+        learned = load_learned(unit)
+        if self._rest is None or learned != self._learned:
+            groups = learned_groups(self._declared.documents, learned) if learned else ()
+            self._learned, self._rest = learned, (*self._declared.documents, *groups)
         if self._vms is None:
-            self._vms = tuple(self._registered.values())
+            registered = tuple(self._registered.values())
+            self._vms = registered, tuple([each.vm for each in registered])
         if self._members is None:
             self._members = tuple(self._hosts.values())
-        return state_of(unit, self._documents, self._vms, self._members)
+        pool = Pool(self._declared.networks, self._vms[1], self._members, self._declared.outsiders)
+        return State(self._stored, self._rest, self._vms[0], pool, self._members, self._learned)
 
     def seen(self) -> Seen:
         """All domains as hosts report them."""
@@ -75,7 +106,7 @@ class Mirror:
         self._attributes = unit.vms.attributes_now()
         self._hosts = {record.host.id: record.host for record in unit.hosts.all()}
         self._observations = unit.observations.all()
-        self._seen = self._members = self._vms = None
+        self._seen = self._members = self._vms = self._stored = self._declared = None
         self._registered = {}
         for vm in self._records:
             self._register(vm)
@@ -107,6 +138,9 @@ class Mirror:
             self._documents.pop(name, None)
         else:
             self._documents[name] = stored, document_of(stored)
+        self._stored = None
+        if kind != Kind.VM.value:
+            self._declared = None
         return self._by_name.get((tenant, rest)) if kind == Kind.VM.value else None
 
     def _read_vm(self, unit: Unit, vm: VmId) -> None:

@@ -6,10 +6,10 @@ from collections import Counter
 
 import msgspec
 
-from buckler.controller.observed import is_active, sights
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import HOST, Registered, State, load_state
 from buckler.controller.problems import Refused
+from buckler.controller.sights import is_active, sights
 from buckler.model.agentapi import Task, TaskKind, TaskState
 from buckler.model.canonical import canonical_bytes
 from buckler.model.event import Event, EventKind

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from buckler.controller.observed import is_active
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import (
     HOST,
@@ -17,6 +16,7 @@ from buckler.controller.pool_state import (
     load_state,
     merge_attributes,
 )
+from buckler.controller.sights import is_active
 from buckler.model.agentapi import ClaimOutcome, NameClaim
 from buckler.model.event import Event, EventKind
 from buckler.model.ids import VmId

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import msgspec
-
 from buckler.controller.parts import Parts
 from buckler.controller.passports import signer_of, trusted_issuers
 from buckler.controller.pool_state import HOST, PASSPORT, STATE, attributes_now, document_of, merge_attributes
+from buckler.controller.sights import Seen, Sight, is_active, sights
 from buckler.model.agentapi import Observation, ObservedDomain
 from buckler.model.domain import DomainState
-from buckler.model.ids import HostId, VmId
+from buckler.model.ids import VmId
 from buckler.model.pool import Host, HostState
 from buckler.policy.language import Kind, VmSpec
 from buckler.ports.store import Unit
 from buckler.trust.statement import KeySet
-
-_INACTIVE = frozenset({DomainState.SHUTOFF.value, DomainState.CRASHED.value})
-
-
-class Sight(msgspec.Struct, frozen=True):
-    """A domain as one host sees it."""
-
-    host: Host
-    domain: ObservedDomain
-    at: float
-
-
-Seen = dict[str, tuple[Sight, ...]]
-"""All observed domains by uuid."""
 
 
 def note_observation(parts: Parts, unit: Unit, host: Host, observation: Observation) -> bool:
@@ -45,30 +28,6 @@ def note_observation(parts: Parts, unit: Unit, host: Host, observation: Observat
     _note_absent(parts, unit, host, uuids, observation, seen)
     is_draining = host.state is HostState.DRAINING
     return is_draining or before is None or _passports(before) != _passports(observation)
-
-
-def sights(unit: Unit) -> Seen:
-    """All observed domains by uuid; those that run come first."""
-    return seen_by({record.host.id: record.host for record in unit.hosts.all()}, unit.observations.all())
-
-
-def seen_by(hosts: Mapping[HostId, Host], observations: Mapping[HostId, Observation]) -> Seen:
-    """All domains that hosts observed by uuid; those that run come first."""
-    found: dict[str, list[Sight]] = {}
-    for host, observation in observations.items():
-        for domain in observation.domains:
-            if host in hosts:
-                found.setdefault(domain.uuid, []).append(Sight(hosts[host], domain, observation.at))
-    return {uuid: tuple(sorted(each, key=_order)) for uuid, each in found.items()}
-
-
-def is_active(domain: ObservedDomain) -> bool:
-    """Say whether the domain occupies its host now."""
-    return domain.state not in _INACTIVE
-
-
-def _order(sight: Sight) -> tuple[bool, float]:
-    return not is_active(sight.domain), -sight.at
 
 
 def _note_domain(

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 import msgspec
 
 from buckler.controller.manifests import Errand, errands_of, members
-from buckler.controller.observed import Seen
 from buckler.controller.parts import Parts
 from buckler.controller.passports import issuing_id
 from buckler.controller.pool_state import State
 from buckler.controller.rollout_state import Rollout
+from buckler.controller.sights import Seen
 from buckler.controller.stepping import Acks, moved, next_indexes, told_all
 from buckler.model.bundle import Manifest, Members, Stage
 from buckler.model.canonical import canonical_bytes, digest_of

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from buckler.controller.bell import Bell
 from buckler.controller.keys import Keyring
+from buckler.controller.known import Known
 from buckler.controller.presence import Presence
 from buckler.controller.sealing import SealedStore
 from buckler.controller.settings import Settings
@@ -56,6 +57,7 @@ class Parts:
     work: Bell = field(default_factory=Bell)
     presence: Presence = field(default_factory=Presence)
     throttle: Throttle = field(default_factory=Throttle)
+    known: Known = field(default_factory=Known)
 
     def record(self, unit: Unit, event: Event) -> None:
         """Append an event to the ledger, in the transaction of the change that it tells of."""

@@ -10,7 +10,7 @@ import msgspec
 from buckler.controller.grants import grants_of
 from buckler.model.ids import VmId, VmNumber, Zone
 from buckler.model.label import CLOSED, REMEDIATION
-from buckler.model.pool import Host, Network, Vm
+from buckler.model.pool import Host, Network, Outsider, Vm
 from buckler.policy.claim import Grant, with_grants
 from buckler.policy.form import document_from_dict, document_to_dict, origin_to_dict
 from buckler.policy.language import Document, Kind, VmSpec
@@ -51,17 +51,35 @@ class Registered(msgspec.Struct, frozen=True):
     grants: tuple[Grant, ...] = ()
 
 
+Pairs = Mapping[str, tuple[StoredDocument, Document]]
+"""Documents in force by key, as rows and as read."""
+
+
+class Declared(msgspec.Struct, frozen=True):
+    """What documents other than VMs' say."""
+
+    documents: tuple[Document, ...]
+    networks: tuple[Network, ...]
+    outsiders: tuple[Outsider, ...]
+
+
 class State(msgspec.Struct, frozen=True):
     """One snapshot of what is declared."""
 
-    stored: dict[str, StoredDocument]
-    documents: tuple[Document, ...]
+    stored: Pairs
+    rest: tuple[Document, ...]
+    """All documents but the VMs'."""
     registered: tuple[Registered, ...]
     pool: Pool
     hosts: tuple[Host, ...]
     """All that ever joined, the revoked ones too."""
     learned: tuple[Learned, ...] = ()
-    """What VMs were answered for names: ``documents`` hold a group of them for each name that policies mean."""
+    """What VMs were answered for names: ``rest`` holds a group of them for each name that policies mean."""
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """The VMs', and the rest."""
+        return (*(document for _, document in self.stored.values() if document.kind is Kind.VM), *self.rest)
 
     def by_uuid(self, uuid: str) -> Registered | None:
         """Find a VM by libvirt's uuid."""
@@ -101,18 +119,16 @@ def load_state(unit: Unit) -> State:
     """Read everything that resolving and compiling need."""
     pairs = load_documents(unit)
     registered = _registered(unit, tuple(document for _, document in pairs.values()))
-    return state_of(unit, pairs, registered, tuple(record.host for record in unit.hosts.all()))
+    declared, learned = declared_in(unit, pairs), load_learned(unit)
+    rest = (*declared.documents, *learned_groups(declared.documents, learned))
+    hosts = tuple(record.host for record in unit.hosts.all())
+    vms = tuple(each.vm for each in registered)
+    return State(pairs, rest, registered, Pool(declared.networks, vms, hosts, declared.outsiders), hosts, learned)
 
 
-def state_of(
-    unit: Unit,
-    pairs: Mapping[str, tuple[StoredDocument, Document]],
-    registered: tuple[Registered, ...],
-    hosts: tuple[Host, ...],
-) -> State:
-    """Put a state together of the rows that were read. What policies and networks say is worked out anew."""
-    documents = tuple([document for _, document in pairs.values()])
-    rest = tuple([document for document in documents if document.kind is not Kind.VM])
+def declared_in(unit: Unit, pairs: Pairs) -> Declared:
+    """Put together what documents other than VMs' say."""
+    rest = tuple([document for _, document in pairs.values() if document.kind is not Kind.VM])
     naming = tuple(document for document in rest if patterns_of(document))
     zones = unit.numbers.table(NumberSpace.ZONE)
     networks: list[Network] = []
@@ -120,20 +136,8 @@ def state_of(
         if document.kind is Kind.NETWORK:
             network = network_from_document(document, Zone(zones[zone_name(document)]))
             networks.append(msgspec.structs.replace(network, names=patterns_in(naming, network.tenant)))
-    learned = load_learned(unit)
-    return State(
-        stored={key: stored for key, (stored, _) in pairs.items()},
-        documents=(*documents, *learned_groups(rest, learned)),
-        registered=registered,
-        pool=Pool(
-            networks=tuple(networks),
-            vms=tuple([each.vm for each in registered]),
-            hosts=hosts,
-            outsiders=tuple(outsider_from_document(each) for each in rest if each.kind is Kind.ENDPOINT),
-        ),
-        hosts=hosts,
-        learned=learned,
-    )
+    outsiders = tuple(outsider_from_document(each) for each in rest if each.kind is Kind.ENDPOINT)
+    return Declared(rest, tuple(networks), outsiders)
 
 
 def load_learned(unit: Unit) -> tuple[Learned, ...]:

@@ -91,28 +91,25 @@ def store_edits(parts: Parts, unit: Unit, edits: Sequence[Edit], author: Author)
 
 
 class _Roll:
-    """The living VMs by tenant and name, read once for all edits of a transaction."""
+    """Who is a living VM, within one transaction."""
 
     def __init__(self, unit: Unit) -> None:
         self._unit = unit
-        self._living = {(vm.tenant, vm.name): vm for vm in unit.vms.all()}
-        self._last = max(unit.numbers.table(NumberSpace.VM).values(), default=0)
+        self._last = unit.numbers.last(NumberSpace.VM)
 
     def find(self, document: Document) -> VmRecord | None:
-        return self._living.get((document.tenant, document.name))
+        return self._unit.vms.named(document.tenant, document.name)
 
     def enter(self, vm: VmId, document: Document, at: float) -> VmRecord:
         """Give a VM its number, which no other ever had."""
         self._last += 1
         self._unit.numbers.add(NumberSpace.VM, {vm: self._last})
         record = VmRecord(vm, VmNumber(self._last), document.tenant, document.name, at)
-        self._living[document.tenant, document.name] = record
         self._unit.vms.put(record)
         return record
 
     def strike(self, record: VmRecord, at: float) -> None:
         """Let a VM be no more."""
-        del self._living[record.tenant, record.name]
         self._unit.vms.put(msgspec.structs.replace(record, deleted_at=at))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from buckler.controller.claims import event_of
 from buckler.controller.grants import attribute_of
-from buckler.controller.observed import is_active, sights
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import HOST, STATE, Registered, State, load_state, merge_attributes
+from buckler.controller.sights import is_active, sights
 from buckler.model.event import EventKind
 from buckler.model.ids import VmId
 from buckler.policy.claim import Stale, ground_of, list_stale, owners_of

@@ -70,7 +70,7 @@ def store_rollback(parts: Parts, revision: int, request: RollbackRequest, actor:
 def _put_back(parts: Parts, unit: Unit, revision: int, request: RollbackRequest, author: Author) -> RollbackResult:
     now = tuple(document for _, document in load_documents(unit).values())
     back = plan_return(now, documents_of(unit, revision), inventory=request.inventory)
-    plan = check_change(unit, Wanted(documents=back.documents, delete=back.delete, dry_run=request.dry_run))
+    plan = check_change(parts, unit, Wanted(documents=back.documents, delete=back.delete, dry_run=request.dry_run))
     # Told before it is stored: afterwards the VMs that it registers would have ids already.
     diff = diff_plan(unit, plan, parts.clock())
     result = commit_change(parts, unit, plan, author, dry_run=request.dry_run)

@@ -50,7 +50,7 @@ class Target:
         current.put_hosts(pool.hosts)
         for network in pool.networks:
             current.put_network(network)
-        self._put_policies(state.documents)
+        self._put_policies(state.rest)
         outsiders = {(each.tenant, each.name): each for each in pool.outsiders}
         for outsider in pool.outsiders:
             current.put_outsider(outsider)
@@ -79,10 +79,9 @@ class Target:
                 self._current.drop_vm(gone)
         self._vms, self._registered = now, state.registered
 
-    def _put_policies(self, documents: tuple[Document, ...]) -> None:
+    def _put_policies(self, written: tuple[Document, ...]) -> None:
         """Composed as a whole, as what one names or excepts may be another: that is little beside resolving."""
-        written = tuple(each for each in documents if each.kind is not Kind.VM)
-        if _is_same(written, self._written):
+        if written is self._written or _is_same(written, self._written):
             return
         if not self._put_alone(written):
             composed = compose_documents(written)

@@ -7,7 +7,7 @@ import msgspec
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import State
 from buckler.model.event import Event, EventKind
-from buckler.policy.language import Document, ExceptionSpec, FlowSpec, Kind, PolicySpec
+from buckler.policy.language import Document, ExceptionSpec, FlowSpec, PolicySpec
 from buckler.policy.times import NOW, holds_at
 from buckler.policy.timing import active, is_timed
 from buckler.ports.store import Unit
@@ -23,13 +23,13 @@ class Ticked(msgspec.Struct, frozen=True):
 
 def at_time(state: State, now: float) -> Ticked:
     """Take a state as it is at a moment. Asked again at ``boundary``, or after a restart at any time, nothing is missed."""
-    timed = tuple([each for each in state.documents if each.kind is not Kind.VM and is_timed(each)])
+    timed = tuple([each for each in state.rest if is_timed(each)])
     if not timed:
         return Ticked(state, 0, ())
     told = active(timed, now)
-    rest = tuple(each for each in state.documents if not is_timed(each))
+    rest = tuple(each for each in state.rest if not is_timed(each))
     held = tuple(sorted(each.key for each in told.documents if _has_end(each) and holds_at(each.times, NOW)))
-    return Ticked(msgspec.structs.replace(state, documents=(*rest, *told.documents)), told.boundary, held)
+    return Ticked(msgspec.structs.replace(state, rest=(*rest, *told.documents)), told.boundary, held)
 
 
 def record_ticks(parts: Parts, unit: Unit, before: tuple[str, ...], ticked: Ticked) -> None:
@@ -38,7 +38,7 @@ def record_ticks(parts: Parts, unit: Unit, before: tuple[str, ...], ticked: Tick
     for key in sorted({*before} ^ {*ticked.held}):
         began = key in ticked.held
         kind, tenant, name = key.split("/", 2)
-        document = next((each for each in ticked.state.documents if each.key == key), None)
+        document = next((each for each in ticked.state.rest if each.key == key), None)
         detail = {"kind": kind, "name": name, **(_words(document) if document is not None else {})}
         told = EventKind.POLICY_BEGAN if began else EventKind.POLICY_ENDED
         cause = "" if began or key in ticked.state.stored else "deleted"

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
-from buckler.controller.observed import Seen, Sight
 from buckler.controller.pool_state import HOST, State
+from buckler.controller.sights import Seen, Sight
 from buckler.model.bundle import Residence
 from buckler.model.domain import DomainState
 from buckler.model.ids import HostId, VmId

@@ -2,56 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from buckler.model.label import LABEL_TENANT, Operator, Selector
 from buckler.model.pool import Host
 from buckler.policy.exceptioncheck import check_exceptions
 from buckler.policy.instances import check_instances
 from buckler.policy.language import Document, EndpointSpec, FlowSpec, Kind, NetworkSpec, Peer, PolicySpec, Tier, VmSpec
-from buckler.policy.pool import link_local_address
-from buckler.policy.prefix import address_of, is_within, network_of
-from buckler.policy.problem import Problem, Severity, guess
+from buckler.policy.prefix import address_of, is_within
+from buckler.policy.problem import Problem, Severity
 from buckler.policy.thingcheck import check_things
-
-_PEER_WORDS = frozenset({"world", "host", "group", "infra"})
+from buckler.policy.vmcheck import CheckedVms, is_inside
 
 
 def merge_documents(
-    present: Iterable[Document], applied: Sequence[Document], deleted: Iterable[str] = ()
+    present: Mapping[str, Document], applied: Sequence[Document], deleted: Iterable[str] = ()
 ) -> tuple[Document, ...]:
     """Put ``applied`` in place of their namesakes and take ``deleted`` keys away: the pool's documents afterwards."""
-    merged = {document.key: document for document in present}
+    merged = dict(present)
     for key in deleted:
         merged.pop(key, None)
     merged.update({document.key: document for document in applied})
-    return tuple(merged[key] for key in sorted(merged))
+    return tuple([merged[key] for key in sorted(merged)])
 
 
-def check_documents(documents: Sequence[Document], applied: Sequence[Document] | None = None) -> tuple[Problem, ...]:
-    """Check a pool's whole set of documents. ``applied`` (default: all) are checked for being given twice."""
+def check_documents(
+    documents: Sequence[Document], applied: Sequence[Document] | None = None, checked: CheckedVms | None = None
+) -> tuple[Problem, ...]:
+    """Check a pool's whole set of documents. ``applied`` (default: all) are checked for being given twice.
+
+    ``checked``: what need not be looked at again. A set has no document twice then.
+    """
+    checked = checked or CheckedVms()
     problems = [*_twice(documents if applied is None else applied)]
-    networks = {each.name: each for each in documents if each.kind is Kind.NETWORK}
-    problems += _same_network_name(documents)
+    rest = [each for each in documents if each.kind is not Kind.VM]
+    networks = {each.name: each for each in rest if each.kind is Kind.NETWORK}
+    problems += _same_network_name(rest)
     problems += _bridges(list(networks.values()))
     for network in networks.values():
         problems += _network(network)
-    news = {each.key for each in applied or ()}
-    vms = sorted((each for each in documents if each.kind is Kind.VM), key=lambda each: each.key in news)
-    problems += _vms(vms, networks)  # what is there already comes first: a clash is told of the newcomer
-    for document in documents:
+    vms = _newcomers_last(documents, applied or ())
+    problems += checked.check(vms, networks)  # what is there already comes first: a clash is told of the newcomer
+    for document in rest:
         problems += _policy(document, networks)
-    problems += check_things(documents, networks)
-    problems += check_exceptions(documents)
-    problems += check_instances(documents)
+    problems += check_things(documents, networks, checked)
+    problems += check_exceptions(rest)
+    problems += check_instances(rest)
     return tuple(sorted(problems, key=lambda each: (each.file, each.line, each.path)))
 
 
-def check_hosts(documents: Iterable[Document], hosts: Iterable[Host]) -> tuple[Problem, ...]:
-    """Check that no document claims what is a host's, revoked ones too: nothing may open it, and no VM may speak as it."""
+def _newcomers_last(documents: Sequence[Document], applied: Sequence[Document]) -> list[Document]:
+    news = {each.key for each in applied}
+    names = {each.name for each in applied}
+    vms = [each for each in documents if each.kind is Kind.VM]
+    late = [each for each in vms if each.name in names and each.key in news]
+    if not late:
+        return vms
+    named = {id(each) for each in late}
+    return [*(each for each in vms if id(each) not in named), *late]
+
+
+def check_hosts(
+    documents: Sequence[Document], hosts: Iterable[Host], checked: CheckedVms | None = None
+) -> tuple[Problem, ...]:
+    """Check that no document claims what is a host's, revoked ones too: nothing may open it, and no VM may speak as it.
+
+    ``checked``: what need not be looked at again.
+    """
     hosts = tuple(hosts)
     fabric = {address_of(host.fabric): host.name for host in hosts if host.fabric}
     owners = fabric | {address_of(each): host.name for host in hosts for each in host.addresses}
+    if checked is not None and not checked.declare([each for each in documents if each.kind is Kind.VM], owners):
+        documents = [each for each in documents if each.kind is not Kind.VM]
     problems = []
     for document in documents:
         spec = document.spec
@@ -120,7 +142,7 @@ def _network(document: Document) -> Iterator[Problem]:
         return
     for field, addresses in (("dhcpServers", spec.dhcp_servers), ("routers", spec.routers), ("gateway", spec.gateway)):
         for index, address in enumerate(addresses):
-            if spec.cidrs and not _inside(address, spec.cidrs) and not address_of(address).is_link_local:
+            if spec.cidrs and not is_inside(address, spec.cidrs) and not address_of(address).is_link_local:
                 yield _problem(
                     document,
                     f"spec.{field}[{index}]",
@@ -128,80 +150,6 @@ def _network(document: Document) -> Iterator[Problem]:
                     ", ".join(spec.cidrs),
                     Severity.WARNING,
                 )
-
-
-def _inside(address: str, cidrs: Iterable[str]) -> bool:
-    parsed = address_of(address)
-    return any(parsed.version == network_of(cidr).version and parsed in network_of(cidr) for cidr in cidrs)
-
-
-def _vms(vms: Sequence[Document], networks: dict[str, Document]) -> Iterator[Problem]:
-    uuids: dict[str, Document] = {}
-    macs: dict[tuple[str, str], Document] = {}
-    addresses: dict[tuple[str, str], tuple[Document, int]] = {}
-    for document in vms:
-        spec = document.spec
-        if not isinstance(spec, VmSpec):
-            continue
-        if document.name in _PEER_WORDS:
-            hint = "flows and explain mean another peer by it"
-            yield _problem(document, "metadata.name", f"{document.name!r} cannot be a VM's name", hint)
-        first = uuids.setdefault(spec.uuid, document)
-        if first is not document:
-            yield _problem(document, "spec.uuid", f"{spec.uuid} is VM {first.name}'s", "a domain is one VM")
-        for index, card in enumerate(spec.interfaces):
-            path = f"spec.interfaces[{index}]"
-            yield from _card_network(document, path, card.network, networks)
-            owner = macs.setdefault((card.network, card.mac), document)
-            if owner is not document or any(other.mac == card.mac for other in spec.interfaces[:index]):
-                yield _problem(document, f"{path}.mac", f"{card.mac} is VM {owner.name}'s", "a MAC occurs once")
-            network = networks.get(card.network)
-            for place, address in enumerate((*card.addresses, link_local_address(card.mac))):
-                at = f"{path}.addresses[{place}]" if place < len(card.addresses) else f"{path}.mac"
-                holder, other = addresses.setdefault((card.network, address), (document, index))
-                twice = address in card.addresses[:place] and place < len(card.addresses)
-                if holder is not document or other != index or twice:
-                    yield _problem(document, at, f"{address} is VM {holder.name}'s in network {card.network}")
-                if network is not None and place < len(card.addresses):
-                    yield from _address(document, at, address, network)
-
-
-def _card_network(document: Document, path: str, name: str, networks: dict[str, Document]) -> Iterator[Problem]:
-    network = networks.get(name)
-    if network is None:
-        hint = guess(name, networks) if networks else "apply a Network document with it"
-        yield _problem(document, f"{path}.network", f"network {name!r} is not known", hint)
-    elif network.tenant != document.tenant:
-        yield _problem(
-            document,
-            f"{path}.network",
-            f"network {name} belongs to tenant {network.tenant}, the VM to {document.tenant}",
-            "a network serves one tenant",
-        )
-
-
-def _address(document: Document, path: str, address: str, network: Document) -> Iterator[Problem]:
-    spec = network.spec
-    if not isinstance(spec, NetworkSpec):
-        return
-    if address in spec.gateway:
-        yield _problem(document, path, f"{address} is the gateway of network {network.name}")
-    if any(address in _reserved(cidr) for cidr in spec.cidrs):
-        yield _problem(document, path, f"{address} stands for all of network {network.name}", "no VM can have it")
-    for word, trusted in (("router", spec.routers), ("DHCP server", spec.dhcp_servers)):
-        if address in trusted:
-            message = f"{address} is a {word} of network {network.name}: the others believe this VM"
-            yield _problem(document, path, message, severity=Severity.WARNING)
-    if spec.cidrs and not _inside(address, spec.cidrs) and not address_of(address).is_link_local:
-        yield _problem(document, path, f"{address} lies in no prefix of network {network.name}", ", ".join(spec.cidrs))
-
-
-def _reserved(cidr: str) -> tuple[str, ...]:
-    """Name a prefix's own address (a router's anycast address in IPv6) and its broadcast address."""
-    network = network_of(cidr)
-    if network.prefixlen >= network.max_prefixlen - 1:
-        return ()
-    return (str(network.network_address), *([str(network.broadcast_address)] if network.version == 4 else []))
 
 
 def _policy(document: Document, networks: dict[str, Document]) -> Iterator[Problem]:

@@ -20,14 +20,23 @@ from buckler.policy.language import (
 from buckler.policy.pool import link_local_address
 from buckler.policy.prefix import address_of, is_within, network_of
 from buckler.policy.problem import Problem, Severity, guess
+from buckler.policy.vmcheck import CheckedVms
 
 
-def check_things(documents: Sequence[Document], networks: Mapping[str, Document]) -> Iterator[Problem]:
-    """Note every name that nothing has, and every address that two things have."""
-    named = {each.key: each for each in documents if each.kind in NAMED_KINDS}
-    owners = _addresses(documents)
-    vms = {(each.tenant, each.name) for each in documents if each.kind is Kind.VM}
-    for document in documents:
+def check_things(
+    documents: Sequence[Document], networks: Mapping[str, Document], checked: CheckedVms
+) -> Iterator[Problem]:
+    """Note every name that nothing has, and every address that two things have. ``checked``: it checked these VMs last."""
+    rest = [each for each in documents if each.kind is not Kind.VM]
+    named = {each.key: each for each in rest if each.kind in NAMED_KINDS}
+    owners = _addresses(rest)
+    if any(checked.has(*each) for each in owners):
+        owners = _addresses(documents)
+    names = {each.name for each in rest if isinstance(each.spec, EndpointSpec)}
+    vms = (
+        {(each.tenant, each.name) for each in documents if each.kind is Kind.VM and each.name in names} if names else {}
+    )
+    for document in rest:
         if isinstance(document.spec, EndpointSpec):
             if (document.tenant, document.name) in vms:
                 yield _problem(

@@ -82,6 +82,9 @@ class Vms(Protocol):
     def get(self, vm: VmId) -> VmRecord | None:
         """One, alive or deleted."""
 
+    def named(self, tenant: str, name: str) -> VmRecord | None:
+        """The one alive of this name."""
+
     def put(self, vm: VmRecord) -> None:
         """Add or replace by id."""
 
@@ -110,6 +113,9 @@ class Numbers(Protocol):
 
     def table(self, space: NumberSpace) -> dict[str, int]:
         """All numbers of a space by name."""
+
+    def last(self, space: NumberSpace) -> int:
+        """The greatest number of a space; 0 before the first."""
 
     def add(self, space: NumberSpace, numbers: Mapping[str, int]) -> None:
         """Record new ones. Raises StoreFailed when a name or number is taken."""

@@ -15,13 +15,14 @@ from buckler.controller.changes import Wanted, store_change
 from buckler.controller.engine import Engine
 from buckler.controller.mirror import Mirror
 from buckler.controller.numbering import read_numbers
-from buckler.controller.observed import note_observation, sights
+from buckler.controller.observed import note_observation
 from buckler.controller.orders import take_order
 from buckler.controller.pool_state import QUARANTINE, State, load_state, merge_attributes
 from buckler.controller.problems import Refused
 from buckler.controller.registry import Author
 from buckler.controller.rollout_state import read_rollout
 from buckler.controller.settings import Settings
+from buckler.controller.sights import sights
 from buckler.controller.ticking import at_time
 from buckler.model.agentapi import Acknowledgement, Observation, ObservedDomain
 from buckler.model.ids import HostId, Revision
@@ -144,7 +145,7 @@ def in_order(state: State) -> State:
     )
     return msgspec.structs.replace(
         state,
-        documents=tuple(sorted(state.documents, key=lambda each: each.key)),
+        rest=tuple(sorted(state.rest, key=lambda each: each.key)),
         registered=tuple(sorted(state.registered, key=lambda each: each.record.id)),
         hosts=pool.hosts,
         pool=pool,

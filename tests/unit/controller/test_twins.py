@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from buckler.controller.observed import Sight
+from buckler.controller.sights import Sight
 from buckler.controller.twins import is_twin
 from buckler.model.agentapi import ObservedDomain
 from buckler.model.bundle import Residence

@@ -152,7 +152,7 @@ def test_two_vms_never_share_what_identifies_them(second, said):
 def test_a_later_document_replaces_its_namesake_and_deletion_takes_away():
     documents = shop_documents()
     web1 = next(each for each in documents if each.name == "web1")
-    merged = merge_documents(documents, [web1], ["VM/shop/db"])
+    merged = merge_documents({each.key: each for each in documents}, [web1], ["VM/shop/db"])
     assert len(merged) == len(documents) - 1
     assert not has_errors(check_documents(merged, [web1]))
 

@@ -10,12 +10,12 @@ from litestar import Response, get
 from litestar.handlers import BaseRouteHandler
 
 from buckler.controller.metrics import render_metrics, sum_told
-from buckler.controller.observed import is_active, sights
 from buckler.controller.operators.callers import AnyRequest
 from buckler.controller.operators.views import host_views, list_rogues
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import HOST, STATE, State, load_state
 from buckler.controller.rollout_state import read_rollout
+from buckler.controller.sights import is_active, sights
 from buckler.controller.waiting import who_waits
 from buckler.model.operatorapi import PREFIX
 from buckler.model.operatorapi.pool import PoolStatus, Rollout, Unprotected

@@ -8,9 +8,9 @@ import msgspec
 
 from buckler.controller.changes import etag_of
 from buckler.controller.numbering import read_numbers
-from buckler.controller.observed import Sight, is_active, sights
 from buckler.controller.parts import Parts
 from buckler.controller.pool_state import HOST, PASSPORT, QUARANTINE, STATE, Registered, State, load_state
+from buckler.controller.sights import Sight, is_active, sights
 from buckler.controller.ticking import at_time
 from buckler.controller.twins import twins_of
 from buckler.model.agentapi import Acknowledgement, AddressSource, Observation, ObservedInterface
@@ -79,7 +79,7 @@ def vm_view(scene: Scene, each: Registered) -> VmView:
         policies=_policies(scene, mine),
         owner=spec.owner if isinstance(spec, VmSpec) else "",
         purpose=spec.purpose if isinstance(spec, VmSpec) else "",
-        etag=etag_of(scene.state.stored[key]),
+        etag=etag_of(scene.state.stored[key][0]),
     )
 
 

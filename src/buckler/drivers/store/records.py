@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, literal_column, select, update
 
 from buckler.drivers.store.rows import insert_rows, note_change, put_row
 from buckler.drivers.store.tables import DOCUMENTS, NUMBERS, VM_ATTRIBUTES, VMS
@@ -78,6 +78,15 @@ class VmRows:
         row = self._connection.execute(select(VMS).where(VMS.c.id == vm)).one_or_none()
         return _vm(row) if row is not None else None
 
+    def named(self, tenant: str, name: str) -> VmRecord | None:
+        alive = (
+            VMS.c.tenant == tenant,
+            VMS.c.name == name,
+            VMS.c.deleted_at == literal_column("0"),
+        )  # as the index says it
+        row = self._connection.execute(select(VMS).where(*alive)).one_or_none()
+        return _vm(row) if row is not None else None
+
     def put(self, vm: VmRecord) -> None:
         row = {name: getattr(vm, name) for name in vm.__struct_fields__}
         put_row(self._connection, VMS, row)
@@ -119,6 +128,10 @@ class NumberRows:
     def table(self, space: NumberSpace) -> dict[str, int]:
         query = select(NUMBERS.c.name, NUMBERS.c.number).where(NUMBERS.c.space == space.value)
         return {row.name: row.number for row in self._connection.execute(query)}
+
+    def last(self, space: NumberSpace) -> int:
+        query = select(func.max(NUMBERS.c.number)).where(NUMBERS.c.space == space.value)
+        return int(self._connection.execute(query).scalar() or 0)
 
     def add(self, space: NumberSpace, numbers: Mapping[str, int]) -> None:
         rows = [{"space": space.value, "name": name, "number": number} for name, number in numbers.items()]
