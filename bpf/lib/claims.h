@@ -12,24 +12,12 @@
 #define BOOTP_REPLY 2
 #define DHCPV6_REPLY 7
 
-INLINE void count_unclaimed(int lost)
-{
-	__u32 zero = 0;
-	struct shed *shed = bpf_map_lookup_elem(&claim_sheds, &zero);
-	if (!shed)
-		return;
-	if (lost)
-		shed->lost++;
-	else
-		shed->suppressed++;
-}
-
 /* The tap's budget of this second. */
 INLINE struct claim_budget *get_claim_budget(__u32 index, __u64 now)
 {
 	__u32 slot = index >> 1;
 	struct claim_budget *budget = bpf_map_lookup_elem(&claim_budgets, &slot);
-	if (budget && now - budget->window > CLAIM_SECOND) {
+	if (budget && (__s64)(now - budget->window) > (__s64)CLAIM_SECOND) { /* CPUs meet here in any order */
 		budget->window = now;
 		budget->used = budget->named = 0;
 	}
@@ -40,6 +28,30 @@ INLINE int may_claim(__u32 index, __u64 now)
 {
 	struct claim_budget *budget = get_claim_budget(index, now);
 	return budget && __sync_fetch_and_add(&budget->used, 1) < CLAIMS_PER_SECOND;
+}
+
+/* Room in the ring with all but what is claimed filled in, or 0: told to nobody. */
+INLINE struct claim *begin_claim(const struct frame *f, __u64 now, __u32 source)
+{
+	struct claim *c = bpf_ringbuf_reserve(&claims, sizeof(*c), 0);
+	if (!c) {
+		count_untold(&claim_sheds, 1);
+		return 0;
+	}
+	__builtin_memset(c, 0, sizeof(*c) - MAX_CLAIM_MESSAGE);
+	c->at = now;
+	c->ifindex = f->ifindex;
+	c->vm = f->vm;
+	c->source = source;
+	return c;
+}
+
+INLINE void end_claim(struct claim *c, int failed)
+{
+	if (failed)
+		bpf_ringbuf_discard(c, BPF_RB_NO_WAKEUP);
+	else
+		bpf_ringbuf_submit(c, BPF_RB_NO_WAKEUP);
 }
 
 /* Which claim an answer makes: only what is meant for this VM. A broadcast answer for another one is not its business. */
@@ -105,23 +117,12 @@ STAGE emit_claim(struct __sk_buff *skb, __u32 detected)
 	if (!source)
 		return 0;
 	if (!may_claim(f->index, now)) {
-		count_unclaimed(0);
+		count_untold(&claim_sheds, 0);
 		return 0;
 	}
-	c = bpf_ringbuf_reserve(&claims, sizeof(*c), 0);
-	if (!c) {
-		count_unclaimed(1);
-		return 0;
-	}
-	__builtin_memset(c, 0, sizeof(*c) - MAX_CLAIM_MESSAGE);
-	c->at = now;
-	c->ifindex = f->ifindex;
-	c->vm = f->vm;
-	c->source = source;
-	if (fill_claim(skb, f, c))
-		bpf_ringbuf_discard(c, BPF_RB_NO_WAKEUP);
-	else
-		bpf_ringbuf_submit(c, BPF_RB_NO_WAKEUP);
+	c = begin_claim(f, now, source);
+	if (c)
+		end_claim(c, fill_claim(skb, f, c));
 	return 0;
 }
 

@@ -114,6 +114,7 @@ INLINE void take_decision(struct frame *f, const struct connection *c)
 	f->decided = 1;
 	f->rule = c->rule;
 	f->observed = c->observed;
+	f->tolerated = c->flags & CONNECTION_OBSERVED;
 	f->staged = c->staged;
 	if (c->staged)
 		f->staged_rule = c->staged_rule;

@@ -31,26 +31,16 @@ STAGE emit_dns(struct __sk_buff *skb, __u32 direction)
 	if (!f || !(flags_of(f->zone, direction == DIR_EGRESS ? &f->destination : &f->source) & ADDR_RESOLVER))
 		return 0;
 	if (f->l4_length > UDP_HEADER + MAX_CLAIM_MESSAGE || !may_tell_dns(f->index, now)) {
-		count_unclaimed(0);
+		count_untold(&claim_sheds, 0);
 		return 0;
 	}
-	c = bpf_ringbuf_reserve(&claims, sizeof(*c), 0);
-	if (!c) {
-		count_unclaimed(1);
+	c = begin_claim(f, now, direction == DIR_EGRESS ? CLAIM_DNS_QUERY : CLAIM_DNS_ANSWER);
+	if (!c)
 		return 0;
-	}
-	__builtin_memset(c, 0, sizeof(*c) - MAX_CLAIM_MESSAGE);
-	c->at = now;
-	c->ifindex = f->ifindex;
-	c->vm = f->vm;
-	c->source = direction == DIR_EGRESS ? CLAIM_DNS_QUERY : CLAIM_DNS_ANSWER;
 	c->address = direction == DIR_EGRESS ? f->source : f->destination;
 	c->server = direction == DIR_EGRESS ? f->destination : f->source;
 	c->port = direction == DIR_EGRESS ? f->source_port : f->destination_port;
-	if (copy_message(skb, f, c))
-		bpf_ringbuf_discard(c, BPF_RB_NO_WAKEUP);
-	else
-		bpf_ringbuf_submit(c, BPF_RB_NO_WAKEUP);
+	end_claim(c, copy_message(skb, f, c));
 	return 0;
 }
 

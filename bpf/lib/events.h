@@ -9,18 +9,6 @@
 #define WAKE_ABOVE (1 << 20)
 #define KEPT_ABOVE (3 << 20) /* of 4 MiB: what is left is for rules that log */
 
-INLINE void count_shed(int lost)
-{
-	__u32 zero = 0;
-	struct shed *shed = bpf_map_lookup_elem(&sheds, &zero);
-	if (!shed)
-		return;
-	if (lost)
-		shed->lost++;
-	else
-		shed->suppressed++;
-}
-
 INLINE int is_within_budget(__u32 index, __u64 now)
 {
 	__u32 slot = index >> 1;
@@ -71,7 +59,7 @@ STAGE emit_event(struct __sk_buff *skb, __u32 direction, __u32 reason)
 	waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
 	e = waiting > KEPT_ABOVE && !logged ? 0 : bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
-		count_shed(1);
+		count_untold(&sheds, 1);
 		return 0;
 	}
 	__builtin_memset(e, 0, sizeof(*e));

@@ -52,6 +52,7 @@ struct frame {
 	__u16 sum_offset, summed;
 	__u32 cut, cut_size;                     /* see offload.h */
 	__u8 staged, logged, rejected, answered; /* of the verdict; staged_rule is that of `staged`, if not 0 */
+	__u8 tolerated; /* part of a connection that policy refuses and observe mode lets live */
 	/* From here on nothing is cleared for a new frame (FRAME_KEEPS). What decides writes these: */
 	__u64 until;
 	__u32 staged_rule, connections, within;

@@ -212,6 +212,19 @@ struct {
 	__type(value, struct shed);
 } claim_sheds SEC(".maps");
 
+/* One more that was not told: for want of room in a ring, or beyond a budget. */
+INLINE void count_untold(void *table, int lost)
+{
+	__u32 zero = 0;
+	struct shed *shed = bpf_map_lookup_elem(table, &zero);
+	if (!shed)
+		return;
+	if (lost)
+		shed->lost++;
+	else
+		shed->suppressed++;
+}
+
 INLINE struct settings *get_settings(void)
 {
 	__u32 zero = 0;

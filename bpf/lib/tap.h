@@ -195,7 +195,7 @@ INLINE void tell(struct __sk_buff *skb, const struct frame *f, __u32 direction, 
 	if (within)
 		emit_event(skb, direction, reason);
 	else
-		count_shed(0);
+		count_untold(&sheds, 0);
 }
 
 /* The shield's own: made from a frame that was judged, and by nobody else (see answer.h). */
@@ -243,7 +243,7 @@ INLINE int judge_tap(struct __sk_buff *skb, __u32 direction)
 			send_answer(skb, direction);
 		return VERDICT_DROP;
 	}
-	if (is_dns(f, direction))
+	if (is_dns(f, direction) && !f->tolerated && reason != REASON_OBSERVED)
 		emit_dns(skb, direction);
 	if (direction == DIR_EGRESS) {
 		note_resident(f);

@@ -18,7 +18,8 @@ from buckler.drivers.ebpf.reasons import Reason
 from buckler.model.agentapi import NameClaim
 from buckler.model.bundle import Endpoint
 from buckler.model.ids import IDENTITY_WORLD, Digest, IdentityNumber, VmId
-from buckler.model.program import Direction
+from buckler.model.pool import ShieldMode
+from buckler.model.program import Direction, Entry
 from buckler.model.shield import Address, AddressFlag, AddressKey, BridgePort, GuardState, PortRole
 from buckler.ports.claims import ClaimSource
 from tests import packets as p
@@ -138,6 +139,19 @@ def test_what_is_refused_is_not_told(ground: Ground) -> None:
     assert ground.ask("www.example.org") == []
     assert ground.host.claims.claims(10) == []
     assert ground.host.reasons(ground.one.ifindex)[Direction.EGRESS, Reason.POLICY] == 1
+
+
+@pytest.mark.parametrize("entries", [(), (allow(IDENTITY_WORLD, Direction.EGRESS, 17, 53, 32),)])
+def test_of_a_vm_that_is_only_observed_what_its_policy_allows_teaches_and_nothing_else(
+    ground: Ground, entries: tuple[Entry, ...]
+) -> None:
+    """Names are a network's: what one VM may not do must open nothing to the others."""
+    ground.host.admit(ground.one.ifindex, ONE, ground.host.put_program(*entries), mode=ShieldMode.OBSERVE)
+    for identifier in range(7, 11):  # the second on is part of a connection that has been answered
+        assert ground.ask("www.example.org", identifier=identifier)
+    told = ground.host.claims.claims(100)
+    assert len(told) == (8 if entries else 0)
+    assert bool(ground.host.reasons(ground.one.ifindex).get((Direction.EGRESS, Reason.OBSERVED))) is not bool(entries)
 
 
 def test_no_neighbour_can_answer_for_the_resolver(ground: Ground) -> None:
