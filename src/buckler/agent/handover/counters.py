@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-
 import msgspec
 
 from buckler.agent.counted import Inherited, is_behind, why_unsound
 from buckler.agent.counting import Counting
 from buckler.agent.handover.section import BadSection, Content
+from buckler.agent.handover.taking import Taken, read_body
 from buckler.model.agentapi import Counter
 from buckler.model.ids import VmId
 
@@ -28,8 +27,7 @@ class CountersSection:
 
     def __init__(self, counting: Counting) -> None:
         self._counting = counting
-        self._lock = threading.Lock()
-        self._taken: dict[VmId, Inherited] = {}
+        self._taken = Taken[Inherited]()
 
     def give(self, vm: VmId) -> bytes:
         """See the protocol: to this moment."""
@@ -38,34 +36,26 @@ class CountersSection:
     def take(self, vm: VmId, content: Content) -> None:
         """See the protocol. What this host had counted by the first part of a handover was told to others before."""
         given = self._read(vm, content)
-        with self._lock:
-            earlier = self._taken.get(vm)
+
+        def follow(earlier: Inherited | None) -> Inherited:
             if earlier is not None and is_behind(given, earlier.base):
                 raise BadSection("counters that went back")
-            start = self._counting.own(vm) if earlier is None else earlier.start
-            self._taken[vm] = Inherited(given, start)
+            return Inherited(given, self._counting.own(vm) if earlier is None else earlier.start)
+
+        self._taken.replace(vm, follow)
 
     def keep(self, vm: VmId) -> None:
         """See the protocol."""
-        with self._lock:
-            taken = self._taken.pop(vm, None)
+        taken = self._taken.pop(vm)
         if taken is not None:
             self._counting.adopt(vm, taken)
 
     def drop(self, vm: VmId) -> None:
         """See the protocol."""
-        with self._lock:
-            self._taken.pop(vm, None)
+        self._taken.pop(vm)
 
     def _read(self, vm: VmId, content: Content) -> tuple[Counter, ...]:
-        if content.version != self.version:
-            raise BadSection(f"counters of version {content.version}")
-        if len(content.body) > _MOST_BYTES:
-            raise BadSection("counters that are too large")
-        try:
-            body = msgspec.json.decode(content.body, type=_Body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BadSection(f"counters that cannot be read: {error}") from error
+        body = read_body(self.name, content, self.version, _MOST_BYTES, _Body)
         number = self._counting.number_of(vm)
         if body.vm != vm or number is None:
             raise BadSection("counters of another VM")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-
 import msgspec
 
 from buckler.agent.handover.section import BadSection, Content
+from buckler.agent.handover.taking import Taken, read_body
 from buckler.agent.sampling import Sampling
 from buckler.agent.series import Inherited
 from buckler.model.ids import VmId
@@ -28,8 +27,7 @@ class PerformanceSection:
 
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
-        self._lock = threading.Lock()
-        self._taken: dict[VmId, tuple[Totals, Inherited]] = {}
+        self._taken = Taken[tuple[Totals, Inherited]]()
 
     def give(self, vm: VmId) -> bytes:
         """See the protocol: packets to this moment, the rest as last measured."""
@@ -38,38 +36,29 @@ class PerformanceSection:
     def take(self, vm: VmId, content: Content) -> None:
         """See the protocol. What this host had measured by the first part of a handover was told to others before."""
         given = _read(vm, content)
-        with self._lock:
-            earlier = self._taken.get(vm)
+
+        def follow(earlier: tuple[Totals, Inherited] | None) -> tuple[Totals, Inherited]:
             if earlier is None:
-                self._taken[vm] = (given, self._sampling.prepare(vm, given))
-                return
+                return given, self._sampling.prepare(vm, given)
             if highest(given, earlier[0]) != given:
                 raise BadSection("performance that went back")
-            base = highest(given, earlier[1].base)
-            self._taken[vm] = (given, msgspec.structs.replace(earlier[1], base=base))
+            return given, msgspec.structs.replace(earlier[1], base=highest(given, earlier[1].base))
+
+        self._taken.replace(vm, follow)
 
     def keep(self, vm: VmId) -> None:
         """See the protocol."""
-        with self._lock:
-            taken = self._taken.pop(vm, None)
+        taken = self._taken.pop(vm)
         if taken is not None:
             self._sampling.adopt(vm, taken[1])
 
     def drop(self, vm: VmId) -> None:
         """See the protocol."""
-        with self._lock:
-            self._taken.pop(vm, None)
+        self._taken.pop(vm)
 
 
 def _read(vm: VmId, content: Content) -> Totals:
-    if content.version != PerformanceSection.version:
-        raise BadSection(f"performance of version {content.version}")
-    if len(content.body) > _MOST_BYTES:
-        raise BadSection("performance that is too large")
-    try:
-        body = msgspec.json.decode(content.body, type=_Body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadSection(f"performance that cannot be read: {error}") from error
+    body = read_body("performance figures", content, PerformanceSection.version, _MOST_BYTES, _Body)
     if body.vm != vm:
         raise BadSection("performance of another VM")
     if not is_sound(body.totals):
