@@ -15,7 +15,7 @@ from buckler.agent.handover.talk import Hello
 from buckler.model.bundle import MOST_EPOCH, Residence
 from buckler.model.canonical import canonical_bytes
 from buckler.trust.statement import Kind, sign
-from tests.component.test_handover_peers import BODY, answer_with, begin, send, sound
+from tests.component.handing import BODY, answer_with, begin, send, sound
 from tests.handoverkit import Peer, peers
 from tests.privatehost import wait_until
 
