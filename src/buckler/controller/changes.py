@@ -19,13 +19,14 @@ from buckler.model.operatorapi.documents import ApplyResult, Change, DiffResult,
 from buckler.policy.claimcheck import Holding, check_holdings
 from buckler.policy.crosscheck import check_documents, merge_documents
 from buckler.policy.documentdiff import diff_document
-from buckler.policy.documents import read_documents
+from buckler.policy.documents import Reading, read_documents
 from buckler.policy.form import document_from_dict, document_to_dict, origin_to_dict
 from buckler.policy.language import Document, Kind, VmSpec
 from buckler.policy.lend import lend_numbers
 from buckler.policy.problem import Problem, Severity
 from buckler.policy.questions import list_warnings
 from buckler.policy.reachdiff import diff_reach
+from buckler.policy.referring import settle_problems
 from buckler.policy.source import Source
 from buckler.ports.records import StoredDocument
 from buckler.ports.store import Unit
@@ -93,7 +94,7 @@ def _store(parts: Parts, wanted: Wanted, author: Author) -> _Stored:
     read = _read(wanted)
     with parts.store.read() if wanted.dry_run else parts.store.write() as unit:
         plan = check_change(parts, unit, wanted, read)
-        return _Stored(commit_change(parts, unit, plan, author, dry_run=wanted.dry_run), plan.after, read[0])
+        return _Stored(commit_change(parts, unit, plan, author, dry_run=wanted.dry_run), plan.after, read.documents)
 
 
 def _with_oddities(parts: Parts, stored: _Stored) -> ApplyResult:
@@ -117,9 +118,7 @@ def warn_oddities(
     return tuple(_issue(each) for each in found if (each.file, each.line) in own)
 
 
-def check_change(
-    parts: Parts, unit: Unit, wanted: Wanted, read: tuple[tuple[Document, ...], tuple[Problem, ...]] | None = None
-) -> Planned:
+def check_change(parts: Parts, unit: Unit, wanted: Wanted, read: Reading | None = None) -> Planned:
     """Check a change in every way, within the transaction that is to make it, before that writes. Raises Refused."""
     state = parts.known.look(unit)
     plan = plan_change(state.stored, read or _read(wanted), wanted, list_holdings(state), parts.known.check)
@@ -154,13 +153,13 @@ def diff_plan(unit: Unit, plan: Planned, now: float) -> DiffResult:
 
 def plan_change(
     present: Pairs,
-    read: tuple[tuple[Document, ...], tuple[Problem, ...]],
+    read: Reading,
     wanted: Wanted,
     holdings: tuple[Holding, ...] = (),
     check: Check = check_documents,
 ) -> Planned:
     """Check a change against the pool as it is. Raises Refused with every problem at once."""
-    applied, problems = read
+    applied = read.documents
     for key, etag in wanted.etags.items():
         if key in present:
             check_etag(present[key][0], etag)
@@ -172,7 +171,8 @@ def plan_change(
         raise Refused(409, "a document is to be written and deleted at once", ", ".join(both))
     before = tuple([document for _, document in present.values()])
     after = merge_documents({key: document for key, (_, document) in present.items()}, applied, deleted)
-    found = [*problems, *check(after, applied), *check_holdings(after, holdings)]
+    across = (*check(after, applied), *check_holdings(after, holdings))
+    found = settle_problems(read, across, after, deleted)
     errors = [problem for problem in found if problem.severity is Severity.ERROR]
     if errors:
         count = "one problem" if len(errors) == 1 else f"{len(errors)} problems"
@@ -225,7 +225,7 @@ def refuse_hosts_addresses(parts: Parts, state: State, plan: Planned) -> None:
         )
 
 
-def _read(wanted: Wanted) -> tuple[tuple[Document, ...], tuple[Problem, ...]]:
+def _read(wanted: Wanted) -> Reading:
     reading = read_documents([Source(name=file.name, text=file.text) for file in wanted.files])
     # What code made is read through the same checks as what people wrote.
     texts = [
@@ -237,7 +237,8 @@ def _read(wanted: Wanted) -> tuple[tuple[Document, ...], tuple[Problem, ...]]:
         document_from_dict(document_to_dict(document), origin_to_dict(origins[document.key]))
         for document in made.documents
     )
-    return (*reading.documents, *documents), (*reading.problems, *made.problems)
+    problems, broken = (*reading.problems, *made.problems), (*reading.broken, *made.broken)
+    return Reading((*reading.documents, *documents), problems, broken, reading.lost | made.lost)
 
 
 def _deleted(present: Pairs, reference: Reference) -> str:

@@ -17,6 +17,7 @@ from buckler.policy.documents import read_documents
 from buckler.policy.draft import Draft, draft_pool
 from buckler.policy.language import Document
 from buckler.policy.problem import Problem, Severity
+from buckler.policy.referring import settle_problems
 from buckler.policy.source import Source
 from buckler.policy.timing import parse_moment
 
@@ -43,8 +44,7 @@ def read_checked(filenames: Iterable[str]) -> tuple[tuple[Document, ...], tuple[
     """Read files and check them by themselves and against each other: documents, and every problem."""
     sources = [Source(each.name, each.text) for each in read_sources(filenames)]
     reading = read_documents(sources)
-    problems = (*reading.problems, *check_documents(reading.documents))
-    return reading.documents, tuple(sorted(problems, key=lambda each: (each.file, each.line, each.path)))
+    return reading.documents, settle_problems(reading, check_documents(reading.documents), reading.documents)
 
 
 def time_option(function: F) -> F:

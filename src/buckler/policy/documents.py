@@ -38,7 +38,7 @@ from buckler.policy.learned import MOST_RESOLVERS
 from buckler.policy.problem import Problem, has_errors
 from buckler.policy.quarantine import opens_quarantine_only
 from buckler.policy.responses import read_response
-from buckler.policy.source import Raw, Source, read_source
+from buckler.policy.source import Raw, Source, name_in, read_source
 from buckler.policy.subjects import check_subject, read_subject
 from buckler.policy.termwords import check_terms, read_exception, read_rate_limit, read_schedule, read_until
 from buckler.policy.things import read_address_group, read_endpoint, read_service
@@ -64,26 +64,39 @@ _LATER_RULE_ALONE = {**_LATER_RULE, "schedule": "a schedule is a whole policy's 
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """``documents`` are those that are right in themselves; nothing may be applied while ``problems`` holds errors."""
+    """``documents`` are those that are right in themselves; nothing may be applied while ``problems`` holds errors.
+
+    ``broken``: what could be read of the others. ``lost``: the names of those of no known kind; empty: something has no name.
+    """
 
     documents: tuple[Document, ...]
     problems: tuple[Problem, ...]
+    broken: tuple[Document, ...] = ()
+    lost: frozenset[str] = frozenset()
 
 
 def read_documents(sources: Iterable[Source]) -> Reading:
     """Read and check every document of every file by itself."""
     documents: list[Document] = []
+    broken: list[Document] = []
     problems: list[Problem] = []
+    lost: set[str] = set()
     for source in sources:
         raws, found = read_source(source)
         problems += found
+        lost |= {""} if found and not raws else set()
         for place in [item for raw in raws for item in _unlisted(Place(raw, "", source.name, problems))]:
             noted: list[Problem] = []
             document = _document(Place(place.raw, place.path, source.name, noted))
-            if document is not None and not has_errors(noted):
+            if document is None or not document.name or not document.tenant:
+                lost.add(name_in(place.raw))
+            elif has_errors(noted):
+                broken.append(document)
+            else:
                 documents.append(document)
             problems += noted
-    return Reading(tuple(documents), tuple(sorted(problems, key=lambda each: (each.file, each.line))))
+    ordered = tuple(sorted(problems, key=lambda each: (each.file, each.line)))
+    return Reading(tuple(documents), ordered, tuple(broken), frozenset(lost))
 
 
 def _unlisted(place: Place) -> list[Place]:

@@ -34,6 +34,15 @@ class Raw(msgspec.Struct, frozen=True):
     line: int
 
 
+def name_in(raw: Raw) -> str:
+    """Give the name of what may be a document; empty: it has none."""
+    for step in ("metadata", "name"):
+        if not isinstance(raw.value, dict) or step not in raw.value:
+            return ""
+        raw = raw.value[step]
+    return raw.value if isinstance(raw.value, str) else ""
+
+
 class _Refused(Exception):
     def __init__(self, line: int, message: str, hint: str = "") -> None:
         super().__init__(message)

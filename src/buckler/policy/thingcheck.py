@@ -10,16 +10,14 @@ from buckler.policy.language import (
     AddressGroupSpec,
     Document,
     EndpointSpec,
-    ExceptionSpec,
-    FlowSpec,
     Kind,
     NetworkSpec,
-    PolicySpec,
     VmSpec,
 )
 from buckler.policy.pool import link_local_address
 from buckler.policy.prefix import address_of, is_within, network_of
 from buckler.policy.problem import Problem, Severity, guess
+from buckler.policy.referring import list_named
 from buckler.policy.vmcheck import CheckedVms
 
 
@@ -129,7 +127,7 @@ def _group(document: Document, spec: AddressGroupSpec, networks: Mapping[str, Do
 
 
 def _names(document: Document, named: Mapping[str, Document]) -> Iterator[Problem]:
-    for kind, name, path in _asked(document):
+    for kind, name, path in list_named(document):
         try:
             key_of_named(kind, document.tenant, name, named)
         except UnknownName:
@@ -137,23 +135,3 @@ def _names(document: Document, named: Mapping[str, Document]) -> Iterator[Proble
             word = "address group" if kind is Kind.ADDRESS_GROUP else "service"
             hint = guess(name, known) if known else f"apply {'an' if word[0] == 'a' else 'a'} {kind} document with it"
             yield _problem(document, path, f"{word} {name!r} is not known", hint)
-
-
-def _asked(document: Document) -> Iterator[tuple[Kind, str, str]]:
-    spec = document.spec
-    lists: list[tuple[str, Sequence[object]]] = []
-    if isinstance(spec, PolicySpec):
-        for side, word, rules in (("ingress", "from", spec.ingress), ("egress", "to", spec.egress)):
-            for index, rule in enumerate(rules):
-                lists.append((f"spec.{side}[{index}].{word}", rule.peers))
-                if rule.service:
-                    yield Kind.SERVICE, rule.service, f"spec.{side}[{index}].service"
-    elif isinstance(spec, FlowSpec | ExceptionSpec):
-        lists = [("spec.from", spec.sources), ("spec.to", spec.destinations)]
-        if isinstance(spec, FlowSpec) and spec.service:
-            yield Kind.SERVICE, spec.service, "spec.service"
-    for path, peers in lists:
-        for place, peer in enumerate(peers):
-            name = getattr(peer, "addresses", "")
-            if name:
-                yield Kind.ADDRESS_GROUP, name, f"{path}[{place}].addresses"

@@ -144,6 +144,6 @@ def test_the_controller_refuses_it() -> None:
         [Source("p.yaml", printed("three-tier").replace("port: 8080}", "port: 8080, endPort: 8081}"))]
     )
     with pytest.raises(Refused) as refused:
-        plan_change({}, (reading.documents, reading.problems), Wanted())
+        plan_change({}, reading, Wanted())
     (issue,) = refused.value.problem.problems
     assert "TCP 8081" in issue.message
