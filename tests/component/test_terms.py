@@ -263,6 +263,20 @@ def test_every_first_packet_that_a_logging_rule_decides_is_told(tapped: Tapped) 
     ]  # fmt: skip
 
 
+def test_what_follows_of_a_connection_that_was_cut_is_counted_and_told_in_no_rules_name(tapped: Tapped) -> None:
+    """The cut itself names the rule; what comes after it belongs to no connection, so no rule decides it."""
+    admit(tapped, on(Terms()))
+    tapped.shake_hands()
+    told(tapped.host)
+    admit(tapped, on(Terms(log=True), Verdict.DENY, rule=9))
+    assert [tapped.tcp(EGRESS, p.ACK, 1001, 5001) for _ in range(4)] == [Reason.POLICY, *[Reason.NO_CONNECTION] * 3]
+    assert [(event.reason, event.rule, event.logged) for event in told(tapped.host)] == [
+        (Reason.POLICY, 9, True), *[(Reason.NO_CONNECTION, 0, False)] * 3,
+    ]  # fmt: skip
+    assert tapped.host.reasons(tapped.ifindex)[EGRESS, Reason.NO_CONNECTION] == 3
+    assert {pair.rule: pair.packets for pair in tapped.host.telemetry.pairs() if not pair.allowed} == {9: 1}
+
+
 def test_a_flood_of_other_events_does_not_keep_back_what_is_logged(tapped: Tapped) -> None:
     host = tapped.host
     generation, clock, _, book, build = host.kernel._settings()
