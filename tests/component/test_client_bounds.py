@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import resource
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -85,6 +86,17 @@ def flood(handler: _Hostile) -> None:
         return
 
 
+def drip(handler: _Hostile) -> None:
+    """A byte now and then, never a whole line: no read times out."""
+    handler.send_response(200)
+    handler.end_headers()
+    with suppress(OSError):
+        for _ in range(1200):
+            handler.wfile.write(b"x")
+            handler.wfile.flush()
+            time.sleep(0.05)
+
+
 def bomb(handler: _Hostile) -> None:
     handler.answer(PACKED, content_encoding="gzip")
 
@@ -115,3 +127,10 @@ def test_no_answer_fills_the_hosts_memory(say: Say, ask: str) -> None:
         assert sum(map(len, given.values())) < agentside.MAX_ANSWER
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
     assert grown < 4 * (agentside.MAX_ANSWER >> 20), f"{grown} MiB more"
+
+
+@pytest.mark.parametrize("ask", sorted(ASKED))
+def test_no_answer_that_trickles_is_waited_for_without_end(ask: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agentside, "MOST_SECONDS", 0.5)
+    with facing(drip) as client, pytest.raises(ControllerAway, match="takes too long"):
+        ASKED[ask](client)

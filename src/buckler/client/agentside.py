@@ -52,6 +52,8 @@ _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 _HEARTBEAT_TIMEOUT = 15.0
 MAX_ANSWER = 64 * 1024 * 1024
 """Of one answer, or one line of the stream. Nothing is packed, so nothing grows when it is read."""
+MOST_SECONDS = 300.0
+"""For the same, from its first byte on: who sends a byte now and then is as good as away, and another controller is asked."""
 _PLAIN = {"Accept-Encoding": "identity"}
 _TOKEN_MARGIN = 30.0
 
@@ -270,12 +272,12 @@ def _ask(
 
 def _read(response: httpx.Response) -> bytes:
     """Read an answer as it came, within bounds: who answers may be somebody else by now."""
-    parts, size = list[bytes](), 0
+    parts, size, until = list[bytes](), 0, time.monotonic() + MOST_SECONDS
     for part in response.iter_raw():
         parts.append(part)
         size += len(part)
-        if size > MAX_ANSWER:
-            raise httpx.RemoteProtocolError("an answer is too long")
+        if size > MAX_ANSWER or time.monotonic() > until:
+            raise httpx.RemoteProtocolError("an answer is too long, or takes too long")
     return b"".join(parts)
 
 
@@ -291,16 +293,16 @@ def _raise_refusal(response: httpx.Response, content: bytes) -> None:
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Cut a stream into lines. Each byte is looked at once, however long a line is."""
-    parts, size = list[bytes](), 0
+    parts, size, until = list[bytes](), 0, time.monotonic() + MOST_SECONDS
     for chunk in chunks:
         whole, end, rest = chunk.rpartition(b"\n")
         if end:
             yield from (line for line in b"".join((*parts, whole)).split(b"\n") if line.strip())
-            parts, size = [], 0
+            parts, size, until = [], 0, time.monotonic() + MOST_SECONDS
         parts.append(rest)
         size += len(rest)
-        if size > MAX_ANSWER:
-            raise httpx.RemoteProtocolError("a line of the stream is too long")
+        if size > MAX_ANSWER or time.monotonic() > until:
+            raise httpx.RemoteProtocolError("a line of the stream is too long, or takes too long")
 
 
 class _translated:  # noqa: N801 - reads as the context that it is
