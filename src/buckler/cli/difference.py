@@ -26,7 +26,7 @@ def diff_pool(context: click.Context, revisions: tuple[int, ...], files: tuple[s
     """
     with operator(context, refused=EXIT_USAGE) as client:
         if files:
-            result = client.diff(ApplyRequest(files=read_sources(files), dry_run=True))
+            result = client.diff(ApplyRequest(files=read_sources(files, EXIT_USAGE), dry_run=True))
         elif revisions:
             result = client.compare(*revisions)
         else:

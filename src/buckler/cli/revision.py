@@ -9,18 +9,20 @@ from buckler.cli.session import operator
 from buckler.model.operatorapi.revisions import ChangeCount, RevisionItem, RevisionView
 
 _SHOWN = 100
+_CUT = 48
 
 
 @click.command()
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many, newest first.")
 @click.option("--below", type=click.IntRange(0), default=0, metavar="REVISION", help="Only older ones than this.")
-@output_option("table", "json", "yaml", "name")
+@output_option("table", "wide", "json", "yaml", "name")
 @click.pass_context
 def revisions(context: click.Context, limit: int, below: int, output: str) -> None:
     """List the revisions of the pool's documents: when, who, why, and what changed.
 
     Every apply, delete and label makes one, and none is ever altered. Numbers between are revisions that changed no
-    document: something was published, a host drained, a VM put in quarantine.
+    document: something was published, a host drained, a VM put in quarantine. Long comments and changes are cut: -o wide has
+    them whole.
     """
     with operator(context) as client:
         page = client.revisions(below, limit)
@@ -47,12 +49,23 @@ def show_revision(context: click.Context, revision: int, output: str) -> None:
 def revisions_table(items: tuple[RevisionItem, ...]) -> Table:
     """Make a row of every revision."""
     rows = tuple(
-        (str(each.revision), moment(each.at), each.actor, each.cause, changes_words(each), each.comment or "-")
+        (
+            *(str(each.revision), moment(each.at), each.actor, _cut(each.comment) or "-", _cut(changes_words(each))),
+            *(each.cause, each.comment or "-", changes_words(each)),
+        )
         for each in items
     )
     return Table(
-        ("REVISION", "WHEN", "WHO", "BY", "WHAT CHANGED", "COMMENT"), rows, empty="no document was ever applied"
+        ("REVISION", "WHEN", "WHO", "COMMENT", "WHAT CHANGED"),
+        rows,
+        wide=("BY", "WHOLE COMMENT", "ALL THAT CHANGED"),
+        empty="no document was ever applied",
     )
+
+
+def _cut(text: str) -> str:
+    """Keep a row on one line of a terminal; -o wide has it whole."""
+    return text if len(text) <= _CUT else f"{text[: _CUT - 2].rstrip()} …"
 
 
 def changes_words(item: RevisionItem) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from buckler.cli.session import Failed
+from buckler.cli.session import EXIT_REFUSED, Failed
 from buckler.model.operatorapi.documents import Reference, SourceFile
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,12 +26,20 @@ def files_option(*, required: bool) -> Callable[[F], F]:
     )  # fmt: skip
 
 
-def read_sources(filenames: Iterable[str]) -> tuple[SourceFile, ...]:
-    """Read everything that ``-f`` named, in a stable order, each file once."""
+def read_sources(filenames: Iterable[str], exit_code: int = EXIT_REFUSED) -> tuple[SourceFile, ...]:
+    """Read everything that ``-f`` named, in a stable order, each file once. Raises Failed with all that cannot be read."""
     sources: dict[str, SourceFile] = {}
-    for filename in filenames:
-        for source in [_standard_input()] if filename == "-" else _read(Path(filename)):
+    problems: list[str] = []
+    for path in [path for filename in filenames for path in _paths(filename, problems)]:
+        try:
+            source = _standard_input() if path is None else _read_file(path)
             sources.setdefault(source.name, source)
+        except OSError as error:
+            problems.append(f"{path} cannot be read: {error.strerror or error}")
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise Failed(*dict.fromkeys(problems), exit_code=exit_code)
     return tuple(sources.values())
 
 
@@ -66,16 +74,21 @@ def _standard_input() -> SourceFile:
     return SourceFile(name="<stdin>", text=_text("<stdin>", sys.stdin.buffer.read(LIMIT + 1)))
 
 
-def _read(path: Path) -> list[SourceFile]:
+def _paths(filename: str, problems: list[str]) -> list[Path | None]:
+    """List what a word of the command line means; None is standard input."""
+    path = Path(filename)
+    if filename == "-":
+        return [None]
     try:
         if not path.is_dir():
-            return [_read_file(path)]
-        paths = sorted(each for each in path.rglob("*") if each.suffix in SUFFIXES and each.is_file())
-        if not paths:
-            raise Failed(f"{path} holds no {', '.join(SUFFIXES)} file")
-        return [_read_file(each) for each in paths]
+            return [path]
+        found = sorted(each for each in path.rglob("*") if each.suffix in SUFFIXES and each.is_file())
     except OSError as error:
-        raise Failed(f"{path} cannot be read: {error.strerror or error}") from error
+        problems.append(f"{path} cannot be read: {error.strerror or error}")
+        return []
+    if not found:
+        problems.append(f"{path} holds no {', '.join(SUFFIXES)} file")
+    return [*found]
 
 
 def _read_file(path: Path) -> SourceFile:
@@ -85,8 +98,8 @@ def _read_file(path: Path) -> SourceFile:
 
 def _text(name: str, content: bytes) -> str:
     if len(content) > LIMIT:
-        raise Failed(f"{name} is larger than {LIMIT // 1024 // 1024} MiB: surely no document")
+        raise ValueError(f"{name} is larger than {LIMIT // 1024 // 1024} MiB: surely no document")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Failed(f"{name} is not UTF-8: {error}") from error
+        raise ValueError(f"{name} is not UTF-8: {error}") from error

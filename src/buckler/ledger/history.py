@@ -113,7 +113,8 @@ def _move(entry: Entry, host: str, order: Entry | None) -> str:
     why = (order.cause if order is not None else "") or entry.cause
     text += f" because {why}" if why else ""
     facts = [_policies(str(detail.get("binding_before", "")), str(detail.get("binding_after", "")))]
-    facts.append(f"{detail.get('connections_moved', 0)} connections moved")
+    moved = detail.get("connections_moved", 0)
+    facts.append(f"{moved} connection{'' if moved == 1 else 's'} moved")
     refused = detail.get("connections_refused", 0)
     facts += [f"{refused} refused"] if refused else []
     facts += [f"handover {detail['handover']}"]
@@ -146,8 +147,18 @@ def _detail(entry: Entry) -> str:
     told = entry.detail
     if entry.kind == EventKind.VM_LABELLED:
         told = {key: value for key, value in told.items() if key not in ("set", "removed")}
-    return ", ".join(f"{key} {_word(value)}" for key, value in sorted(told.items()))
+    return ", ".join(f"{key.replace('_', ' ')} {_word(value)}" for key, value in sorted(told.items()))
 
 
 def _word(value: object) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    """Write a value as people do; what is nested deeper stays JSON."""
+    match value:
+        case str():
+            return value or "none"
+        case bool():
+            return "yes" if value else "no"
+        case list() | tuple() if all(isinstance(each, str | int | float) for each in value):
+            return " and ".join(map(_word, value)) or "none"
+        case dict() if all(isinstance(each, str | int | float) for each in value.values()):
+            return " and ".join(f"{key} {_word(each)}" for key, each in sorted(value.items())) or "none"
+    return msgspec.json.encode(value).decode()

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from buckler.cli.output import say
-from buckler.cli.session import EXIT_REFUSED, Failed
+from buckler.cli.session import EXIT_REFUSED, EXIT_USAGE, Failed
 from buckler.cli.source import read_sources
 from buckler.offline.naming import with_names
 from buckler.policy.crosscheck import check_documents
@@ -42,7 +42,7 @@ def policies_option(function: F) -> F:
 
 def read_checked(filenames: Iterable[str]) -> tuple[tuple[Document, ...], tuple[Problem, ...]]:
     """Read files and check them by themselves and against each other: documents, and every problem."""
-    sources = [Source(each.name, each.text) for each in read_sources(filenames)]
+    sources = [Source(each.name, each.text) for each in read_sources(filenames, EXIT_USAGE)]
     reading = read_documents(sources)
     return reading.documents, settle_problems(reading, check_documents(reading.documents), reading.documents)
 

@@ -50,9 +50,10 @@ def _command(name: str, folder: bool, suffixes: Collection[str], importer: Impor
     @click.option("--out", required=True, metavar="OUT", type=click.Path(path_type=Path), help="Folder to write to.")
     @click.option("--review", metavar="DATE", help="Review date of every policy; left out: a year from today.")
     def run(path: Path, out: Path, review: str | None) -> None:
-        result = importer(_read(path, suffixes), _review(review))
-        if result.unreadable:
-            problems = [str(each) for each in result.unreadable]
+        sources, problems = _read(path, suffixes)
+        result = importer(sources, _review(review))
+        problems += map(str, result.unreadable)
+        if problems:
             raise Failed("the input cannot be read; nothing was written", *problems, exit_code=EXIT_USAGE)
         try:
             files = import_files(result)
@@ -71,8 +72,8 @@ def _review(given: str | None) -> str:
         raise Failed(f"{given!r} is no date", "write it like 2027-01-31", exit_code=EXIT_USAGE) from error
 
 
-def _read(path: Path, suffixes: Collection[str]) -> list[Source]:
-    """Read a file, or those below a folder with one of the suffixes, in the order of their names."""
+def _read(path: Path, suffixes: Collection[str]) -> tuple[list[Source], list[str]]:
+    """Read a file, or those below a folder with one of the suffixes, in the order of their names; and say which cannot be read."""
     files = (
         sorted(each for each in path.rglob("*") if each.suffix in suffixes and each.is_file())
         if path.is_dir()
@@ -80,16 +81,17 @@ def _read(path: Path, suffixes: Collection[str]) -> list[Source]:
     )
     if not files:
         raise Failed(f"{path} holds no file of {', '.join(suffixes)}", exit_code=EXIT_USAGE)
-    sources = []
+    sources, problems = [], []
     for each in files:
         name = str(each.relative_to(path)) if path.is_dir() else each.name
         try:
             if each.stat().st_size > MAX_FILE:
-                raise Failed(f"{each} is larger than {MAX_FILE >> 20} MiB", exit_code=EXIT_USAGE)
-            sources.append(Source(name, each.read_text(encoding="utf-8-sig")))
+                problems.append(f"{each} is larger than {MAX_FILE >> 20} MiB")
+            else:
+                sources.append(Source(name, each.read_text(encoding="utf-8-sig")))
         except (OSError, UnicodeDecodeError) as error:
-            raise Failed(f"{each} cannot be read: {error}", exit_code=EXIT_USAGE) from error
-    return sources
+            problems.append(f"{each} cannot be read: {error}")
+    return sources, problems
 
 
 def _write(out: Path, files: dict[str, str]) -> None:

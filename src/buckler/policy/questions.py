@@ -8,13 +8,15 @@ from enum import StrEnum
 import msgspec
 
 from buckler.model.canonical import canonical_bytes
+from buckler.model.label import LABEL_TENANT, Selector
 from buckler.model.operatorapi.answers import PolicyFinding
 from buckler.model.pool import ShieldMode
 from buckler.policy.compile import fill_rows
 from buckler.policy.compose import compose_documents
-from buckler.policy.language import Action, Document, Kind, PolicyMode, PolicySpec, Stand
+from buckler.policy.language import DENIALS, Action, Document, Kind, PolicyMode, PolicySpec, Stand, Tier
 from buckler.policy.learned import PatternPeer
-from buckler.policy.pool import Numbers, Pool, selectors_of
+from buckler.policy.nearmiss import near_miss, selector_words
+from buckler.policy.pool import Numbers, Pool, selectors_of, singled_out, stations, visitors
 from buckler.policy.posting import Mask
 from buckler.policy.problem import Problem, Severity
 from buckler.policy.rows import Rows
@@ -58,7 +60,7 @@ def find_oddities(
         *_reviews(documents, today),
         *_over(over),
         *_tenants(pool, documents),
-        *_unselected(rows, documents),
+        *_unselected(pool, rows, documents),
         *_unprotected(pool, documents),
     ]
     return tuple(sorted(dict.fromkeys(found), key=lambda each: (each.kind, each.file, each.line, each.subject)))
@@ -131,13 +133,13 @@ def _conflicts(rows: Rows) -> Iterator[PolicyFinding]:
             if rule.mode is PolicyMode.ENFORCE and mask and rule.action is not Action.PASS:
                 levels.setdefault((rule.stand, rule.place), []).append((rule, mask))
         for level in levels.values():
-            denials = [each for each in level if each[0].action is Action.DENY]
+            denials = [each for each in level if each[0].action in DENIALS]
             for denial, closed in denials:
                 for rule, opened in level:
                     apart = rule.action is not Action.ALLOW or rule.document == denial.document
                     if not apart and closed & opened and _ports_meet(rule.spans, denial.spans):
                         other = f"{denial.policy}/{denial.name} ({denial.file}:{denial.line})"
-                        text = f"allows what {other} of the same tier and order denies; it is denied"
+                        text = f"allows what {other} of the same tier and order {denial.action.value if denial.action is Action.REJECT else 'denie'}s; it is denied"
                         yield _rule_finding(Oddity.CONFLICT, rule, text)
 
 
@@ -176,16 +178,23 @@ def _tenants(pool: Pool, documents: Sequence[Document]) -> Iterator[PolicyFindin
             yield _finding(Oddity.TENANT, document, f"no VM and no network is of tenant {document.tenant}")
 
 
-def _unselected(rows: Rows, documents: Sequence[Document]) -> Iterator[PolicyFinding]:
+def _unselected(pool: Pool, rows: Rows, documents: Sequence[Document]) -> Iterator[PolicyFinding]:
     """Selectors among several of one rule that match nothing, which the rule as a whole would not show."""
     known: dict[bytes, bool] = {}
+    told: dict[bytes, str] = {}
+    singled = singled_out(documents)
+    things = [*(each.labels for each in stations(pool, singled)), *(each.labels for each in visitors(pool, singled))]
     for document in compose_documents(documents):
-        for selector in selectors_of(document):
+        within = {LABEL_TENANT: document.tenant} if getattr(document.spec, "tier", None) is Tier.TENANT else {}
+        for written in selectors_of(document):
+            selector = Selector({**written.match_labels, **within}, written.match_expressions)
             name = canonical_bytes(selector)
             if name not in known:
                 known[name] = bool(rows.postings.select(selector))
             if not known[name]:
-                yield _finding(Oddity.UNMATCHED, document, f"a selector of it matches nothing: {name.decode()}")
+                told[name] = told.get(name) or near_miss(selector, things)
+                text = f"a selector of it matches nothing: {selector_words(selector)}: {told[name]}"
+                yield _finding(Oddity.UNMATCHED, document, text)
 
 
 def _unprotected(pool: Pool, documents: Sequence[Document]) -> Iterator[PolicyFinding]:

@@ -72,6 +72,11 @@ def find_loosening(before: Iterable[Document], after: Iterable[Document]) -> Loo
 
     Both are judged as if every shield enforced. Policies in ``observe`` mode, or staged, decide nothing in either.
     """
+    before, after = tuple(before), tuple(after)
+    if len(before) == len(after) and {each.key: each.spec for each in before} == {
+        each.key: each.spec for each in after
+    }:
+        return None
     try:
         found = (_find_loosening(*states) for states in list_states(before, after))
         return next((each for each in found if each is not None), None)

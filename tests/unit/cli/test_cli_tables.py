@@ -14,6 +14,7 @@ from buckler.cli.migration import task_line
 from buckler.cli.output import Table, ago, as_json, as_yaml, fields, moment, plain_table
 from buckler.cli.pool import behind, rogues_table, status_lines, unprotected_table
 from buckler.cli.reach import matrix, pairs_table, ports_words, told_apart
+from buckler.cli.revision import revisions_table
 from buckler.cli.vm import history_table, shield_word, vms_table
 from buckler.model.agentapi import TaskState
 from buckler.model.flow import FlowRecord
@@ -22,6 +23,7 @@ from buckler.model.operatorapi.body import HostWait
 from buckler.model.operatorapi.documents import DocumentItem
 from buckler.model.operatorapi.hosts import JoinToken
 from buckler.model.operatorapi.pool import PoolStatus, Rogue, Rollout, Unprotected
+from buckler.model.operatorapi.revisions import ChangeCount, RevisionItem
 from buckler.model.operatorapi.traffic import CounterItem, FlowItem
 from buckler.model.operatorapi.vms import HistoryEntry, TaskView
 from buckler.model.pool import HostState, ShieldMode
@@ -251,3 +253,21 @@ def test_a_strangers_name_cannot_steer_the_terminal() -> None:
     assert not set(text) & set("\x1b\x07\u202e\x9b")
     assert json.loads(as_json(rogue))["name"] == rogue.name
     assert not set(as_json(rogue)) & set("\x1b\x07\u202e\x9b")
+
+
+def test_a_revision_is_a_row_of_a_terminal_and_wide_has_it_whole() -> None:
+    names = tuple(f"web-{number}" for number in range(20))
+    item = RevisionItem(
+        7, 1.8e9, "uid:0(root)", "apply", "because " * 20, True, (ChangeCount("VM", "configured", 20, names),)
+    )
+    table = revisions_table((item,))
+    narrow, wide = plain_table(table), plain_table(table, wide=True)
+    assert max(map(len, narrow.splitlines())) < 170
+    assert "web-19" not in narrow
+    assert "web-19" in wide
+    assert item.comment.strip() in wide
+    assert (
+        plain_table(revisions_table((replace(item, comment="short", changes=()),)))
+        .splitlines()[1]
+        .endswith("short     nothing")
+    )

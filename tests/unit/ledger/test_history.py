@@ -40,6 +40,14 @@ def test_labels_are_named() -> None:
     assert told == "labelled env=test, tier=web, old- by uid:0 (revision 7)"
 
 
+def test_facts_are_told_in_words_and_one_is_one() -> None:
+    detail = {"seen_at": ["a", "b"], "is_new": True, "ports": {"tcp": 80}, "left": [], "deep": [[1]]}
+    told = describe(entry(1, EventKind.INTERFACE_REFUSED, detail=detail))
+    assert told == "interface refused (deep [[1]], is new yes, left none, ports tcp 80, seen at a and b)"
+    moved = describe(entry(1, EventKind.MIGRATION_ARRIVED, host="2", detail={**MOVE, "connections_moved": 1}))
+    assert "1 connection moved" in moved
+
+
 def test_a_move_is_one_line_with_from_to_who_why_and_the_policy_before_and_after() -> None:
     entries = [
         entry(1, EventKind.TASK_ORDERED, host="1", actor="uid:0(root)", cause="drain of h1", detail={"task": "t"}),

@@ -107,3 +107,14 @@ def test_other_systems_are_carried_over_too(system, tmp_path):
     code, told = run("policy", "check", "--inventory", out / "inventory.yaml", "-f", out / "policies")
     assert code == 0, told
     assert json.loads((out / "loss.json").read_text())["source"] == system
+
+
+def test_every_file_that_cannot_be_read_is_told(manifests, tmp_path):
+    for name in ("one.yaml", "two.yaml"):
+        (manifests / name).write_bytes(b"\xff\xfe\xfd")
+    (manifests / "three.yaml").write_text("a: [")
+    code, told = run("import", "kubernetes", manifests, "--out", tmp_path / "out")
+    assert code == 2
+    for name in ("one.yaml", "two.yaml", "three.yaml"):
+        assert name in told
+    assert not (tmp_path / "out").exists()

@@ -68,3 +68,24 @@ def test_what_is_no_list_of_answers_is_refused(tmp_path: Path, text: str) -> Non
     names.write_text(text)
     assert run(tmp_path, "reach", names=str(names)).exit_code == 2
     assert run(tmp_path, "reach", names=str(tmp_path / "none")).exit_code == 2
+
+
+def test_answers_that_ended_open_nothing_and_that_is_said(tmp_path: Path) -> None:
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps([{**ANSWERS[0], "until": 1_900_000_000}]))
+    asked = ("explain", "web", "203.0.113.7", "443", "--expect")
+    assert run(tmp_path, *asked, "allow", "--at", "2029-01-01T00:00:00Z", names=str(names)).exit_code == 0
+    ended = run(tmp_path, *asked, "deny", "--at", "2031-01-01T00:00:00Z", names=str(names))
+    assert ended.exit_code == 0, ended.output
+    assert "1 of 1 answers" in ended.stderr
+
+
+def test_a_difference_knows_names_and_calls_answers_no_documents(tmp_path: Path) -> None:
+    names, before = tmp_path / "names.json", tmp_path / "before.yaml"
+    names.write_text(json.dumps(ANSWERS[:1]))
+    before.write_text(INVENTORY.replace("*.example.org", "www.example.com"))
+    answer = run(tmp_path, "diff", "--against", str(before), "-o", "json", names=str(names))
+    told = json.loads(answer.stdout)
+    assert answer.exit_code == 1
+    assert [each["name"] for each in told["documents"]] == ["out"]
+    assert [(each["from"], each["to"]) for each in told["reach"]] == [("web", {"blocks": ["203.0.113.7/32"]})]

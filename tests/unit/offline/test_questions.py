@@ -115,6 +115,7 @@ def test_two_policies_of_one_order_that_disagree_are_in_conflict(tmp_path: Path)
     other = "subject: {}, egress: [{name: shut, action: deny, ports: [{protocol: TCP, port: 85}]}]"
     assert asked("conflicts", policies(tmp_path, one, other)) == ["p0/open"]
     assert asked("conflicts", policies(tmp_path, one, other.replace("85", "91"))) == []
+    assert asked("conflicts", policies(tmp_path, one, other.replace("deny", "reject"))) == ["p0/open"]
 
 
 def test_who_can_reach_and_what_can_be_reached():
@@ -207,3 +208,71 @@ def test_who_can_reach_says_what_is_no_end_and_what_is_not_outside():
     assert inside.exit_code == 0
     assert "is db in network shop" in inside.stderr
     assert "more" in inside.stderr
+
+
+def test_what_a_selector_may_have_meant_is_said(tmp_path: Path):
+    peers = "{vm: {matchLabels: {teir: web}}}, {vm: {matchLabels: {tier: web, app: other}}}, {vm: {matchExpressions: [{key: tier, operator: In, values: [dbb]}]}}"
+    rest = (
+        f"ingress: [{{name: odd, action: allow, from: [{peers}, {{vm: {{matchLabels: {{tier: web, app: shop}}}}}}]}}]"
+    )
+    path = policies(tmp_path, f"subject: {{matchLabels: {{tier: wbe}}}}, {rest}")
+    files = ("--inventory", str(SHOP / "vms.yaml"), "--inventory", str(SHOP / "network.yaml"), "-f", path)
+    told = run("unmatched", *files).stdout
+    for words in (
+        "tier=wbe: no tier is wbe (did you mean 'web'?)",
+        "teir=web: nothing has the label teir (did you mean 'tier'?)",
+        "tier=web,app=other: no app is other",
+        "tier in (dbb): no tier is dbb (did you mean 'db'?)",
+    ):
+        assert words in told
+    assert told.count("a selector of it matches nothing") == 4
+    assert "buckler.io/tenant" not in told
+
+
+def test_near_names_are_those_of_the_policys_own_tenant(tmp_path: Path):
+    path = policies(tmp_path, "subject: {matchLabels: {tier: wbe}}, ingress: [{name: all, action: allow}]")
+    Path(path).write_text(Path(path).read_text().replace("tenant: shop", "tenant: other"))
+    files = ("--inventory", str(SHOP / "vms.yaml"), "--inventory", str(SHOP / "network.yaml"), "-f", path)
+    told = run("unmatched", *files).stdout
+    assert "there is no VM and no endpoint" in told
+    assert "web'?" not in told
+
+
+def test_what_is_odd_is_asked_of_another_time(tmp_path: Path):
+    shut = "{name: shut, action: deny, until: '2029-01-01T00:00:00Z'}"
+    path = policies(tmp_path, f"subject: {{}}, egress: [{shut}, {{name: open, action: allow}}]")
+    files = ("--inventory", str(SHOP / "vms.yaml"), "--inventory", str(SHOP / "network.yaml"), "-f", path, "-o", "json")
+    for at, wanted in {"2028-01-01T00:00:00Z": ["p0/open"], "2029-06-01T00:00:00Z": []}.items():
+        assert [each["subject"] for each in json.loads(run("shadowed", *files, "--at", at).stdout)] == wanted
+    assert json.loads(run("reviews", *files, "--at", "2031-01-01T00:00:00Z").stdout)
+    assert run("shadowed", "--at", "2031-01-01T00:00:00Z").exit_code == 2
+    assert run("shadowed", *files, "--at", "soon").exit_code == 2
+
+
+def test_only_questions_that_can_be_given_answers_ask_for_them(tmp_path: Path):
+    path = policies(tmp_path, "subject: {}, egress: [{name: up, action: allow, to: [{dns: a.example.org}]}]")
+    files = ("--inventory", str(SHOP / "vms.yaml"), "--inventory", str(SHOP / "network.yaml"), "-f", path)
+    asking = {
+        name: "--names FILE" in run(name, *words, *files).stderr
+        for name, words in {
+            **dict.fromkeys(("shadowed", "unmatched", "conflicts", "unprotected", "reviews", "check"), ()),
+            "who-can-reach": ("web1",),
+            "reach": (),
+            "explain": ("web1", "db", "1"),
+        }.items()
+    }
+    assert {name for name, is_asking in asking.items() if is_asking} == {"who-can-reach", "reach", "explain"}
+    for name in ("who-can-reach", "reach", "explain", "diff"):
+        assert "--names" in run(name, "--help").stdout
+    assert "--names FILE" in run("diff", "--against", str(SHOP), *files).stderr
+
+
+def test_everything_that_cannot_be_read_is_told_at_once(tmp_path: Path):
+    (tmp_path / "odd.yaml").write_bytes(b"\xff\xfe")
+    (tmp_path / "empty").mkdir()
+    answer = run(
+        "check", "-f", str(tmp_path / "odd.yaml"), "-f", str(tmp_path / "gone.yaml"), "-f", str(tmp_path / "empty")
+    )
+    assert answer.exit_code == 2
+    for words in ("odd.yaml is not UTF-8", "gone.yaml cannot be read", "empty holds no"):
+        assert words in answer.stderr

@@ -194,6 +194,17 @@ def test_what_cannot_be_decided_is_never_called_tighter():
         find_loosening(many, many[1:])
 
 
+def test_equal_policies_are_equal_whatever_names_will_mean():
+    rule = EgressRule(name="up", action=Action.ALLOW, peers=(Peer(dns="a.example.org"),))
+    spec = PolicySpec(description="d", owner="o", reason="r", review="2030-01-01", egress=(rule,))
+    named = Document(Kind.POLICY, "names", spec)
+    assert find_loosening((named, opened("a", 1)), (opened("a", 1), msgspec.structs.replace(named, line=7))) is None
+    with pytest.raises(Undecided):
+        find_loosening((named,), (msgspec.structs.replace(named, name="others"),))
+    with pytest.raises(Undecided):
+        find_loosening((opened("a", 1),), (named, named))
+
+
 def test_time_counts_in_whatever_state_it_can_be():
     ending = opened("a", 80)
     rule = msgspec.structs.replace(ending.spec.egress[0], until="2030-01-01T00:00:00Z")
