@@ -83,14 +83,17 @@ class EbpfConnections:
         )
 
     def _write(self, ifindex: int, rows: Rows) -> Written:
-        """Half-open ones into the same table, behind the others: their state says what they are, and nobody evicts them."""
+        """Half-open ones into the same table, behind the others: their state says what they are, and nobody evicts them.
+
+        Under the lock of whoever gives the table another size: what is put in one that was just replaced would be nowhere.
+        """
         tables = rows.rows[row.HELD :: ROW_SIZE]
         if not rows.rows:
             return Written()
         kinds = {held: _pick(rows.rows, tables, held) if set(tables) != {held} else rows.rows for held in set(tables)}
         half_open, newer = self._without_waiting(ifindex, kinds.get(Held.HALF_OPEN, b""), rows.locals)
         wanted = kinds.get(Held.ESTABLISHED, b"") + half_open
-        with self._table(ifindex, "established") as table:
+        with self._kernel.lock, self._table(ifindex, "established") as table:
             ended = _end(table, _keys(kinds.get(Held.ENDED, b""), rows.locals))
             keys, values, judged = _without_judged(table, _keys(wanted, rows.locals), _values(wanted))
             done = table.put_many(keys, values)
