@@ -12,7 +12,7 @@ from buckler.controller.parts import Parts
 from buckler.controller.pool_state import QUARANTINE, Pairs, State
 from buckler.controller.problems import Refused
 from buckler.controller.registry import Author, Edit, plan_edits, store_edits
-from buckler.controller.simulate import imagine
+from buckler.controller.simulate import imagine, imagine_known
 from buckler.controller.waiting import wait_enforced
 from buckler.model.operatorapi.body import Issue
 from buckler.model.operatorapi.documents import ApplyResult, Change, DiffResult, Reference, SourceFile
@@ -22,12 +22,11 @@ from buckler.policy.documentdiff import diff_document
 from buckler.policy.documents import Reading, read_documents
 from buckler.policy.form import document_from_dict, document_to_dict, origin_to_dict
 from buckler.policy.language import Document, Kind, VmSpec
-from buckler.policy.lend import lend_numbers
 from buckler.policy.problem import Problem, Severity
-from buckler.policy.questions import list_warnings
 from buckler.policy.reachdiff import diff_reach
 from buckler.policy.referring import settle_problems
 from buckler.policy.source import Source
+from buckler.policy.warning import warn_about
 from buckler.ports.records import StoredDocument
 from buckler.ports.store import Unit
 
@@ -101,21 +100,18 @@ def _with_oddities(parts: Parts, stored: _Stored) -> ApplyResult:
     if not any(hasattr(each.spec, "review") or each.kind is Kind.EXCEPTION for each in stored.applied):
         return stored.result
     with parts.store.read() as unit:
-        odd = warn_oddities(unit, stored.after, stored.applied, parts.clock())
+        odd = warn_oddities(parts, unit, stored.after, stored.applied)
     return msgspec.structs.replace(stored.result, warnings=(*stored.result.warnings, *odd))
 
 
 def warn_oddities(
-    unit: Unit, after: tuple[Document, ...], applied: tuple[Document, ...], now: float
+    parts: Parts, unit: Unit, after: tuple[Document, ...], applied: tuple[Document, ...]
 ) -> tuple[Issue, ...]:
     """Warn of applied policies as `policy check` does: what means nobody in the pool, reviews and ends that are past."""
-    own = {(each.file, line) for each in applied for line in (each.line, *each.lines.values())}
-    if not any(hasattr(each.spec, "review") or each.kind is Kind.EXCEPTION for each in applied):
-        return ()
-    draft, today = imagine(unit, after, now), dt.datetime.fromtimestamp(now, dt.UTC).date()
-    numbers = lend_numbers(draft.numbers, draft.pool, draft.documents)
-    found = list_warnings(draft.pool, draft.documents, numbers, today.isoformat(), draft.over)
-    return tuple(_issue(each) for each in found if (each.file, each.line) in own)
+    now = parts.clock()
+    pool, documents, over = imagine_known(unit, parts.known.look(unit), after, now)
+    found = warn_about(pool, documents, applied, dt.datetime.fromtimestamp(now, dt.UTC).date().isoformat(), over)
+    return tuple(map(_issue, found))
 
 
 def check_change(parts: Parts, unit: Unit, wanted: Wanted, read: Reading | None = None) -> Planned:

@@ -16,7 +16,7 @@ from buckler.policy.compose import compose_documents
 from buckler.policy.language import DENIALS, Action, Document, Kind, PolicyMode, PolicySpec, Stand, Tier
 from buckler.policy.learned import PatternPeer
 from buckler.policy.nearmiss import near_miss, selector_words
-from buckler.policy.pool import Numbers, Pool, selectors_of, singled_out, stations, visitors
+from buckler.policy.pool import Numbers, Pool, selectors_of
 from buckler.policy.posting import Mask
 from buckler.policy.problem import Problem, Severity
 from buckler.policy.rows import Rows
@@ -60,7 +60,7 @@ def find_oddities(
         *_reviews(documents, today),
         *_over(over),
         *_tenants(pool, documents),
-        *_unselected(pool, rows, documents),
+        *_unselected(rows, documents),
         *_unprotected(pool, documents),
     ]
     return tuple(sorted(dict.fromkeys(found), key=lambda each: (each.kind, each.file, each.line, each.subject)))
@@ -70,17 +70,29 @@ def list_warnings(
     pool: Pool, documents: Iterable[Document], numbers: Numbers, today: str, over: Iterable[Document] = ()
 ) -> tuple[Problem, ...]:
     """Give what a person who writes policies should be warned of: what means nobody, and reviews that are past."""
-    wanted = {Oddity.UNMATCHED, Oddity.TENANT, Oddity.REVIEW, Oddity.OVER}
+    documents = tuple(documents)
+    return warnings_in(fill_rows(pool, documents, numbers), pool, documents, today, over)
+
+
+def warnings_in(
+    rows: Rows, pool: Pool, documents: Sequence[Document], today: str, over: Iterable[Document] = ()
+) -> tuple[Problem, ...]:
+    """``list_warnings`` of these documents, which were put into the rows of this pool."""
+    rules = [rule for rule in list_rules(documents) if not rule.policy.startswith("buckler:")]
+    found = [
+        *_meaning_nobody(rules, _look(rows)),
+        *_reviews(documents, today),
+        *_over(over),
+        *_tenants(pool, documents),
+        *_unselected(rows, documents),
+    ]
+    ordered = sorted(dict.fromkeys(found), key=lambda each: (each.kind, each.file, each.line, each.subject))
     return tuple(
-        Problem(each.file, each.line, "", f"{each.subject}: {each.text}", severity=Severity.WARNING)
-        for each in find_oddities(pool, documents, numbers, today, over)
-        if each.kind in wanted
+        Problem(each.file, each.line, "", f"{each.subject}: {each.text}", severity=Severity.WARNING) for each in ordered
     )
 
 
-def _idle_rules(rows: Rows, rules: Sequence[Rule], numbers: Numbers) -> Iterator[PolicyFinding]:
-    seen = _look(rows)
-    holding = {each.key for each in rules if holds_at(each.times, 0)}
+def _meaning_nobody(rules: Sequence[Rule], seen: _Seen) -> Iterator[PolicyFinding]:
     for rule in {each.key: each for each in rules}.values():
         if rule.stand is not Stand.VM and not rule.is_opinion:
             continue  # a flow at an end without a shield, beside its rule at the VM
@@ -88,7 +100,17 @@ def _idle_rules(rows: Rows, rules: Sequence[Rule], numbers: Numbers) -> Iterator
             yield _rule_finding(Oddity.UNMATCHED, rule, "its subject is nobody: no VM of the pool has these labels")
         elif rule.key not in seen.meaning:
             yield _rule_finding(Oddity.UNMATCHED, rule, "its peers are nobody in the networks where it stands")
-        elif _is_judged(rule, seen, holding) and numbers.rules[rule.key] not in _deciders(rule, seen):
+
+
+def _idle_rules(rows: Rows, rules: Sequence[Rule], numbers: Numbers) -> Iterator[PolicyFinding]:
+    seen = _look(rows)
+    yield from _meaning_nobody(rules, seen)
+    holding = {each.key for each in rules if holds_at(each.times, 0)}
+    for rule in {each.key: each for each in rules}.values():
+        if rule.stand is not Stand.VM and not rule.is_opinion:
+            continue
+        is_met = rule.key in seen.standing and rule.key in seen.meaning
+        if is_met and _is_judged(rule, seen, holding) and numbers.rules[rule.key] not in _deciders(rule, seen):
             verb = "is never recorded" if rule.mode is PolicyMode.OBSERVE else "never decides"
             yield _rule_finding(Oddity.SHADOWED, rule, f"{verb}: rules before it take every packet that it means")
 
@@ -178,12 +200,11 @@ def _tenants(pool: Pool, documents: Sequence[Document]) -> Iterator[PolicyFindin
             yield _finding(Oddity.TENANT, document, f"no VM and no network is of tenant {document.tenant}")
 
 
-def _unselected(pool: Pool, rows: Rows, documents: Sequence[Document]) -> Iterator[PolicyFinding]:
+def _unselected(rows: Rows, documents: Sequence[Document]) -> Iterator[PolicyFinding]:
     """Selectors among several of one rule that match nothing, which the rule as a whole would not show."""
     known: dict[bytes, bool] = {}
     told: dict[bytes, str] = {}
-    singled = singled_out(documents)
-    things = [*(each.labels for each in stations(pool, singled)), *(each.labels for each in visitors(pool, singled))]
+    things = rows.postings.labels.values()
     for document in compose_documents(documents):
         within = {LABEL_TENANT: document.tenant} if getattr(document.spec, "tier", None) is Tier.TENANT else {}
         for written in selectors_of(document):
