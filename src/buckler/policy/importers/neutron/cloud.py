@@ -107,6 +107,11 @@ def _groups(fields: dict[str, Place], book: LossBook) -> list[Group]:
     loose: dict[str, list[Place]] = {}
     for place in items(fields.get("security_group_rules")):
         loose.setdefault(text(mapping(place).get("security_group_id"), ""), []).append(place)
+    listed = {text(mapping(place).get("id"), "") for place in items(fields.get("security_groups"))}
+    for owner in loose.keys() - listed:
+        for place in loose[owner]:
+            what = f"its group {owner or 'without id'} is not in the input"
+            Teller(book, "security group rule").tell(place, what, "it allows nothing")
     found = []
     for place in items(fields.get("security_groups")):
         taken = mapping(place)
@@ -246,20 +251,20 @@ class _Cloud:
         outside = () if rule.group else tuple(Peer(cidr=_everything(each)) for each in rule.families)
         chosen = [each for each in self.ports if not rule.group or rule.group in each.groups]
         fitting = [each for each in chosen if whole or _is_of(each.families, families, rule.families[0])]
-        self._tell_families(chosen, fitting, rule, group, tell)
+        self._tell_families(chosen, fitting, rule, tell)
         self._tell_link_local(None, fitting, chosen, rule, group, tell)
         if rule.group and len(fitting) == len(chosen):
             return (Peer(vm=_member(rule.group)),)
         return (*outside, *vm_peers([each.holder() for each in fitting]))
 
     def _tell_families(
-        self, chosen: Sequence[CloudPort], fitting: Sequence[CloudPort], rule: GroupRule, group: Group, tell: Teller
+        self, chosen: Sequence[CloudPort], fitting: Sequence[CloudPort], rule: GroupRule, tell: Teller
     ) -> None:
         family = rule.families[0]
         left = [each.vm for each in chosen if each not in fitting and family in each.families]
         if left:
             what = f"a rule for IPv{family} only, towards {', '.join(left[:5])}, which have both"
-            tell.tell(group.place, what, "it allows nothing towards them: rules here hold for a VM's every address")
+            tell.tell(rule.place, what, "it allows nothing towards them: rules here hold for a VM's every address")
 
     def _tell_link_local(
         self,
@@ -278,11 +283,11 @@ class _Cloud:
         here = {each.vm: each in meant for each in near}
         there = holds_link_local(blocks) if 6 in rule.families else False
         for gap in name_gaps(Action.ALLOW, here, dict.fromkeys(here, there)):
-            tell.tell(group.place, f"{rule.direction}: {gap.what}", gap.means, gap.effect)
+            tell.tell(rule.place, f"{rule.direction}: {gap.what}", gap.means, gap.effect)
 
     def _of_addresses(self, rule: GroupRule, group: Group, tell: Teller) -> tuple[Peer, ...]:
         if rule.addresses not in self.addresses:
-            raise Unclear(group.place, f"the address group {rule.addresses} is not in the input")
+            raise Unclear(rule.place, f"the address group {rule.addresses} is not in the input")
         place = self.addresses[rule.addresses]
         words = [text(each) for each in items(mapping(place).get("addresses"))]
         blocks = read_blocks(words, lambda what: Unclear(place, what))
@@ -297,7 +302,7 @@ class _Cloud:
         self._tell_link_local(blocks, held, self.ports, rule, group, tell)
         if resolved.doubtful:
             what = f"whether {', '.join(blocks.within[:3])} covers all of {', '.join(resolved.doubtful[:5])} is not so or not known"
-            tell.tell(group.place, what, f"{rule.direction} of these is not allowed by it")
+            tell.tell(rule.place, what, f"{rule.direction} of these is not allowed by it")
         return resolved.sure
 
 

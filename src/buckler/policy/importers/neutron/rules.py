@@ -49,6 +49,7 @@ class GroupRule(msgspec.Struct, frozen=True):
 
     direction: str
     families: tuple[int, ...]
+    place: Place
     port: Port | None = None
     prefix: str = ""
     group: str = ""
@@ -83,6 +84,7 @@ def read_rule(place: Place) -> GroupRule:
     return GroupRule(
         text(direction),
         (family,),
+        place,
         _port(given, family, place),
         cidr,
         text(given.get("remote_group_id"), ""),
@@ -91,11 +93,13 @@ def read_rule(place: Place) -> GroupRule:
 
 
 def join_families(rules: list[GroupRule]) -> list[GroupRule]:
-    """Make one rule of those that say the same of both families."""
-    found: dict[GroupRule, set[int]] = {}
+    """Make one rule of those that say the same of both families; it stands where the first of them does."""
+    found: dict[tuple[object, ...], GroupRule] = {}
     for each in rules:
-        found.setdefault(msgspec.structs.replace(each, families=()), set()).update(each.families)
-    return [msgspec.structs.replace(each, families=tuple(sorted(families))) for each, families in found.items()]
+        said = (each.direction, each.port, each.prefix, each.group, each.addresses)
+        first = found.setdefault(said, each)
+        found[said] = msgspec.structs.replace(first, families=tuple(sorted({*first.families, *each.families})))
+    return list(found.values())
 
 
 def is_stateless(fields: dict[str, Place]) -> bool:
