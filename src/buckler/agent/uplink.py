@@ -26,6 +26,7 @@ _COUNTERS_AT_ONCE = 1_000
 _CLAIMS_AT_ONCE = 500
 _SAMPLES_AT_ONCE = 1_000
 _RESEND_SECONDS = 5.0
+_UNKNOWN = 404
 
 
 class Downlink:
@@ -135,28 +136,40 @@ class Uplink:
                 self._outbox.wake()
 
     def _send(self, number: int, client: ControllerClient) -> None:
-        self._send_events(client)
-        observation = self._outbox.observation()
-        if observation is not None and self._sent.get(number) is not observation:
-            client.send_observation(observation)
-            self._sent[number] = observation
-        for report in self._outbox.reports():
-            client.report_task(report)
-            self._outbox.report_sent(report)
-        self._send_all(
-            client, self._send_counters, self._send_flows, self._send_claims, self._send_names, self._send_samples
-        )
-
-    def _send_all(self, client: ControllerClient, *parts: Callable[[ControllerClient], None]) -> None:
         """What the controller refuses of one kind keeps no other kind back."""
         refusals = []
-        for send in parts:
+        for send in (
+            self._send_events,
+            lambda client: self._send_observation(number, client),
+            self._send_reports,
+            self._send_counters,
+            self._send_flows,
+            self._send_claims,
+            self._send_names,
+            self._send_samples,
+        ):
             try:
                 send(client)
             except ControllerRefused as error:
                 refusals.append(error)
         if refusals:
             raise refusals[0]
+
+    def _send_observation(self, number: int, client: ControllerClient) -> None:
+        observation = self._outbox.observation()
+        if observation is not None and self._sent.get(number) is not observation:
+            client.send_observation(observation)
+            self._sent[number] = observation
+
+    def _send_reports(self, client: ControllerClient) -> None:
+        for report in self._outbox.reports():
+            try:
+                client.report_task(report)
+            except ControllerRefused as error:
+                if error.status != _UNKNOWN:
+                    raise
+                _log.warning("the controller knows no such task", task=report.id)
+            self._outbox.report_sent(report)
 
     def _send_samples(self, client: ControllerClient) -> None:
         while samples := self._state.samples(_SAMPLES_AT_ONCE):

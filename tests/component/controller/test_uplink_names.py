@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import msgspec
@@ -13,7 +14,8 @@ from buckler.agent.outbox import Outbox
 from buckler.agent.uplink import Uplink
 from buckler.client.agentside import ControllerClient
 from buckler.drivers.inmemory.state import InMemoryState
-from buckler.model.agentapi import NameClaim
+from buckler.model.agentapi import Acknowledgement, NameClaim, Observation, TaskReport, TaskState
+from buckler.model.ids import Revision
 
 from .conftest import Agent, ControllerProcess, wait_for
 from .shop import WEB_MAC, WEB_UUID
@@ -117,3 +119,22 @@ def test_what_found_no_room_is_told_as_a_number_once(pool: Ground, lines: tuple[
     shed = [each for each in controller.log().splitlines() if "answers for names were shed" in each]
     assert len(shed) == 1
     assert "count=44 host=host-a" in shed[0]
+
+
+def test_what_the_controller_refuses_of_one_kind_keeps_no_other_back(pool: Ground, lines: tuple[Line, Line]) -> None:
+    """Guests name a part of what is observed: none of them may silence a host."""
+    controller, line = pool[0], lines[0]
+    too_much = Observation(time.time(), Revision(1), (), ("x" * (5 << 20),))
+    line.outbox.put_state(Acknowledgement(Revision(1), time.time()), too_much)
+    line.put(claim(controller, address=GOOD))
+    line.wait_told()
+    assert learned(controller) == {GOOD}
+
+
+def test_the_report_of_a_task_that_the_controller_forgot_keeps_none_behind_it(
+    pool: Ground, lines: tuple[Line, Line]
+) -> None:
+    line = lines[0]
+    for number in range(2):
+        line.outbox.put_report(TaskReport(f"gone-{number}", TaskState.DONE))
+    wait_for("no report waits", lambda: not line.outbox.reports(), 60)
