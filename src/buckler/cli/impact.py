@@ -33,7 +33,7 @@ def impact(context: click.Context, filenames: tuple[str, ...], since: str, outpu
     """
     start = parse_since(since, time.time()) if since else 0.0
     with operator(context, refused=EXIT_USAGE) as client:
-        told = client.impact(ImpactRequest(files=read_sources(filenames), since=start))
+        told = client.impact(ImpactRequest(files=read_sources(filenames, EXIT_USAGE), since=start))
     show_warnings(told.warnings)
     for line in basis_lines(told):
         say(line, err=True)

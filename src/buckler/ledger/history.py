@@ -26,6 +26,17 @@ class Line(msgspec.Struct, frozen=True):
 
 
 _MOVES = frozenset({EventKind.MIGRATION_ARRIVED, EventKind.MIGRATION_ABORTED})
+_DOCUMENTS = frozenset(
+    {
+        EventKind.VM_REGISTERED,
+        EventKind.VM_ADOPTED,
+        EventKind.VM_CHANGED,
+        EventKind.VM_DELETED,
+        EventKind.VM_LABELLED,
+    }
+)
+"""What became of a VM's document. Their cause is the way (``apply``), the comment is the reason."""
+_TOLD_BEFORE = frozenset({"kind", "name", "action", "digest", "comment"})
 _PHRASES: Mapping[str, str] = {
     EventKind.VM_REGISTERED: "registered in the pool",
     EventKind.VM_ADOPTED: "adopted into the pool",
@@ -97,9 +108,11 @@ def _line(entry: Entry, names: Mapping[str, str], part_of: int = 0, order: Entry
         parts += [f"on {host}"] if host else []
         parts += [f"by {entry.actor}"] if entry.actor else []
         text = " ".join(parts)
-        text += f" because {entry.cause}" if entry.cause else ""
+        why = entry.detail.get("comment") if entry.kind in _DOCUMENTS else entry.cause
+        text += f" because {why}" if why else ""
         text = _labels(text, entry) if entry.kind == EventKind.VM_LABELLED else text
-        text += f" ({_detail(entry)})" if entry.detail else ""
+        facts = _detail(entry)
+        text += f" ({facts})" if facts else ""
     return Line(entry.sequence, entry.at, entry.kind, host, text, part_of)
 
 
@@ -145,6 +158,9 @@ def _labels(text: str, entry: Entry) -> str:
 
 def _detail(entry: Entry) -> str:
     told = entry.detail
+    if entry.kind in _DOCUMENTS:
+        told = {key: value for key, value in told.items() if key not in _TOLD_BEFORE}
+        told |= {"by": entry.cause} if entry.cause else {}
     if entry.kind == EventKind.VM_LABELLED:
         told = {key: value for key, value in told.items() if key not in ("set", "removed")}
     return ", ".join(f"{key.replace('_', ' ')} {_word(value)}" for key, value in sorted(told.items()))

@@ -168,7 +168,8 @@ def explain(
 ) -> None:
     """Say which rule of which document and line decides a connection, at both ends.
 
-    FROM and TO are VMs (NAME, TENANT/NAME or NAMESPACE/NAME), addresses, or `world`. PORT is 5432, 53/udp, icmp.
+    FROM and TO are VMs (NAME, TENANT/NAME or NAMESPACE/NAME), endpoints, addresses, `world`, or `host` (the gateway that the
+    host serves). PORT is 5432, 53/udp, icmp.
 
     Exit codes: 0 explained (and as expected), 1 not as expected or no such end, 2 wrong usage.
     """

@@ -32,15 +32,17 @@ class _Asked(msgspec.Struct, frozen=True):
     visitor: Visitor | None = None
 
 
-def explain(pool: Pool, documents: Iterable[Document], origin: str, to: str, protocol: str, port: int) -> Explanation:
-    """Explain a first packet. Ends: a VM (``name``, ``tenant/name`` or id), an address, ``world``, ``group``.
+def explain(
+    pool: Pool, documents: Iterable[Document], origin: str, to: str, protocol: str, port: int, tenant: str = ""
+) -> Explanation:
+    """Explain a first packet. Ends: a VM (``name``, ``tenant/name`` or id), an address, ``world``, ``host``, ``group``.
 
-    ``protocol`` is a name of ``PROTOCOLS`` or a number as text; ``port`` the destination port, or type << 8 | code.
+    ``tenant``: whose a name alone is. ``protocol`` is a name of ``PROTOCOLS`` or a number as text; ``port`` the destination port, or type << 8 | code.
     Raises UnknownEnd.
     """
     documents = tuple(documents)
     number = protocol_number(protocol)
-    source, destination = _asked(pool, documents, origin), _asked(pool, documents, to)
+    source, destination = (_asked(pool, documents, each, tenant) for each in (origin, to))
     paths = tuple(_paths(pool, documents, source, destination, number, port))
     verdict = "allow" if any(path.verdict == "allow" for path in paths) else "deny"
     text = _summary(source, destination, paths, verdict, _asked_words(protocol, port))
@@ -61,13 +63,18 @@ def _asked_words(protocol: str, port: int) -> str:
     return f"{protocol} type {port >> 8} code {port & 0xFF}" if protocol.startswith("ICMP") else f"{protocol} {port}"
 
 
-def _asked(pool: Pool, documents: tuple[Document, ...], text: str) -> _Asked:
+def _asked(pool: Pool, documents: tuple[Document, ...], text: str, tenant: str) -> _Asked:
     if text == WORLD:
         return _Asked(text)
     if text == GROUP:
         return _Asked(text, kind=PeerKind.GROUP)
+    if text == HOST:
+        if not any(network.gateway for network in pool.networks if tenant in {"", network.tenant}):
+            raise UnknownEnd("no network has a gateway that the host serves (spec.gateway)")
+        return _Asked(text, kind=PeerKind.HOST)
     networks = {network.name: network for network in pool.networks}
-    thing = find_thing(pool, text)
+    is_full = "/" in text or any(vm.id == text for vm in pool.vms)
+    thing = find_thing(pool, text, "" if is_full else tenant)
     if isinstance(thing, Outsider):
         visitor = visitor_of(thing, networks, singled_out(documents))
         return _Asked(text, kind=PeerKind.ENDPOINT, visitor=visitor)
@@ -77,9 +84,16 @@ def _asked(pool: Pool, documents: tuple[Document, ...], text: str) -> _Asked:
     try:
         address = str(address_of(text))
     except ValueError:
-        hint = "ask by the network's gateway address" if text == HOST else ""
-        raise unknown_end(pool, text, hint=hint) from None
+        hint = "ask by one address of it; who-can-reach takes prefixes" if _is_prefix(text) else ""
+        raise unknown_end(pool, text, tenant, hint=hint) from None
     return _Asked(text, address=address)
+
+
+def _is_prefix(text: str) -> bool:
+    try:
+        return bool(network_of(text))
+    except ValueError:
+        return False
 
 
 def _paths(
@@ -109,6 +123,8 @@ def _ends(pool: Pool, documents: tuple[Document, ...], asked: _Asked, network: N
         visitor = asked.visitor
         here_too = visitor is not None and visitor.network.name == network.name
         return [End(PeerKind.ENDPOINT, visitor.outsider.addresses[0], visitor=visitor)] if visitor and here_too else []
+    if asked.kind is PeerKind.HOST:
+        return [End(PeerKind.HOST, network.gateway[0])] if network.gateway else []
     if not asked.address:
         return [End(asked.kind, "")]
     end = find_end(pool, documents, network.name, asked.address)

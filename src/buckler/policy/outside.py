@@ -115,10 +115,17 @@ class Words:
         return self._known[key]
 
     def _named(self, where: set[int]) -> There:
-        inside, rest = (
-            write_ranges(each for part, found in enumerate(self._parts) if (part in where) is wanted for each in found)
-            for wanted in (True, False)
+        families = {version for part in where for version, _, _ in self._parts[part]}
+        inside, rest, elsewhere = (
+            write_ranges(
+                each
+                for part, found in enumerate(self._parts)
+                for each in found
+                if (part in where, each[0] in families) in wanted
+            )
+            for wanted in ({(True, True)}, {(False, True)}, {(False, False)})
         )
-        if not rest:
-            return WORLD if self._room == WHOLE else Outside(inside)
-        return Outside(write_ranges(self._room), rest) if len(rest) < len(inside) else Outside(inside)
+        if not rest and not elsewhere and self._room == WHOLE:
+            return WORLD
+        whole = write_ranges(each for each in self._room if each[0] in families)
+        return Outside(whole, rest) if rest and len(rest) < len(inside) else Outside(inside)

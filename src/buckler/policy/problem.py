@@ -37,8 +37,10 @@ def has_errors(problems: Iterable[Problem]) -> bool:
 
 
 def guess(word: str, known: Iterable[str]) -> str:
-    """Write a did-you-mean hint, or the list of what is known."""
+    """Write a did-you-mean hint, or the list of what is known; nothing is: nothing."""
     choices = sorted(known)
     alike = [choice for choice in choices if choice.lower() == word.lower()]
     close = alike or difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(choices)}"
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known here: {', '.join(choices)}" if choices else ""

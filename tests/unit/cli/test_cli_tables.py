@@ -14,7 +14,7 @@ from buckler.cli.migration import task_line
 from buckler.cli.output import Table, ago, as_json, as_yaml, fields, moment, plain_table
 from buckler.cli.pool import behind, rogues_table, status_lines, unprotected_table
 from buckler.cli.reach import matrix, pairs_table, ports_words, told_apart
-from buckler.cli.revision import revisions_table
+from buckler.cli.revision import revisions_table, short_words
 from buckler.cli.vm import history_table, shield_word, vms_table
 from buckler.model.agentapi import TaskState
 from buckler.model.flow import FlowRecord
@@ -266,6 +266,14 @@ def test_a_revision_is_a_row_of_a_terminal_and_wide_has_it_whole() -> None:
     assert "web-19" not in narrow
     assert "web-19" in wide
     assert item.comment.strip() in wide
+    assert "20 VM configured" in narrow
+    counts = (
+        ChangeCount("VM", "created", 1, ("a",)),
+        ChangeCount("Flow", "created", 2, ("b", "c")),
+        ChangeCount("Network", "unchanged", 1, ("n",)),
+    )
+    assert short_words(replace(item, changes=counts)) == "VM, 2 Flow created"
+    assert short_words(replace(item, changes=counts[2:])) == "only where it is written"
     assert (
         plain_table(revisions_table((replace(item, comment="short", changes=()),)))
         .splitlines()[1]

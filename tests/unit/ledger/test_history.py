@@ -40,6 +40,14 @@ def test_labels_are_named() -> None:
     assert told == "labelled env=test, tier=web, old- by uid:0 (revision 7)"
 
 
+def test_a_document_is_told_with_its_reason_and_without_what_is_said_already() -> None:
+    detail = {"action": "created", "kind": "VM", "name": "web", "digest": BEFORE, "revision": 3, "file": "a.yaml"}
+    told = describe(entry(1, EventKind.VM_REGISTERED, actor="uid:0", cause="apply", detail=detail))
+    assert told == "registered in the pool by uid:0 (by apply, file a.yaml, revision 3)"
+    told = describe(entry(1, EventKind.VM_DELETED, actor="uid:0", cause="delete", detail={**detail, "comment": "old"}))
+    assert told == "deleted from the pool by uid:0 because old (by delete, file a.yaml, revision 3)"
+
+
 def test_facts_are_told_in_words_and_one_is_one() -> None:
     detail = {"seen_at": ["a", "b"], "is_new": True, "ports": {"tcp": 80}, "left": [], "deep": [[1]]}
     told = describe(entry(1, EventKind.INTERFACE_REFUSED, detail=detail))

@@ -169,7 +169,8 @@ def test_the_last_line_of_a_check_tells_warnings_from_problems(tmp_path: Path):
 def test_an_end_that_is_no_end_is_hinted_at_and_icmp_is_told_by_type():
     files = ("--inventory", str(SHOP))
     assert "did you mean 'web1'" in run("explain", "wbe1", "db", "22", *files).output
-    assert "gateway address" in run("explain", "web1", "host", "22", *files).output
+    assert "no network has a gateway" in run("explain", "web1", "host", "22", *files).output
+    assert "ask by one address of it" in run("explain", "web1", "203.0.113.0/24", "22", *files).output
     assert "ICMP type 8 code 0 from web1 to db" in run("explain", "web1", "db", "icmp", *files).output
 
 

@@ -69,6 +69,7 @@ def told(before: str, after: str, name: str = "v2") -> list[ReachChange]:
         ("empty", "named elsewhere", "world"),
         ("empty", "every address", "world"),
         ("empty", "all of IPv4", Outside(("0.0.0.0/0",))),
+        ("office", "all of IPv4", Outside(("0.0.0.0/0",), ("198.51.100.0/24",))),
         ("all of IPv4", "world", Outside(("::/0",))),
         ("empty", "world but", Outside(("0.0.0.0/0", "::/0"), ("198.51.100.0/24",))),
         ("office", "world", Outside(("0.0.0.0/0", "::/0"), ("198.51.100.0/24",))),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from buckler.model.pool import Host, ShieldMode
 from buckler.model.program import Direction
 from buckler.policy.documents import read_documents
 from buckler.policy.draft import Draft, draft_pool
+from buckler.policy.explain import explain
 from buckler.policy.judgement import PeerKind
 from buckler.policy.pairs import answer_reach, reach_pairs
 from buckler.policy.party import UnknownEnd
@@ -118,6 +120,24 @@ def test_a_name_of_two_tenants_is_asked_with_its_tenant() -> None:
         (Outside(("192.0.2.0/25",)), "blue/web", ()),
         (Outside(("192.0.2.128/25",)), "blue/web", ("TCP 23",)),
     ]
+
+
+def test_explain_knows_the_host_and_whose_a_name_is() -> None:
+    red, blue = two_tenants(), two_tenants()
+    served = red.pool.networks[1]
+    assert served.name == "red"
+    networks = (red.pool.networks[0], msgspec.structs.replace(served, gateway=("10.0.255.254",)))
+    pool = msgspec.structs.replace(red.pool, networks=networks)
+    (path,) = explain(pool, red.documents, "web", "host", "TCP", 80, "red").paths
+    assert (path.network, path.to, path.verdict) == ("red", "host (10.0.255.254)", "deny")
+    assert explain(pool, red.documents, "blue/web", "host", "TCP", 80).paths == ()
+    with pytest.raises(UnknownEnd, match="no network has a gateway"):
+        explain(pool, red.documents, "web", "host", "TCP", 80, "blue")
+    for tenant, told in {"green": "neither a VM", "": "blue/web or red/web"}.items():
+        with pytest.raises(UnknownEnd, match=told) as refused:
+            explain(blue.pool, blue.documents, "web", "world", "TCP", 80, tenant)
+        assert "known here: )" not in str(refused.value)
+        assert not tenant or "blue" not in str(refused.value)
 
 
 def test_a_vm_called_like_the_world_or_the_host_is_told_with_its_tenant() -> None:

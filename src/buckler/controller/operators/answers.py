@@ -53,14 +53,10 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
     ) -> Explanation:
         with parts.store.read() as unit:
             state = at_time(load_state(unit), parts.clock()).state
-        known = {vm.name for vm in state.pool.vms if vm.tenant == tenant}
-        known |= {each.name for each in state.pool.outsiders if each.tenant == tenant}
-        names = [f"{tenant}/{each}" if each in known else each for each in (origin, to)]
         try:
-            found = explain(state.pool, state.documents, names[0], names[1], protocol, port)
+            return explain(state.pool, state.documents, origin, to, protocol, port, tenant)
         except UnknownEnd as error:
             raise Refused(404, "no such end", str(error)) from error
-        return msgspec.structs.replace(found, origin=origin, to=to)
 
     @get(PREFIX + "/reach", sync_to_thread=True)
     def reach(tenant: str = "", origin: str = Parameter(query="from", default=""), to: str = "") -> Reach:
