@@ -49,7 +49,7 @@ def export(system: str, inventory: tuple[str, ...], policies: tuple[str, ...], o
         _write(loss, loss_report(Import(system, losses=losses)))
     told = [each for each in losses if each.effect is not Effect.NOTE]
     for each in told if not loss else []:
-        say(f"{each.subject}: {each.what}: {each.means}", err=True)
+        say(f"{each.file}:{each.line}: {each.subject}: {each.what}: {each.means}", err=True)
     raise SystemExit(EXIT_LOSSES if told else 0)
 
 

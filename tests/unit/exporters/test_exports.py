@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,34 @@ from buckler.policy.draft import Draft, draft_pool
 from buckler.policy.exporters.asa import asa_configuration
 from buckler.policy.exporters.nftables import nftables_ruleset
 from buckler.policy.exporters.permits import list_permits
-from buckler.policy.language import PROTOCOLS, Document, Kind, NetworkSpec
+from buckler.policy.language import PROTOCOLS, AddressClaimsSpec, Document, Kind, NetworkSpec
 from buckler.policy.packet import Packet
 from buckler.policy.reference import judge
 from buckler.policy.source import Source
-from tests.randompolicy import OUTSIDE, Chooser, Drawn, Seeded, labels, network, policies, unrated, vm
+from tests.randompolicy import (
+    ENDPOINTS,
+    OUTSIDE,
+    Chooser,
+    Drawn,
+    Seeded,
+    endpoint,
+    flag,
+    labels,
+    network,
+    policies,
+    unrated,
+    vm,
+)
 
 pytestmark = pytest.mark.proof
 
-OTHER = Document(Kind.NETWORK, "other", NetworkSpec(bridge="br1", cidrs=("10.8.0.0/24", "fd08::/64")))
+LOOSE = Document(Kind.NETWORK, "other", NetworkSpec(bridge="br1"))
+SHARED = "10.7.0.1"
 ASKED = [("TCP", 22), ("TCP", 80), ("TCP", 65535), ("UDP", 80), ("UDP", 443), ("SCTP", 80)]
 
 
 def world(choose: Chooser) -> tuple[Document, ...]:
-    """VMs in two networks."""
+    """VMs and endpoints in two networks; sometimes the last two VMs share an address, or one endpoint is a VM's twin."""
     vms = [vm(index, labels(choose)) for index in range(choose.number(2, 4))]
     for index, each in enumerate(vms):
         if index % 2:
@@ -41,11 +56,21 @@ def world(choose: Chooser) -> tuple[Document, ...]:
                 each.spec.interfaces[0], network="other", addresses=(f"10.8.0.{index + 10}", f"fd08::{index + 10:x}")
             )
             vms[index] = msgspec.structs.replace(each, spec=msgspec.structs.replace(each.spec, interfaces=(card,)))
-    return (network(), OTHER, *vms, *unrated(policies(choose)))
+    if flag(choose, 3):
+        vms[-2:] = [with_addresses(each, *each.spec.interfaces[0].addresses, SHARED) for each in vms[-2:]]
+    things = [endpoint("printer", labels(choose)), endpoint("scanner", labels(choose), "other")]
+    return (network(), LOOSE, *vms, *things, *unrated(policies(choose)))
+
+
+def with_addresses(document: Document, *addresses: str) -> Document:
+    card = msgspec.structs.replace(document.spec.interfaces[0], addresses=addresses)
+    return msgspec.structs.replace(document, spec=msgspec.structs.replace(document.spec, interfaces=(card,)))
 
 
 def expected(draft: Draft, documents: tuple[Document, ...], source: str, target: str, protocol: str, port: int) -> bool:
-    """Each VM judges in its own network; another network's VM is an outside address there."""
+    """Each VM judges in its own network; another network's VM is an outside address there, a shared one is nobody's."""
+    if SHARED in {source, target}:
+        return False
     homes = {address: card.network for each in draft.pool.vms for card in each.interfaces for address in card.addresses}
     sides = []
     for end, way in ((source, "egress"), (target, "ingress")):
@@ -62,8 +87,8 @@ def holds(word: str, groups: dict[str, list[Any]], address: str) -> bool:
     return any(parsed in each for each in groups[word])
 
 
-def asa_allows(text: str, source: str, target: str, protocol: str, port: int) -> bool:
-    """Read an access list as the ASA does: from the top, the first match decides, at the end all is denied."""
+@lru_cache(maxsize=1)
+def read_list(text: str) -> tuple[dict[str, list[Any]], list[list[str]]]:
     groups: dict[str, list[Any]] = {}
     rules = []
     for line in text.splitlines():
@@ -75,6 +100,12 @@ def asa_allows(text: str, source: str, target: str, protocol: str, port: int) ->
             current.append(ipaddress.ip_network(spelt))
         elif words[0] == "access-list" and words[2] == "extended":
             rules.append([word for word in words[3:] if word != "object-group"])
+    return groups, rules
+
+
+def asa_allows(text: str, source: str, target: str, protocol: str, port: int) -> bool:
+    """Read an access list as the ASA does: from the top, the first match decides, at the end all is denied."""
+    groups, rules = read_list(text)
     for action, kind, one, other, *rest in rules:
         named = {"tcp": "TCP", "udp": "UDP", "sctp": "SCTP", "icmp": "ICMP", "icmp6": "ICMPv6"}
         if kind != "ip" and named[kind] != protocol:
@@ -104,10 +135,10 @@ def compare(choose: Chooser) -> int:
     documents = world(choose)
     draft = draft_pool(documents)
     text, _losses = asa_configuration(list_permits(draft))
-    mine = [address for each in draft.pool.vms for address in each.interfaces[0].addresses]
+    mine = sorted({address for each in draft.pool.vms for address in each.interfaces[0].addresses})
     asked = 0
-    for source in (*mine, *OUTSIDE):
-        for target in (*mine, *OUTSIDE):
+    for source in (*mine, *OUTSIDE, *ENDPOINTS):
+        for target in (*mine, *OUTSIDE, *ENDPOINTS):
             if source == target or not {source, target} & set(mine) or (":" in source) != (":" in target):
                 continue
             for protocol, port in (*ASKED, ("ICMPv6", 128 << 8) if ":" in source else ("ICMP", 8 << 8 | 1)):
@@ -128,26 +159,56 @@ def same_vm(draft: Draft, one: str, other: str) -> bool:
     return any({one, other} <= set(card.addresses) for each in draft.pool.vms for card in each.interfaces)
 
 
-def test_what_cannot_stand_in_a_rule_is_told_and_not_permitted():
-    documents = (network(), vm(0, {}), vm(1, {}), *policies(Seeded(3)))
-    spec = documents[1].spec
-    bare = msgspec.structs.replace(spec, interfaces=(msgspec.structs.replace(spec.interfaces[0], addresses=()),))
-    draft = draft_pool((documents[0], msgspec.structs.replace(documents[1], spec=bare), *documents[2:]))
-    permits = list_permits(draft)
-    assert [each.subject for each in permits.losses if each.effect == "tightened"] == ["default/vm0"]
+def test_a_vm_without_an_address_is_told_to_stay_unfiltered():
+    head = placed(network(), "net.yaml", 1)
+    bare = placed(with_addresses(vm(0, {})), "vms.yaml", 7)
+    permits = list_permits(draft_pool((head, bare, vm(1, {}), *policies(Seeded(3)))))
+    told = [each for each in permits.losses if each.effect not in {"note", "omitted"}]
+    assert [(each.file, each.line, each.subject, each.effect) for each in told] == [
+        ("vms.yaml", 7, "VM default/vm0", "loosened")
+    ]
     assert permits.members == ("10.9.0.11", "fd09::b")
 
 
-def test_an_address_of_two_networks_is_told_and_not_permitted():
+def placed(document: Document, file: str, line: int) -> Document:
+    return msgspec.structs.replace(document, file=file, line=line)
+
+
+def test_an_address_of_two_networks_is_denied_and_told():
     twin = vm(1, {})
     card = msgspec.structs.replace(twin.spec.interfaces[0], network="other", addresses=("10.9.0.10",))
     twin = msgspec.structs.replace(
         twin, spec=msgspec.structs.replace(twin.spec, interfaces=(card,), mode=ShieldMode.OBSERVE)
     )
-    loose = msgspec.structs.replace(OTHER, spec=NetworkSpec(bridge="br1"))
-    permits = list_permits(draft_pool((network(), loose, vm(0, {}), twin)))
-    assert "10.9.0.10" not in permits.members
-    assert sum(each.effect == "tightened" for each in permits.losses) == 2
+    documents = (network(), LOOSE, placed(vm(0, {}), "a.yaml", 3), placed(twin, "b.yaml", 4))
+    permits = list_permits(draft_pool((*documents, *bounded_documents(OPEN))))
+    assert "10.9.0.10" in permits.members
+    named = {block for each in (*permits.between, *permits.outside) for block in (*each.sources, *each.destinations)}
+    assert "10.9.0.10" not in named
+    told = [(each.file, each.line) for each in permits.losses if each.effect == "tightened"]
+    assert told == [("a.yaml", 3), ("b.yaml", 4)]
+    text, _losses = asa_configuration(permits)
+    assert not asa_allows(text, "10.9.0.10", "203.0.113.1", "TCP", 80)
+    assert not asa_allows(text, "203.0.113.1", "10.9.0.10", "TCP", 80)
+
+
+def test_an_endpoint_is_not_outside():
+    world_only = "ingress: [{action: allow, from: [{world: true}], ports: [{protocol: TCP, port: 80}]}]"
+    documents = (network(), vm(0, {}), endpoint("printer", {}), *bounded_documents(world_only))
+    text, _losses = asa_configuration(list_permits(draft_pool(documents)))
+    assert asa_allows(text, "203.0.113.1", "10.9.0.10", "TCP", 80)
+    assert not asa_allows(text, "10.9.0.201", "10.9.0.10", "TCP", 80)
+    assert asa_allows(text, "10.9.0.201", "203.0.113.1", "TCP", 80)
+
+
+def test_claims_and_names_are_told_with_their_place():
+    claims = Document(
+        Kind.NETWORK, "net", NetworkSpec(bridge="br0", address_claims=AddressClaimsSpec(2)), file="n.yaml", line=2
+    )
+    rule = "egress: [{action: allow, to: [{dns: a.example.org}]}]"
+    permits = list_permits(draft_pool((claims, vm(0, {}), *bounded_documents(rule))))
+    told = [(each.file, each.line, each.effect) for each in permits.losses if each.effect != "note"]
+    assert told == [("n.yaml", 2, "loosened"), ("p.yaml", 1, "tightened")]
 
 
 def test_the_commands(tmp_path: Path):
@@ -160,6 +221,7 @@ def test_the_commands(tmp_path: Path):
         losses = json.loads(loss.read_text())
         assert done.exit_code == (0 if losses["exact"] else 3), done.output
         assert word in out.read_text()
+        assert all(each["file"].endswith(".yaml") and each["line"] for each in losses["losses"] + losses["notes"])
     assert CliRunner().invoke(main, ["policy", "export", "nftables"]).exit_code == 2
 
 
@@ -169,12 +231,19 @@ def test_the_same_documents_give_the_same_rules():
     assert len(texts) == 1
 
 
+OPEN = "ingress: [{action: allow}], egress: [{action: allow}]"
+
+
 def bounded(spec: str) -> Draft:
+    return draft_pool((network(), vm(0, {}), vm(1, {}), *bounded_documents(spec)), 0.0)
+
+
+def bounded_documents(spec: str) -> tuple[Document, ...]:
     head = "description: d, owner: o, reason: r, review: 2030-01-01"
     text = f"apiVersion: buckler.io/v1\nkind: Policy\nmetadata: {{name: p}}\nspec: {{{head}, subject: {{}}, {spec}}}\n"
     reading = read_documents([Source("p.yaml", text)])
     assert not reading.problems, reading.problems
-    return draft_pool((network(), vm(0, {}), vm(1, {}), *reading.documents), 0.0)
+    return reading.documents
 
 
 def test_what_is_rejected_is_answered_by_the_router_and_dropped_by_the_asa():

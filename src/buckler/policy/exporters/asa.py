@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from buckler.policy.exporters.permits import Permit, Permits
 from buckler.policy.importers.outcome import Effect, Loss
+from buckler.policy.language import Document
 from buckler.policy.matrix import Connection
 
 LIST = "BUCKLER"
@@ -30,8 +31,10 @@ def asa_configuration(permits: Permits) -> tuple[str, tuple[Loss, ...]]:
     rules += [f"deny ip {one}" for each in pool for one in (f"{each} any", f"any {each}")]
     rules.append("permit ip any any")
     if permits.refused_between or permits.refused_outside:
-        losses.setdefault(_loss("rules", "reject answers", "the ASA denies without an answer", Effect.NOTE))
-    losses.setdefault(_loss("ICMP", "answers to ICMP", "pass only where the ASA inspects icmp", Effect.NOTE))
+        for each in permits.networks:
+            losses.setdefault(_loss(each, "reject answers", "the ASA denies without an answer", Effect.NOTE))
+    for each in permits.networks:
+        losses.setdefault(_loss(each, "answers to ICMP", "pass only where the ASA inspects icmp", Effect.NOTE))
     lines = [
         *groups.lines(),
         *(f"access-list {LIST} {_extended(each)}" for each in rules),
@@ -79,8 +82,9 @@ def _rules(permit: Permit, groups: _Groups, losses: dict[Loss, None]) -> Iterato
         return
     for each in permit.connections:
         if each.protocol == "other":
-            what = "every protocol but TCP, UDP, SCTP and ICMP"
-            losses.setdefault(_loss(permit.words, what, "is not permitted: the list cannot say it", Effect.TIGHTENED))
+            what = f"{permit.words}: every protocol but TCP, UDP, SCTP and ICMP"
+            means = "is not permitted: the list cannot say it"
+            losses.setdefault(_loss(permit.source, what, means, Effect.TIGHTENED))
         else:
             yield from _connection(each, ends, version)
 
@@ -109,5 +113,6 @@ def _version(address: str) -> int:
     return ipaddress.ip_address(address).version
 
 
-def _loss(subject: str, what: str, means: str, effect: Effect) -> Loss:
-    return Loss("", 0, "", subject, what, means, effect)
+def _loss(document: Document, what: str, means: str, effect: Effect) -> Loss:
+    subject = f"{document.kind} {document.tenant}/{document.name}"
+    return Loss(document.file, document.line, "", subject, what, means, effect)

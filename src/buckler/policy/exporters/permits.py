@@ -11,16 +11,16 @@ from itertools import product
 
 import msgspec
 
-from buckler.model.ids import IdentityNumber, Zone
+from buckler.model.ids import IdentityNumber, RuleNumber, Zone
 from buckler.model.pool import ShieldMode
 from buckler.model.program import Direction, Verdict
 from buckler.policy.compile import Resolved, resolve_pool
 from buckler.policy.draft import Draft
 from buckler.policy.importers.outcome import Effect, Loss, LossBook
-from buckler.policy.language import FlowSpec, PolicyMode, PolicySpec
+from buckler.policy.language import Document, ExceptionSpec, FlowSpec, Kind, NetworkSpec, PolicyMode, PolicySpec, VmSpec
 from buckler.policy.matrix import Connection, write_connections
 from buckler.policy.meet import meet
-from buckler.policy.pool import identity_key, singled_out, stations
+from buckler.policy.pool import identity_key, singled_out, stations, visitors
 from buckler.policy.reach import ALLOW_ALL, allowed_ranges
 from buckler.policy.resolve import Interval, Table
 from buckler.policy.space import Range, outside_ranges, write_ranges
@@ -33,30 +33,35 @@ class Permit(msgspec.Struct, frozen=True):
     sources: tuple[str, ...]
     destinations: tuple[str, ...]
     connections: str | tuple[Connection, ...]
+    source: Document
+    """Of the VM or endpoint that the words name first."""
 
 
 class Permits(msgspec.Struct, frozen=True):
     """``between`` holds among ``members`` and is asked first; between members nothing else passes. Then ``outside``.
 
-    ``refused_between`` and ``refused_outside``: what of the rest is to be answered. Nothing is in a permit and there too.
+    ``members`` are all addresses that anything declares: what no permit names of them is denied, and never outside.
+    ``networks`` are where the losses of everything are told. ``refused_between`` and ``refused_outside``: what of the rest is to be answered. Nothing is in a permit and there too.
     """
 
     members: tuple[str, ...]
     between: tuple[Permit, ...]
     outside: tuple[Permit, ...]
     losses: tuple[Loss, ...]
+    networks: tuple[Document, ...]
     refused_between: tuple[Permit, ...] = ()
     refused_outside: tuple[Permit, ...] = ()
 
 
 class _Class(msgspec.Struct, frozen=True):
-    """Interfaces that policies cannot tell apart, with their addresses."""
+    """Interfaces, or endpoints, that policies cannot tell apart, with their addresses. At an endpoint no shield judges."""
 
     zone: Zone
     number: IdentityNumber
     mode: ShieldMode
     names: tuple[str, ...]
     addresses: tuple[str, ...]
+    source: Document
 
     def family(self, version: int) -> tuple[str, ...]:
         """Give the addresses of one family."""
@@ -73,84 +78,120 @@ def list_permits(draft: Draft) -> Permits:
     _tell_documents(draft, book)
     between = [each for one, other in product(classes, classes) for each in view.between(one, other)]
     outside = [each for one in classes for each in view.with_world(one)]
-    if view.is_bounded:
-        _tell(
-            book,
-            "rules",
-            "what is allowed until a time, or so often only",
-            "the firewall knows neither end nor rate: it is not permitted",
-        )
-    members = tuple(sorted({each for group in classes for each in group.addresses}, key=_order))
+    _tell_rules(resolved, view.bounded, book)
+    declared = [card.addresses for vm in draft.pool.vms for card in vm.interfaces]
+    declared += [each.addresses for each in draft.pool.outsiders]
     return Permits(
-        members,
+        tuple(sorted({each for group in declared for each in group}, key=_order)),
         tuple(permit for each in between if (permit := _permit(each, _lasting(each.table)))),
         tuple(permit for each in outside if (permit := _permit(each, _lasting(each.table)))),
         book.told(),
+        tuple(each for each in draft.documents if each.kind is Kind.NETWORK),
         tuple(permit for each in between if (permit := _permit(each, _rejected(each.table)))),
         tuple(permit for each in outside if (permit := _permit(each, _rejected(each.table)))),
     )
 
 
-def _classes(draft: Draft, book: LossBook) -> list[_Class]:
-    """Group interfaces. Addresses that are not known, or are in two networks, cannot stand in a rule."""
-    found: dict[tuple[Zone, IdentityNumber, ShieldMode], tuple[list[str], list[str]]] = {}
-    zones: dict[str, set[Zone]] = {}
+class _Seat(msgspec.Struct, frozen=True):
+    """One interface or endpoint in its network."""
+
+    zone: Zone
+    number: IdentityNumber
+    mode: ShieldMode
+    name: str
+    network: str
+    addresses: tuple[str, ...]
+    source: Document
+
+
+def _seats(draft: Draft) -> list[_Seat]:
+    """List who has addresses. An endpoint has no shield, which is as if its own would let everything pass."""
     singled = singled_out(draft.documents)
-    for station in stations(draft.pool, singled):
-        for each in station.interface.addresses:
-            zones.setdefault(each, set()).add(station.network.zone)
-    for station in stations(draft.pool, singled):
-        name = f"{station.vm.tenant}/{station.vm.name}"
-        own = [each for each in station.interface.addresses if len(zones[each]) == 1]
-        if len(own) < len(station.interface.addresses):
-            _tell(book, name, "an address that another network has too", "nothing is permitted to or from it")
-        if not station.interface.addresses:
-            _tell(
-                book,
-                name,
-                f"no address is declared in network {station.network.name}",
-                "nothing is permitted to or from it",
-            )
-        key = (station.network.zone, draft.numbers.identities[identity_key(station.labels)], station.vm.mode)
-        names, addresses = found.setdefault(key, ([], []))
-        names.append(name)
-        addresses += own
+    written = {each.key: each for each in draft.documents}
+    numbers = draft.numbers.identities
+    found = []
+    for one in stations(draft.pool, singled):
+        vm, zone, number = one.vm, one.network.zone, numbers[identity_key(one.labels)]
+        source, addresses = written[f"{Kind.VM}/{vm.tenant}/{vm.name}"], one.interface.addresses
+        found.append(_Seat(zone, number, vm.mode, f"{vm.tenant}/{vm.name}", one.network.name, addresses, source))
+    for each in visitors(draft.pool, singled):
+        thing, zone, number = each.outsider, each.network.zone, numbers[identity_key(each.labels)]
+        source, name = written[f"{Kind.ENDPOINT}/{thing.tenant}/{thing.name}"], f"{thing.tenant}/{thing.name}"
+        found.append(_Seat(zone, number, ShieldMode.OBSERVE, name, each.network.name, thing.addresses, source))
+    return found
+
+
+def _classes(draft: Draft, book: LossBook) -> list[_Class]:
+    """Group seats. An address in two networks says of nobody who it is."""
+    found: dict[tuple[Zone, IdentityNumber, ShieldMode], list[tuple[_Seat, tuple[str, ...]]]] = {}
+    zones: dict[str, set[Zone]] = {}
+    seats = _seats(draft)
+    for seat in seats:
+        for each in seat.addresses:
+            zones.setdefault(each, set()).add(seat.zone)
+    for seat in seats:
+        own = tuple(each for each in seat.addresses if len(zones[each]) == 1)
+        for each in seat.addresses:
+            if each not in own:
+                _tell(book, seat.source, f"another network has the address {each} too", "nothing passes to or from it")
+        if not seat.addresses:
+            means = "the firewall does not know it: what it sends and is sent counts as from and to outside"
+            _tell(book, seat.source, f"no address is declared in network {seat.network}", means, Effect.LOOSENED)
+        found.setdefault((seat.zone, seat.number, seat.mode), []).append((seat, own))
     return [
-        _Class(*key, tuple(sorted(set(names))), tuple(sorted(addresses, key=_order)))
-        for key, (names, addresses) in found.items()
+        _Class(
+            *key,
+            tuple(sorted({seat.name for seat, _own in group})),
+            tuple(sorted((each for _seat, own in group for each in own), key=_order)),
+            min((seat for seat, _own in group), key=lambda each: each.name).source,
+        )
+        for key, group in found.items()
     ]
 
 
 def _tell_documents(draft: Draft, book: LossBook) -> None:
-    if draft.pool.outsiders:
-        names = ", ".join(f"{each.tenant}/{each.name}" for each in draft.pool.outsiders[:5])
-        _tell(book, names, "endpoints are not exported", "their addresses count as any others outside")
-    if any(network.gateway for network in draft.pool.networks):
-        _tell(
-            book,
-            "networks",
-            "rules with the host as a peer",
-            "the host's own addresses are not on the way",
-            Effect.OMITTED,
-        )
-    for document in draft.documents:
-        spec = document.spec
+    for each in draft.documents:
+        spec = each.spec
+        if isinstance(spec, NetworkSpec):
+            _tell_network(each, spec, book)
         if isinstance(spec, PolicySpec | FlowSpec) and spec.mode is not PolicyMode.ENFORCE:
-            _tell(book, document.name, f"mode {spec.mode} only records", "the firewall records nothing", Effect.NOTE)
-    if any(vm.mode is ShieldMode.OBSERVE for vm in draft.pool.vms):
-        _tell(book, "VMs", "mode observe lets everything pass", "their own end is permitted everything", Effect.NOTE)
-    _tell(
-        book,
-        "addresses",
-        "identities become the addresses they have now",
-        "claimed and link-local ones are not permitted",
-        Effect.NOTE,
-    )
-    _tell(book, "groups", "multicast and broadcast", "do not pass a router", Effect.NOTE)
+            _tell(book, each, f"mode {spec.mode} only records", "the firewall records nothing", Effect.NOTE)
+        if _names(spec):
+            _tell(book, each, "names of DNS", "the firewall knows no addresses of names: they are not permitted")
+        if isinstance(spec, VmSpec) and spec.mode is ShieldMode.OBSERVE:
+            _tell(book, each, "mode observe lets everything pass", "its own end is permitted everything", Effect.NOTE)
 
 
-def _tell(book: LossBook, subject: str, what: str, means: str, effect: Effect = Effect.TIGHTENED) -> None:
-    book.add(Loss("", 0, "", subject, what, means, effect))
+def _tell_network(document: Document, spec: NetworkSpec, book: LossBook) -> None:
+    if spec.gateway:
+        means = "the host's own addresses are not on the way"
+        _tell(book, document, "rules with the host as a peer", means, Effect.OMITTED)
+    if spec.address_claims.limit:
+        means = "the firewall does not know them: what they send and are sent counts as from and to outside"
+        _tell(book, document, "interfaces may claim addresses", means, Effect.LOOSENED)
+    means = "link-local ones do not pass a router"
+    _tell(book, document, "identities become the addresses they have now", means, Effect.NOTE)
+    _tell(book, document, "multicast and broadcast", "do not pass a router", Effect.NOTE)
+
+
+def _tell_rules(resolved: Resolved, bounded: set[RuleNumber], book: LossBook) -> None:
+    for number, rule in resolved.rules.items():
+        if number in bounded:
+            what = "what is allowed until a time, or so often only"
+            means = "the firewall knows neither end nor rate: it is not permitted"
+            book.add(Loss(rule.file, rule.line, "", f"{rule.policy} {rule.name}", what, means, Effect.TIGHTENED))
+
+
+def _names(spec: object) -> bool:
+    """Say whether a policy, flow or exception means addresses by their names."""
+    if isinstance(spec, PolicySpec):
+        return any(peer.dns for rule in spec.egress for peer in rule.peers)
+    return isinstance(spec, FlowSpec | ExceptionSpec) and any(peer.dns for peer in spec.destinations)
+
+
+def _tell(book: LossBook, document: Document, what: str, means: str, effect: Effect = Effect.TIGHTENED) -> None:
+    subject = f"{document.kind} {document.tenant}/{document.name}"
+    book.add(Loss(document.file, document.line, "", subject, what, means, effect))
 
 
 class _Way(msgspec.Struct, frozen=True):
@@ -160,6 +201,7 @@ class _Way(msgspec.Struct, frozen=True):
     sources: tuple[str, ...]
     destinations: tuple[str, ...]
     table: Table
+    source: Document
 
 
 class _View:
@@ -167,7 +209,7 @@ class _View:
 
     def __init__(self, resolved: Resolved, ranges: dict[IdentityNumber, tuple[Range, ...]]) -> None:
         self._resolved, self._ranges = resolved, ranges
-        self.is_bounded = False
+        self.bounded: set[RuleNumber] = set()
 
     def between(self, one: _Class, other: _Class) -> Iterator[_Way]:
         """Two classes of one network know each other; of two networks each sees the other as the world's addresses."""
@@ -176,13 +218,13 @@ class _View:
                 self._table(one, other.number, Direction.EGRESS), self._table(other, one.number, Direction.INGRESS)
             )
             for version in (4, 6):
-                yield _Way(_words(one, other), one.family(version), other.family(version), table)
+                yield _Way(_words(one, other), one.family(version), other.family(version), table, one.source)
             return
         for version in (4, 6):
             for here, there in product(one.family(version), other.family(version)):
                 out = self._table(one, self._class_of(there), Direction.EGRESS)
                 back = self._table(other, self._class_of(here), Direction.INGRESS)
-                yield _Way(_words(one, other), (here,), (there,), meet(out, back))
+                yield _Way(_words(one, other), (here,), (there,), meet(out, back), one.source)
 
     def with_world(self, one: _Class) -> Iterator[_Way]:
         """What a class may send out and be sent."""
@@ -196,13 +238,13 @@ class _View:
                     far = write_ranges([each for each in found if each[0] == version])
                     ends = (one.family(version), far) if direction is Direction.EGRESS else (far, one.family(version))
                     words = f"{name} to outside" if direction is Direction.EGRESS else f"outside to {name}"
-                    yield _Way(words, *ends, table)
+                    yield _Way(words, *ends, table, one.source)
 
     def _table(self, one: _Class, peer: IdentityNumber, direction: Direction) -> Table:
         if one.mode is not ShieldMode.ENFORCE:
             return ALLOW_ALL
         table = self._resolved.programs[one.number].table(peer, direction)
-        self.is_bounded = self.is_bounded or any(_is_bounded(each) for each in table)
+        self.bounded |= {each.rule for each in table if _is_bounded(each)}
         return table
 
     def _class_of(self, address: str) -> IdentityNumber:
@@ -217,7 +259,7 @@ def _permit(way: _Way, table: Table) -> Permit | None:
     allowed = allowed_ranges(table)
     if not (allowed and way.sources and way.destinations):
         return None
-    return Permit(way.words, way.sources, way.destinations, write_connections(allowed))
+    return Permit(way.words, way.sources, way.destinations, write_connections(allowed), way.source)
 
 
 def _is_bounded(each: Interval) -> bool:
