@@ -222,10 +222,17 @@ def test_explain_names_tier_policy_document_and_line(shop: Pool) -> None:
     assert shop("explain", "web1", "nobody", "1", *TENANT).code == 1
 
 
+def end_of(end: object) -> object:
+    """Take for the world what no document names: the widest of its parts."""
+    if not isinstance(end, dict):
+        return end
+    return "world" if "0.0.0.0/0" in end["blocks"] else ",".join(end["blocks"])
+
+
 def test_reach_is_the_matrix_that_explain_tells(shop: Pool) -> None:
     answer = shop.json("reach", *TENANT)
     assert isinstance(answer, dict)
-    allowed = {(pair["from"], pair["to"]): pair["allowed"] for pair in answer["pairs"]}
+    allowed = {(end_of(pair["from"]), end_of(pair["to"])): pair["allowed"] for pair in answer["pairs"]}
     for sender in answer["vms"]:
         for receiver in answer["vms"]:
             if sender != receiver:

@@ -41,6 +41,8 @@ def diff_pool(context: click.Context, revisions: tuple[int, ...], files: tuple[s
     changed = [each for each in result.documents if each.before != each.after]
     if changed or result.reach or output in ("json", "yaml"):
         show(result, output, lambda: "\n".join(words_of_diff(result)), lambda: map(change_name, changed))
+    else:
+        say("nothing differs", err=True)
     context.exit(1 if changed or result.reach else 0)
 
 

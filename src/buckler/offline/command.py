@@ -11,7 +11,7 @@ from buckler.cli.apply import diff_lines
 from buckler.cli.difference import diff_pool
 from buckler.cli.explain import explanation_lines, parse_port
 from buckler.cli.impact import impact
-from buckler.cli.output import Table, output_option, show
+from buckler.cli.output import Table, output_option, say, show
 from buckler.cli.revision import revisions, show_revision
 from buckler.cli.rollback import rollback
 from buckler.cli.session import EXIT_USAGE, Failed
@@ -142,6 +142,8 @@ def diff(
     changed = bool(result.documents or result.reach)
     if changed or output != "table":
         show(result, output, lambda: "\n".join(diff_lines(result)), tuple)
+    else:
+        say("nothing differs", err=True)
     raise SystemExit(1 if changed else 0)
 
 
