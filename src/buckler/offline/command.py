@@ -200,6 +200,7 @@ def reach(
 
     With -o json a list of {"from": P, "to": P, "connections": C}: P is {"vm": "TENANT/NAME"} or {"blocks": ["CIDR", …]},
     C is "all" or [{"protocol": "TCP", "ports": [[first, last], …]}, …], with "types" in place of "ports" for ICMP.
+    An endpoint is {"endpoint": "TENANT/NAME"}. The host's gateway is not listed: ask `who-can-reach host`, `what-can-reach host`.
 
     Exit codes: 0 told, 1 the documents have problems, 2 wrong usage.
     """

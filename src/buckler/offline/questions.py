@@ -39,8 +39,8 @@ X_IS = (
     "X is a VM, an endpoint, `host` (the gateway that the host serves), `world` (every address outside), or an address or prefix "
     "outside. Addresses outside with the same answer are told together. Without files, in the pool."
 )
-ODD_EXIT = "Exit codes: 0 there are none, 1 there are, 2 the documents have problems, or the pool does not answer."
-ENDS_EXIT = "Exit codes: 0 told, 1 no such end, or the documents have problems, 2 wrong usage."
+ODD_EXIT = "Exit codes: 0 there are none, 1 there are, 2 wrong usage or documents, 3 no controller answers."
+ENDS_EXIT = "Exit codes: 0 told, 1 no such end, or the documents have problems, 2 wrong usage, 3 no controller answers."
 
 
 def question_commands() -> list[click.Command]:
