@@ -224,12 +224,19 @@ def carried(rules: str, cluster: str = "", more: str = "", address: bool = True)
         "IN ACCEPT -dport 80",
         "IN",
         "IN MAYBE",
+        "IN ACCEPT -p tcp -dport " + "9" * 5000,
+        "IN ACCEPT -p icmp -icmp-type " + "9" * 5000,
+        "IN ACCEPT -p icmp -icmp-type 3/²",
+        "IN ACCEPT -source ::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe",
+        "IN ACCEPT -source +management",
+        "GROUP web -source 10.1.0.11",
+        "GROUP web -log nolog",
         "GROUP missing",
         "SIDEWAYS ACCEPT",
     ],
 )
 def test_a_line_that_is_not_understood_allows_nothing(line):
-    result, imported = carried(line)
+    result, imported = carried(line, cluster="[group web]\nIN ACCEPT")
     assert not result.is_exact
     assert [each.line for each in result.losses if each.file == "100.fw" and each.effect != "note"] == [7], (
         result.losses
@@ -240,7 +247,16 @@ def test_a_line_that_is_not_understood_allows_nothing(line):
 
 @pytest.mark.parametrize(
     "line",
-    ["IN DROP -source +missing", "IN DROP -p tcp -sport 7", "IN DROP -p gre", "IN DROP -what x", "GROUP missing"],
+    [
+        "IN DROP -source +missing",
+        "IN DROP -p tcp -sport 7",
+        "IN DROP -p gre",
+        "IN DROP -what x",
+        "IN DROP -source +management",
+        "IN DROP -source 203.0.113.0-239.255.255.255",
+        "GROUP missing",
+        "GROUP missing -source 10.9.0.1",
+    ],
 )
 def test_a_line_that_may_deny_denies(line):
     _result, imported = carried(line, more="policy_in: ACCEPT")
@@ -264,13 +280,83 @@ def test_the_blacklist_comes_first():
     assert imported.reaches("203.0.114.1", "default/100", "TCP", 80)
 
 
-def test_what_hosts_forward_may_be_dropped():
-    result, imported = carried(
-        "IN ACCEPT", cluster="[RULES]\nFORWARD DROP -source 10.1.0.11\nIN ACCEPT -p tcp -dport 8006"
+def test_hosts_add_their_own_network_to_the_set_that_manages():
+    cluster = "[ALIASES]\nlocal_network 10.1.0.0/25\n%s"
+    for line in ("", "[IPSET management]\n203.0.113.1"):
+        result, imported = carried("IN DROP -source +management", cluster=cluster % line, more="policy_in: ACCEPT")
+        assert not unlike(result)
+        assert not imported.reaches("default/101", "default/100", "TCP", 80)
+        assert not imported.reaches("10.1.0.77", "default/100", "TCP", 80)
+        assert imported.reaches("203.0.113.9", "default/100", "TCP", 80)
+        assert imported.reaches("203.0.113.1", "default/100", "TCP", 80) == (line == "")
+
+
+@pytest.mark.parametrize(
+    ("rules", "closes"),
+    [
+        ("FORWARD DROP -source 10.1.0.11\nIN ACCEPT -p tcp -dport 8006", True),
+        ("FORWARD DROP -source 10.1.0.11 # was accepted", True),
+        ("FORWARD REJECT -dest +dc/accept", True),
+        ("FORWARD SSH(DROP)", True),
+        ("FORWARD", True),
+        ("forward MAYBE(ACCEPT", True),
+        ("GROUP closes", True),
+        ("GROUP nowhere", True),
+        ("GROUP opens", False),
+        ("|FORWARD DROP", False),
+        ("FORWARD ACCEPT", False),
+        ("FORWARD SSH(ACCEPT) -source 10.1.0.11 # not to drop", False),
+    ],
+)
+def test_what_hosts_forward_may_be_dropped(rules, closes):
+    groups = "[group closes]\nFORWARD DROP\n[group opens]\nFORWARD ACCEPT\nIN DROP\n"
+    result, imported = carried("IN ACCEPT", cluster=f"{groups}[RULES]\n{rules}")
+    assert bool(imported.talks or imported.inward) != closes
+    assert not closes or not result.is_exact
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "closed"),
+    [
+        ("nodes/one/host.fw", "[OPTIONS]\npolicy_forward: DROP", {"100", "101"}),
+        ("nodes/one/host.fw", "[RULES]\nFORWARD DROP -source 10.1.0.10", {"100", "101"}),
+        ("nodes/one/host.fw", "[OPTIONS]\nenable: 0\npolicy_forward: DROP", set()),
+        ("nodes/one/host.fw", "[OPTIONS]\nnosmurfs: 1\n[RULES]\nIN DROP -p tcp", set()),
+        ("sdn/firewall/blue.fw", "[OPTIONS]\nenable: 1\npolicy_forward: DROP", {"100"}),
+        ("pve/sdn/firewall/blue.fw", "[OPTIONS]\nenable: 1\n[RULES]\nFORWARD DROP # accept", {"100"}),
+        ("sdn/firewall/blue.fw", "[OPTIONS]\npolicy_forward: DROP", set()),
+        ("blue.fw", "[RULES]\nFORWARD DROP", {"100", "101"}),
+    ],
+)
+def test_what_hosts_and_virtual_networks_drop_is_closed(name, text, closed):
+    sources = [Source("cluster.fw", "[OPTIONS]\nenable: 1"), Source(name, text)]
+    for number, bridge in (("100", "blue"), ("101", "red")):
+        sources.append(Source(f"{number}.fw", "[OPTIONS]\nenable: 1\npolicy_in: ACCEPT"))
+        sources.append(Source(f"{number}.conf", f"net0: virtio=52:54:00:00:00:{number[1:]},bridge={bridge},firewall=1"))
+    result = import_proxmox(sources, "2030-01-01")
+    imported = Imported(result)
+    assert {"default/100", "default/101"} - imported.inward.keys() == {f"default/{each}" for each in closed}
+    told = [each for each in result.losses if each.file == name and each.effect == "tightened"]
+    assert bool(told) == bool(closed)
+    assert all(each.line for each in told)
+    assert any(each.file == name for each in result.losses)
+
+
+def test_without_the_clusters_file_nothing_is_known():
+    assert import_proxmox([Source("100.fw", "[OPTIONS]\nenable: 1")], "2030-01-01").unreadable
+
+
+def test_what_is_missing_or_of_no_use_is_told():
+    card = "net0: virtio=52:54:00:00:00:01,bridge=a/b;c,firewall=1,tag=²"
+    sources = [Source("cluster.fw", "[OPTIONS]\nenable: 1"), Source("100.conf", card), Source("corosync.conf", "x")]
+    odd = Source(
+        "101.fw", "[OPTIONS]\nenable: 1\n[IPSET ipfilter-netfoo]\n1.2.3.4\n[RULES]\nIN DROP -i net" + "9" * 5000
     )
-    assert not result.is_exact
-    assert not imported.talks
-    assert not imported.inward
+    result = import_proxmox([*sources, odd], "2030-01-01")
+    Imported(result)
+    told = {(each.file, each.line) for each in result.losses if each.effect == "omitted"}
+    assert told == {("100.conf", 1), ("corosync.conf", 1)}
+    assert any("100.fw is not in the input" in each.what for each in result.losses)
 
 
 def test_nothing_to_read_writes_nothing():

@@ -127,12 +127,14 @@ def read_blocks(words: Sequence[str], fail: Callable[[str], Exception]) -> Block
 
 def _networks(word: str) -> Sequence[Network]:
     first, dash, last = word.partition("-")
+    found: list[Network]
     if dash:
-        return list(ipaddress.summarize_address_range(ipaddress.ip_address(first), ipaddress.ip_address(last)))
-    parsed = ipaddress.ip_network(word, strict=False)
-    if "%" in word or parsed.is_multicast or (parsed.version == 6 and parsed.subnet_of(_MAPPED)):
+        found = list(ipaddress.summarize_address_range(ipaddress.ip_address(first), ipaddress.ip_address(last)))
+    else:
+        found = [ipaddress.ip_network(word, strict=False)]
+    if "%" in word or any(each.is_multicast or (each.version == 6 and each.subnet_of(_MAPPED)) for each in found):
         raise ValueError(word)
-    return [parsed]
+    return found
 
 
 def _longest(address: ipaddress.IPv4Address | ipaddress.IPv6Address, group: Sequence[str]) -> int:

@@ -63,6 +63,11 @@ def read_file(source: Source, tell: Teller) -> FirewallFile:
     return found
 
 
+def is_on(file: FirewallFile) -> bool:
+    """Say whether a file's firewall is on; it is off unless the file says so."""
+    return file.options.get("enable", ("0", None))[0] not in {"", "0"}
+
+
 def _sort_in(line: Line, section: str, name: str, found: FirewallFile, tell: Teller) -> None:
     if section == "options":
         key, colon, value = line.text.partition(":")

@@ -13,9 +13,10 @@ from buckler.policy.importers.proxmox.files import FirewallFile, Line, Teller
 from buckler.policy.importers.proxmox.rules import Names, Unclear
 from buckler.policy.source import Source
 
-_NET = re.compile(r"(net\d+|ipconfig\d+):\s*(.+)\Z")
+_NET = re.compile(r"(net[0-9]{1,3}|ipconfig[0-9]{1,3}):\s*(.+)\Z")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}\Z")
-_CARD = re.compile(r"-i(?:face)?\s+(net\d+)\b")
+_CARD = re.compile(r"-i(?:face)?\s+(net[0-9]{1,3})\b")
+_FILTER = re.compile(r"ipfilter-(net[0-9]{1,3})\Z")
 
 
 class Card(msgspec.Struct, frozen=True):
@@ -37,12 +38,8 @@ def read_cards(config: Source | None, firewall: FirewallFile | None, names: Name
         named = {"net0"}
         for line in firewall.rules if firewall else []:
             named |= set(_CARD.findall(line.text))
-        named |= (
-            {each.removeprefix("ipfilter-") for each in firewall.sets if each.startswith("ipfilter-net")}
-            if firewall
-            else set()
-        )
-        cards = [Card(each) for each in sorted(named, key=lambda each: int(each[3:] or 0))]
+        named |= {found[1] for each in (firewall.sets if firewall else ()) if (found := _FILTER.match(each))}
+        cards = [Card(each) for each in sorted(named, key=lambda each: (len(each), each))]
     return [_with_filter(card, firewall, names, tell) for card in cards]
 
 
@@ -67,7 +64,7 @@ def _card(name: str, parts: dict[str, str], cloud: dict[str, str], config: Sourc
     addresses = [part.get(key, "").partition("/")[0] for part in (parts, cloud) for key in ("ip", "ip6")]
     line = Line(config.name, int(parts["line"]), f"{name}: …")
     vlan = parts.get("tag", "0")
-    if not vlan.isdigit() or int(vlan) > 4094:
+    if not re.match(r"[0-9]{1,4}\Z", vlan) or int(vlan) > 4094:
         tell.tell(line, f"the VLAN tag {vlan!r} is none", "it counts as untagged", Effect.OMITTED)
         vlan = "0"
     return Card(

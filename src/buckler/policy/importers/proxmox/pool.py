@@ -23,15 +23,17 @@ from buckler.policy.importers.addressed import (
 from buckler.policy.importers.linklocal import find_gaps, is_of_ipv4_only
 from buckler.policy.importers.naming import document_name, made_mac, network_document, policy_document, vm_document
 from buckler.policy.importers.outcome import Effect, Import, LossBook, unreadable
-from buckler.policy.importers.proxmox.files import FirewallFile, Line, Teller, read_file
+from buckler.policy.importers.proxmox.files import FirewallFile, Line, Teller, is_on, read_file
+from buckler.policy.importers.proxmox.forward import Closing, find_closings
 from buckler.policy.importers.proxmox.guests import Card, read_cards
 from buckler.policy.importers.proxmox.rules import ACTIONS, NO_LOG, FirewallRule, Names, Unclear, read_rule
-from buckler.policy.language import Action, Document, EgressRule, IngressRule, InterfaceSpec, NetworkSpec, Peer, Port
+from buckler.policy.language import Action, Document, EgressRule, IngressRule, InterfaceSpec, Peer, Port
 from buckler.policy.problem import Problem
 from buckler.policy.source import Source
 
 SOURCE = "proxmox"
 _GUEST = re.compile(r"(?:.*/)?([1-9][0-9]{0,8})\.(fw|conf)\Z")
+_BRIDGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}\Z")
 _QUIET = {
     "dhcp",
     "ndp",
@@ -79,13 +81,16 @@ def import_proxmox(sources: Iterable[Source], review: str) -> Import:
     files = {source.name: source for source in sources}
     cluster = _cluster(files, book)
     numbers = {match[1] for name in files if (match := _GUEST.match(name))}
-    if not numbers and cluster is None:
-        return unreadable(SOURCE, [Problem("", 0, "", "no cluster.fw, VMID.fw or VMID.conf is in the input")])
+    if cluster is None:
+        what = "cluster.fw is not in the input, so whether the firewall is on is not known"
+        hint = "a cluster without one has it off: then put an empty cluster.fw there"
+        return unreadable(SOURCE, [Problem(min(files, default=""), 0, "", what, hint)])
     twice = _twice(files)
     if twice:
         return unreadable(SOURCE, twice)
     guests = [_guest(number, files, cluster, book) for number in sorted(numbers, key=int)]
-    _tell_hosts(files, cluster, book)
+    _tell_others(files, book)
+    closings = find_closings(cluster, [each for each in files.values() if _is_others(each.name)], book)
     holders = {(guest.number, card.name): _holder(guest, card) for guest in guests for card in guest.cards}
     shared = shared_addresses(
         (_network_name(each.bridge, each.vlan), each.addresses) for guest in guests for each in guest.cards
@@ -94,7 +99,7 @@ def import_proxmox(sources: Iterable[Source], review: str) -> Import:
     policies: list[Document] = []
     for guest in guests:
         for card in guest.cards:
-            chain = _Chain(guest, cluster, card, holders, Teller(book, f"guest {guest.number}"))
+            chain = _Chain(guest, cluster, closings, card, holders, Teller(book, f"guest {guest.number}"))
             policies.append(chain.document(review))
     return Import(SOURCE, tuple(inventory), tuple(policies), book.told())
 
@@ -114,7 +119,7 @@ def _twice(files: dict[str, Source]) -> list[Problem]:
     return found
 
 
-def _guest(number: str, files: dict[str, Source], cluster: FirewallFile | None, book: LossBook) -> Guest:
+def _guest(number: str, files: dict[str, Source], cluster: FirewallFile, book: LossBook) -> Guest:
     tell = Teller(book, f"guest {number}")
     own = {
         name.rpartition(".")[2]: files[name]
@@ -132,37 +137,32 @@ def _guest(number: str, files: dict[str, Source], cluster: FirewallFile | None, 
             "its interfaces count as filtered, on vmbr0",
             Effect.NOTE,
         )
+    if firewall is None and is_on(cluster) and any(card.is_filtered for card in cards):
+        line = Line(own["conf"].name, 1, "")
+        tell.tell(
+            line, f"{number}.fw is not in the input", "its firewall counts as off, as without one", Effect.OMITTED
+        )
     return Guest(number, firewall, tuple(cards), names)
 
 
-def _tell_hosts(files: dict[str, Source], cluster: FirewallFile | None, book: LossBook) -> None:
-    """Rules of hosts bind no guest here; what is forwarded may, and is carried over as closed by the chain."""
-    for name, source in files.items():
-        base = name.rpartition("/")[2]
-        if base.endswith(".fw") and not _GUEST.match(name) and base != "cluster.fw":
-            tell = Teller(book, name)
-            for line in read_file(source, tell).rules:
-                tell.tell(
-                    line,
-                    "a rule of a host",
-                    "not carried over: here no guest reaches a host's addresses",
-                    Effect.OMITTED,
-                )
-    tell = Teller(book, "cluster")
-    for line in cluster.rules if cluster else []:
-        if not line.text.lstrip("|").lower().startswith("forward"):
-            tell.tell(
-                line,
-                "a rule of all hosts",
-                "not carried over: here no guest reaches a host's addresses",
-                Effect.OMITTED,
-            )
+def _is_others(name: str) -> bool:
+    """Say whether a file is a host's or a virtual network's."""
+    return name.endswith(".fw") and not _GUEST.match(name) and name.rpartition("/")[2] != "cluster.fw"
+
+
+def _tell_others(files: dict[str, Source], book: LossBook) -> None:
+    for name in files:
+        if not name.endswith(".fw") and not _GUEST.match(name):
+            line = Line(name, 1, "")
+            Teller(book, name).tell(line, "this is no file of a firewall or guest", "not carried over", Effect.OMITTED)
 
 
 def _networks(guests: Sequence[Guest]) -> Iterable[Document]:
     for bridge, vlan in sorted({(card.bridge, card.vlan) for guest in guests for card in guest.cards}):
         name = _network_name(bridge, vlan)
-        yield msgspec.structs.replace(network_document(name), spec=NetworkSpec(bridge=bridge[:15], vlan=vlan))
+        document = network_document(name)
+        proper = {"bridge": bridge} if _BRIDGE.match(bridge) else {}
+        yield msgspec.structs.replace(document, spec=msgspec.structs.replace(document.spec, vlan=vlan, **proper))
 
 
 def _network_name(bridge: str, vlan: int) -> str:
@@ -197,12 +197,16 @@ class _Chain:
     def __init__(
         self,
         guest: Guest,
-        cluster: FirewallFile | None,
+        cluster: FirewallFile,
+        closings: Sequence[Closing],
         card: Card,
         holders: dict[tuple[str, str], Holder],
         tell: Teller,
     ) -> None:
         self.guest, self.cluster, self.card, self.tell = guest, cluster, card, tell
+        # Nobody says on which bridge an interface is that no configuration lists.
+        bridges = {each.bridge for each in closings} if card.is_filtered is None else {"", card.bridge}
+        self.closings = [each for each in closings if each.bridge in bridges]
         self.own = holders[guest.number, card.name]
         self.others = [each for each in holders.values() if each is not self.own]
 
@@ -235,10 +239,11 @@ class _Chain:
 
     def _is_off(self) -> bool:
         """The firewall acts where it is on for the cluster, the guest and the interface; each is off unless said."""
-        return not (_is_on(self.cluster) and _is_on(self.guest.firewall) and self.card.is_filtered is not False)
+        firewall = self.guest.firewall
+        return not (is_on(self.cluster) and firewall and is_on(firewall) and self.card.is_filtered is not False)
 
     def _blacklist(self) -> list[Spelt]:
-        if self.cluster is None or not self.cluster.sets.get("blacklist"):
+        if not self.cluster.sets.get("blacklist"):
             return []
         try:
             blocks = Names(None, self.cluster).blocks("+blacklist")
@@ -268,20 +273,12 @@ class _Chain:
                 self.tell.tell(line, f"the option {key} is not known", "not carried over", Effect.OMITTED)
 
     def _add_forward(self, spelt: dict[str, list[Spelt]]) -> None:
-        """What a host forwards it may also drop: denied here where it may."""
-        policy, line = (self.cluster.options if self.cluster else {}).get("policy_forward", ("ACCEPT", None))
-        lines = [
-            each for each in (self.cluster.rules if self.cluster else []) if each.text.lower().startswith("forward")
-        ]
-        if line is not None and policy.upper() != "ACCEPT":
-            lines.append(line)
-        dropping = [each for each in lines if "accept" not in each.text.lower()]
-        if dropping and _is_on(self.cluster):
-            self.tell.tell(
-                dropping[0], "rules on what hosts forward are not understood", "the guest is denied everything"
-            )
-            for side in spelt:
-                spelt[side].insert(0, Spelt(Action.DENY, (), (), "forward"))
+        """What may be dropped on the way is denied here."""
+        for closing in self.closings:
+            what = "what is forwarded may be dropped by this"
+            self.tell.tell(closing.line, what, "the guest is denied everything")
+        for side in spelt if self.closings else ():
+            spelt[side].insert(0, Spelt(Action.DENY, (), (), "forward"))
 
     def _add_line(self, line: Line, names: Names, spelt: dict[str, list[Spelt]], *, in_group: bool) -> None:
         try:
@@ -303,7 +300,7 @@ class _Chain:
             spelt[rule.direction] += self._spell(rule)
 
     def _add_group(self, rule: FirewallRule, spelt: dict[str, list[Spelt]], *, in_group: bool) -> None:
-        lines = self.cluster.groups.get(rule.group) if self.cluster else None
+        lines = self.cluster.groups.get(rule.group)
         if lines is None or in_group:
             self.tell.tell(rule.line, f"the group {rule.group!r} is not known here", "from here on all is denied")
             for side in spelt:
@@ -358,10 +355,6 @@ class _Chain:
         more = " …" if len(names) > 5 else ""
         means = "they are not allowed by it" if action is Action.ALLOW else "they are denied by it"
         self.tell.tell(line, f"whether it is about guests {', '.join(names[:5])}{more} is not known", means)
-
-
-def _is_on(file: FirewallFile | None) -> bool:
-    return file is not None and file.options.get("enable", ("0", None))[0] not in {"", "0"}
 
 
 def _sides(line: Line) -> Iterable[str]:

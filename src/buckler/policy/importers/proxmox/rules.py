@@ -27,6 +27,9 @@ _PROTOCOLS = {
     "58": "ICMPv6",
 }
 NO_LOG = "nolog"
+MANAGEMENT, LOCAL_NETWORK = "management", "dc/local_network"
+"""The cluster's set to which every host adds its own network: known only where the cluster says which that is."""
+_ICMP = re.compile(r"([0-9]{1,3})(?:/([0-9]{1,3}))?\Z")
 _ACTION = re.compile(r"(?:(\S+)\()?(ACCEPT|DROP|REJECT)(\))?\Z")
 _OPTIONS = {
     "i": "iface",
@@ -103,10 +106,11 @@ class Names(msgspec.Struct, frozen=True):
     def _set(self, word: str) -> Blocks:
         name, files = self._files(word)
         for each in files:
-            if name in each.sets:
-                within: list[str] = []
+            is_managing = each is self.cluster and name == MANAGEMENT
+            if name in each.sets or is_managing:
+                within = list(read_blocks([self._alias(LOCAL_NETWORK)], Unclear).within) if is_managing else []
                 without: list[str] = []
-                for line in each.sets[name]:
+                for line in each.sets.get(name, []):
                     entry = line.text.partition("#")[0].strip()
                     chosen = without if entry.startswith("!") else within
                     chosen += read_blocks([self._alias(entry.lstrip("!").strip())], Unclear).within
@@ -125,6 +129,8 @@ def read_rule(line: Line, names: Names) -> FirewallRule | None:
     direction = words[0].lower()
     if direction == "group":
         options = _options(words[2:], Action.DENY)
+        if options.keys() - {"iface"}:
+            raise Unclear("a group takes no option but its interface")
         return FirewallRule(line, direction, group=words[1].lower(), iface=options.get("iface", ""))
     found = _ACTION.match(words[1])
     if direction not in {"in", "out", "forward"} or not found or bool(found[1]) != bool(found[3]):
@@ -200,14 +206,10 @@ def _icmp(protocol: str, word: str | None) -> tuple[Port, ...]:
     if word is None or word == "any":
         return (Port(protocol=protocol),)
     types = ICMP_TYPES if protocol == "ICMP" else ICMPV6_TYPES
-    number, slash, code = word.partition("/")
-    if (
-        number.isascii()
-        and number.isdigit()
-        and int(number) <= 255
-        and (not slash or (code.isdigit() and int(code) <= 255))
-    ):
-        return (Port(protocol=protocol, type=int(number), code=int(code) if slash else None),)
+    if found := _ICMP.match(word):
+        kind, code = int(found[1]), int(found[2]) if found[2] else None
+        if kind <= 255 and (code or 0) <= 255:
+            return (Port(protocol=protocol, type=kind, code=code),)
     if word.lower() not in types:
         raise Unclear(f"the {protocol} type {word!r} is not known")
     return (Port(protocol=protocol, type=types[word.lower()]),)
@@ -222,7 +224,7 @@ def _port(protocol: str, word: str) -> Port:
 
 
 def _number(word: str) -> int:
-    if word.isascii() and word.isdigit() and int(word) <= 65535:
+    if re.match(r"[0-9]{1,5}\Z", word) and int(word) <= 65535:
         return int(word)
     if word.lower() in SERVICES:
         return SERVICES[word.lower()]
