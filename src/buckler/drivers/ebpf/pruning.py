@@ -21,9 +21,10 @@ def free_expired(table: Table, now: int) -> int:
 
 
 def free_buckets(rates: Table, now: int) -> None:
-    """Of rules that limit new connections: a full bucket is as one that is not there."""
-    for key, value in rates.items().items():
-        if layout.RATE.unpack(value)[0] < now:
+    """Of rules that limit new connections: a full bucket is as one that is not there. Asked again before each deletion, as above."""
+    for key, seen in rates.items().items():
+        value = rates.get(key) if _is_full(seen, now) else None
+        if value is not None and _is_full(value, now):
             rates.delete(key)
 
 
@@ -31,6 +32,10 @@ def delete_buckets(rates: Table, slot: int) -> None:
     """Whoever takes the slot next begins with full ones."""
     for key in [key for key in rates.each_key() if layout.RATE_KEY.unpack(key)[0] == slot]:
         rates.delete(key)
+
+
+def _is_full(bucket: bytes, now: int) -> bool:
+    return bool(layout.RATE.unpack(bucket)[0] < now)
 
 
 def _is_over(value: bytes, now: int) -> bool:
