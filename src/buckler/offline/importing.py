@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection
+import os
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import click
+import msgspec
 
 from buckler.cli.output import say
 from buckler.cli.session import EXIT_USAGE, Failed
@@ -14,7 +16,7 @@ from buckler.policy.importers.kubernetes.cluster import import_kubernetes
 from buckler.policy.importers.neutron.cloud import import_neutron
 from buckler.policy.importers.nsx.firewall import import_nsx
 from buckler.policy.importers.nwfilter.host import import_nwfilter
-from buckler.policy.importers.outcome import Effect, Import
+from buckler.policy.importers.outcome import Effect, Import, Loss
 from buckler.policy.importers.proxmox.pool import import_proxmox
 from buckler.policy.importers.written import INVENTORY, LOSSES, POLICIES, import_files
 from buckler.policy.source import Source
@@ -50,11 +52,15 @@ def _command(name: str, folder: bool, suffixes: Collection[str], importer: Impor
     @click.option("--out", required=True, metavar="OUT", type=click.Path(path_type=Path), help="Folder to write to.")
     @click.option("--review", metavar="DATE", help="Review date of every policy; left out: a year from today.")
     def run(path: Path, out: Path, review: str | None) -> None:
-        sources, problems = _read(path, suffixes)
-        result = importer(sources, _review(review))
+        if out.resolve().is_relative_to(path.resolve()):
+            what = f"{out} lies in what is read: the next import would read it too"
+            raise Failed(what, "name a folder elsewhere", exit_code=EXIT_USAGE)
+        taken, left, problems = _find(path, suffixes)
+        result = importer(_read(path, taken, problems), _review(review))
         problems += map(str, result.unreadable)
         if problems:
             raise Failed("the input cannot be read; nothing was written", *problems, exit_code=EXIT_USAGE)
+        result = msgspec.structs.replace(result, losses=(*result.losses, *(_left_out(each, suffixes) for each in left)))
         try:
             files = import_files(result)
         except ValueError as error:
@@ -72,16 +78,34 @@ def _review(given: str | None) -> str:
         raise Failed(f"{given!r} is no date", "write it like 2027-01-31", exit_code=EXIT_USAGE) from error
 
 
-def _read(path: Path, suffixes: Collection[str]) -> tuple[list[Source], list[str]]:
-    """Read a file, or those below a folder with one of the suffixes, in the order of their names; and say which cannot be read."""
-    files = (
-        sorted(each for each in path.rglob("*") if each.suffix in suffixes and each.is_file())
-        if path.is_dir()
-        else [path]
-    )
-    if not files:
+def _find(path: Path, suffixes: Collection[str]) -> tuple[list[Path], list[str], list[str]]:
+    """List a file, or those below a folder with one of the suffixes; the names of all others; and what cannot be listed."""
+    if not path.is_dir():
+        return [path], [], []
+    taken: list[Path] = []
+    left: list[str] = []
+    problems: list[str] = []
+    for folder, below, names in os.walk(path, onerror=lambda error: problems.append(f"{error} cannot be listed")):
+        links = [each for each in below if (Path(folder) / each).is_symlink()]
+        below[:] = sorted(set(below) - {".git"})
+        for each in (Path(folder) / name for name in (*links, *names)):
+            if each.suffix.lower() in suffixes and each.is_file():
+                taken.append(each)
+            else:
+                left.append(str(each.relative_to(path)))
+    if not taken and not problems:
         raise Failed(f"{path} holds no file of {', '.join(suffixes)}", exit_code=EXIT_USAGE)
-    sources, problems = [], []
+    return sorted(taken), sorted(left), problems
+
+
+def _left_out(name: str, suffixes: Collection[str]) -> Loss:
+    what = f"it is no file of {', '.join(suffixes)}"
+    return Loss(name, 1, "", name, what, "it was not read: nothing of it is carried over", Effect.OMITTED)
+
+
+def _read(path: Path, files: Sequence[Path], problems: list[str]) -> list[Source]:
+    """Read files, in the order of their names. ``problems`` gets those that cannot be read."""
+    sources = []
     for each in files:
         name = str(each.relative_to(path)) if path.is_dir() else each.name
         try:
@@ -91,7 +115,7 @@ def _read(path: Path, suffixes: Collection[str]) -> tuple[list[Source], list[str
                 sources.append(Source(name, each.read_text(encoding="utf-8-sig")))
         except (OSError, UnicodeDecodeError) as error:
             problems.append(f"{each} cannot be read: {error}")
-    return sources, problems
+    return sources
 
 
 def _write(out: Path, files: dict[str, str]) -> None:

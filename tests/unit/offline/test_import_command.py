@@ -118,3 +118,40 @@ def test_every_file_that_cannot_be_read_is_told(manifests, tmp_path):
     for name in ("one.yaml", "two.yaml", "three.yaml"):
         assert name in told
     assert not (tmp_path / "out").exists()
+
+
+DENY = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: all, namespace: shop}
+spec: {podSelector: {}}
+"""
+
+
+def test_suffixes_have_no_case_and_other_files_are_told(manifests, tmp_path):
+    out = tmp_path / "out"
+    (manifests / "deny.YAML").write_text(DENY)
+    assert run("import", "kubernetes", manifests, "--out", out)[0] == 0
+    code, told = run("policy", "reach", "--inventory", out / "inventory.yaml", "-f", out / "policies", "-o", "json")
+    assert code == 0
+    assert "0.0.0.0/0" not in [block for each in json.loads(told) for block in each["from"].get("blocks", [])]
+    (manifests / "deny.yaml.txt").write_text(DENY)
+    (manifests / ".git").mkdir()
+    (manifests / ".git" / "HEAD").write_text("x")
+    (manifests / "link").symlink_to(tmp_path)
+    (manifests / "lost.yaml").symlink_to(tmp_path / "nowhere")
+    code, told = run("import", "kubernetes", manifests, "--out", out)
+    assert code == 3
+    losses = json.loads((out / "loss.json").read_text())["losses"]
+    assert [(each["file"], each["line"]) for each in losses] == [("deny.yaml.txt", 1), ("link", 1), ("lost.yaml", 1)]
+    assert "deny.yaml.txt:1: " in told
+
+
+def test_nothing_is_written_into_what_is_read(manifests, tmp_path):
+    for out in (manifests, manifests / "out", manifests / "below" / ".." / "out"):
+        code, told = run("import", "kubernetes", manifests, "--out", out)
+        assert code == 2
+        assert "would read it too" in told
+    assert not (manifests / "out").exists()
+    (tmp_path / "link").symlink_to(manifests)
+    assert run("import", "kubernetes", manifests, "--out", tmp_path / "link" / "out")[0] == 2
