@@ -123,7 +123,8 @@ def test_nothing_with_a_name_is_called_stricter() -> None:
     with pytest.raises(Undecided):
         find_loosening([], [names_policy()])
     with pytest.raises(Undecided):
-        find_loosening([names_policy()], [names_policy()])
+        find_loosening([msgspec.structs.replace(names_policy(), name="other")], [names_policy()])
+    assert find_loosening([names_policy()], [names_policy()]) is None, "what is equal is decided"
     assert find_loosening([names_policy()], []) is None
 
 
