@@ -70,7 +70,11 @@ def workload(choose: Chooser, index: int) -> tuple[list[Obj], Obj]:
     pod["ips"] = [f"10.7.0.{index + 10}"]
     cut = choose.number(0, len(pod["ports"]))
     containers = [{"name": "a", "image": "x", "ports": pod["ports"][:cut]}, {"name": "b", "ports": pod["ports"][cut:]}]
-    template = {"metadata": {"labels": pod["labels"]}, "spec": {"containers": containers}}
+    spec_: Obj = {"containers": containers}
+    if flag(choose, 3):  # a sidecar, and one that has ended when the pod speaks
+        spec_ = {"containers": containers[:1], "initContainers": [{**containers[1], "restartPolicy": "Always"}]}
+        spec_["initContainers"].append({"name": "c", "ports": [{"name": pick(choose, PORT_NAMES), "containerPort": 2}]})
+    template = {"metadata": {"labels": pod["labels"]}, "spec": spec_}
     meta = {"name": name, "namespace": namespace}
     status = {"phase": "Running", "podIP": pod["ips"][0], "podIPs": [{"ip": pod["ips"][0]}]}
     if kind == "Pod":

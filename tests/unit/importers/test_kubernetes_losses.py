@@ -117,6 +117,8 @@ def test_a_block_that_covers_pods_is_told_and_opens_none():
         ("{action: Deny, from: [{namespaces: {}}], ports: []}", False),
         ("{action: Deny, from: []}", False),
         ("{action: Deny, from: [{namespaces: {}}], until: noon}", False),
+        ("{action: {a: b}, from: [{namespaces: {}}]}", False),
+        ("{action: [Allow], from: [{namespaces: {}}]}", False),
         ("{action: Allow, from: [{moons: {}}]}", True),
     ],
 )
@@ -161,6 +163,16 @@ def test_equal_priorities_that_never_meet_are_exact():
         ("networking.k8s.io/v2", "NetworkPolicy", True),
         ("policy.networking.k8s.io/v9", "ClusterNetworkPolicy", False),
         ("security.istio.io/v1", "AuthorizationPolicy", True),
+        ("crd.antrea.io/v1beta1", "ClusterNetworkPolicy", False),
+        ("networking.gke.io/v1alpha1", "FQDNNetworkPolicy", True),
+        ("policy.linkerd.io/v1beta1", "Server", True),
+        ("policy.linkerd.io/v1beta1", "HTTPRoute", True),
+        ("kuma.io/v1alpha1", "MeshTrafficPermission", True),
+        ("crd.nsx.vmware.com/v1alpha1", "SecurityPolicy", True),
+        ("network.openshift.io/v1", "EgressNetworkPolicy", True),
+        ("consul.hashicorp.com/v1alpha1", "ServiceIntentions", True),
+        ("example.com/v1", "TrafficPolicy", True),
+        ("kyverno.io/v1", "NetworkPolicy", True),
     ],
 )
 def test_policies_of_a_kind_that_is_not_known_deny_all_they_may_bind(version, kind, namespaced):
@@ -171,9 +183,65 @@ def test_policies_of_a_kind_that_is_not_known_deny_all_they_may_bind(version, ki
     assert not imported.inward
 
 
+def test_policies_of_a_list_are_of_its_kind():
+    item = "{metadata: {name: p, namespace: shop}, spec: {endpointSelector: {}, ingress: []}}"
+    result, imported = carried(f"apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicyList\nitems: [{item}]\n")
+    assert [each.line for each in result.losses if each.effect == "tightened"] == [16]
+    assert not imported.talks
+
+
+def test_a_policy_of_a_mesh_binds_more_than_its_own_namespace():
+    for group in ("security.istio.io", "kuma.io"):
+        text = f"apiVersion: {group}/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: istio-system}}\n"
+        _result, imported = carried(text)
+        assert not imported.talks
+
+
+def test_a_pass_beside_the_baseline_policy_denies():
+    cnp = """
+apiVersion: policy.networking.k8s.io/v1alpha2
+kind: ClusterNetworkPolicy
+metadata: {name: c}
+spec: {tier: Baseline, priority: 1, subject: {namespaces: {}}, ingress: [{action: Pass, from: [{namespaces: {}}]}]}
+---
+"""
+    banp = """
+apiVersion: policy.networking.k8s.io/v1alpha1
+kind: BaselineAdminNetworkPolicy
+metadata: {name: default}
+spec: {subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {}}]}]}
+"""
+    result, imported = carried(cnp)
+    assert result.is_exact
+    assert imported.talks["shop/a", "shop/b"] == "all"
+    result, imported = carried(cnp, banp)
+    assert "Pass in the tier Baseline" in told(result)
+    assert not result.is_exact
+    assert not imported.talks
+
+
+def test_ports_of_sidecars_have_names_too():
+    pod = """
+apiVersion: v1
+kind: Pod
+metadata: {name: c, namespace: shop, labels: {app: c}}
+spec:
+  containers: []
+  initContainers:
+  - {restartPolicy: Always, ports: [{name: web, containerPort: 9090}]}
+  - {ports: [{name: web, containerPort: 7}]}
+---
+"""
+    rule = "{action: Deny, from: [{namespaces: {}}], ports: [{namedPort: web}]}"
+    result, imported = carried(pod, ANP % ("p", rule))
+    assert result.is_exact
+    assert [imported.reaches("shop/a", "shop/c", "TCP", port) for port in (7, 9090)] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nmetadata: {name: t}\n", "ClusterPolicy is not known"),
         ("apiVersion: example.com/v1\nkind: Thing\nmetadata: {name: t}\n", "Thing is not known"),
         ("apiVersion: kustomize.config.k8s.io/v1\nkind: Kustomization\n", "Kustomization is not known"),
         ("apiVersion: cilium.io/v2\nkind: CiliumNode\nmetadata: {name: n}\n", "CiliumNode is not known"),

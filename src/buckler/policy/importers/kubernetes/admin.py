@@ -89,9 +89,7 @@ class _Reader:
         tier, order = self._standing(spec, place)
         subject = self._subject(need(spec, "subject", place))
         rules = {side: tuple(self._rules(side, items(spec.get(side)))) for side in _SIDES}
-        admin = AdminPolicy(self.item, tier, order, SourcePolicy(self.name, subject, rules["ingress"], rules["egress"]))
-        # Behind the baseline tier stands only that everything else is open: to pass there is to allow.
-        return _with_actions(admin, {Action.PASS: Action.ALLOW}) if tier is Tier.BASELINE else admin
+        return AdminPolicy(self.item, tier, order, SourcePolicy(self.name, subject, rules["ingress"], rules["egress"]))
 
     def _standing(self, spec: dict[str, Place], place: Place) -> tuple[Tier, int]:
         if self.item.kind == "BaselineAdminNetworkPolicy":
@@ -194,7 +192,27 @@ class _Reader:
 def _allows(place: Place) -> bool:
     """Say whether a rule that cannot be read says at least that it allows."""
     value = place.raw.value
-    return isinstance(value, dict) and "action" in value and value["action"].value in {"Allow", "Accept"}
+    word = value["action"].value if isinstance(value, dict) and "action" in value else None
+    return isinstance(word, str) and word in {"Allow", "Accept"}
+
+
+def settle_passes(policies: Sequence[AdminPolicy], book: LossBook) -> list[AdminPolicy]:
+    """Settle what a pass means in the baseline tier. Behind it stands only that everything else is open: it allows.
+
+    No specification says whether it passes a BaselineAdminNetworkPolicy too: beside one it denies.
+    """
+    beside = next((each for each in policies if each.order == BASELINE_ORDER), None)
+    settled = []
+    for one in policies:
+        rules = (*one.policy.ingress, *one.policy.egress)
+        if one.tier is not Tier.BASELINE or not any(rule.action is Action.PASS for rule in rules):
+            settled.append(one)
+            continue
+        if beside is not None:
+            what = f"whether Pass in the tier Baseline passes {beside.item.title} is not defined"
+            Teller(book, one.item.title).tell(one.item.place, what, "such rules deny")
+        settled.append(_with_actions(one, {Action.PASS: Action.DENY if beside else Action.ALLOW}))
+    return settled
 
 
 def settle_equals(

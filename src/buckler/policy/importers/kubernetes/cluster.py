@@ -10,9 +10,9 @@ import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 
 from buckler.model.label import Selector
-from buckler.policy.importers.kubernetes.admin import AdminPolicy, read_admin_policy, settle_equals
+from buckler.policy.importers.kubernetes.admin import AdminPolicy, read_admin_policy, settle_equals, settle_passes
 from buckler.policy.importers.kubernetes.netpol import network_policy
-from buckler.policy.importers.kubernetes.objects import Item, Objects, read_objects
+from buckler.policy.importers.kubernetes.objects import Item, Objects, is_bounded, read_objects
 from buckler.policy.importers.kubernetes.outside import Outside
 from buckler.policy.importers.kubernetes.ports import numbers_label
 from buckler.policy.importers.kubernetes.rules import spell_policy
@@ -143,6 +143,7 @@ def _policies(
     outside = Outside(objects.known.get("Node", []), workloads)
     kinds = ("AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "ClusterNetworkPolicy")
     read = [read_admin_policy(item, outside, book) for kind in kinds for item in objects.known.get(kind, [])]
+    read = settle_passes(read, book)
     for each in settle_equals(read, [dict(labels) for labels in vms], book):
         yield from _admin_documents(each, vms, review)
     for item in objects.closing:
@@ -177,14 +178,13 @@ def _admin_documents(admin: AdminPolicy, vms: Sequence[Mapping[str, str]], revie
 
 def _closed(item: Item, review: str) -> Document:
     """Deny everything that a policy which cannot be read may deny."""
-    bounded = "namespace" in item.metadata
     return policy_document(
         document_name("closed", item.kind.lower(), item.namespace, item.name),
         review=review,
         description=f"{item.version} {item.kind} {item.name} is not understood: everything it may bind is denied",
         tier=Tier.SECURITY,
         order=0,
-        subject=in_namespace(item.namespace) if bounded else Selector(),
+        subject=in_namespace(item.namespace) if is_bounded(item) else Selector(),
         ingress=[IngressRule("closed", Action.DENY)],
         egress=[EgressRule("closed", Action.DENY)],
         file=item.place.file,

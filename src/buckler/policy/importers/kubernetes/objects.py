@@ -86,10 +86,24 @@ NO_VERDICT = frozenset(
 )
 """Kinds that the specification of network policies does not look at."""
 FOREIGN_GROUPS = ("projectcalico.org", "cilium.io", "antrea.io", "antrea.tanzu.vmware.com", "istio.io", "k8s.ovn.org")
+MESHES = ("istio.io", "kuma.io")
+"""Their policies in the namespace that is the mesh's own bind all others; which one that is the input does not say."""
+_WHOLE_GROUPS = ("policy.linkerd.io", "kuma.io")
+"""Where any kind may deny: to have a Server is to deny by default."""
+_JUDGES_OBJECTS = (
+    "kyverno.io",
+    "gatekeeper.sh",
+    "kubewarden.io",
+    "cert-manager.io",
+    "policy",
+    "admissionregistration.k8s.io",
+    "audit.k8s.io",
+)
+"""Whose policies are about what may be created, not about what may be sent."""
 _MAY_DENY = re.compile(r"Polic|Firewall|Authori[sz]ation|Authentication")
+_MAY_DENY_ANYWHERE = re.compile(r"Polic(y|ies)\Z|Firewall|Permission|Intention|SecurityGroup")
 POLICY_GROUPS = ("networking.k8s.io", "policy.networking.k8s.io", "extensions", *FOREIGN_GROUPS)
 _CLUSTER_WIDE = {"Namespace", "Node", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "ClusterNetworkPolicy"}
-_ITEMLESS_KINDS = {f"{kind}List": kind for kind in READ}
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -146,7 +160,7 @@ def _unlisted(place: Place) -> Iterable[tuple[Place, str, str]]:
     if "items" in fields and kind.endswith("List"):
         for inner in items(fields["items"]):
             for each, inner_kind, inner_version in _unlisted(inner):
-                yield each, inner_kind or _ITEMLESS_KINDS.get(kind, ""), inner_version or version
+                yield each, inner_kind or kind.removesuffix("List"), inner_version or version
     else:
         yield place, kind, version
 
@@ -163,23 +177,37 @@ def _item(place: Place, kind: str, version: str) -> Item:
 
 def _sort_in(item: Item, found: Objects, book: LossBook) -> None:
     tell = Teller(book, item.title)
-    group = item.version.rpartition("/")[0]
-    ours = any(group == each or group.endswith(f".{each}") for each in POLICY_GROUPS)
     if item.kind in READ and item.version in READ[item.kind]:
         found.known.setdefault(item.kind, []).append(item)
-    elif item.kind in NO_VERDICT:
-        return
-    elif (ours and _MAY_DENY.search(item.kind)) or (item.kind in READ and item.kind.endswith("Policy")):
-        reach = f"every workload of namespace {item.namespace}" if _is_bounded(item) else "every workload"
+    elif _may_deny(item):
+        reach = f"every workload of namespace {item.namespace}" if is_bounded(item) else "every workload"
         tell.tell(item.place, f"{item.version} {item.kind} is not understood", f"{reach} is denied everything")
         found.closing.append(item)
-    else:
+    elif item.kind not in NO_VERDICT:
         what = f"{item.version or 'no version'} {item.kind} is not known"
         tell.tell(item.place, what, "left out: a workload or policy in it is not carried over", Effect.OMITTED)
 
 
-def _is_bounded(item: Item) -> bool:
-    return "namespace" in item.metadata
+def _may_deny(item: Item) -> bool:
+    """Say whether something that is not understood may be a policy on traffic."""
+    group = item.version.rpartition("/")[0]
+    if _is_of(group, _WHOLE_GROUPS):
+        return True
+    if item.kind in NO_VERDICT:
+        return False
+    if _is_of(group, POLICY_GROUPS) and _MAY_DENY.search(item.kind):
+        return True
+    judges_objects = _is_of(group, _JUDGES_OBJECTS) and item.kind not in READ
+    return not judges_objects and bool(_MAY_DENY_ANYWHERE.search(item.kind))
+
+
+def is_bounded(item: Item) -> bool:
+    """Say whether a policy that is not understood binds its own namespace only."""
+    return "namespace" in item.metadata and not _is_of(item.version.rpartition("/")[0], MESHES)
+
+
+def _is_of(group: str, groups: Iterable[str]) -> bool:
+    return any(group == each or group.endswith(f".{each}") for each in groups)
 
 
 def _twice(found: Objects) -> Iterable[Problem]:

@@ -201,7 +201,13 @@ def _body(item: Item) -> _Body:
         {key: text(value, "") for key, value in mapping(metadata["labels"]).items()} if "labels" in metadata else {}
     )
     spec = mapping(fields["spec"]) if "spec" in fields else {}
-    return _Body(labels, _ports(items(spec.get("containers"))), flag(spec.get("hostNetwork")))
+    sidecars = [each for each in items(spec.get("initContainers")) if _stays(each)]
+    return _Body(labels, _ports([*items(spec.get("containers")), *sidecars]), flag(spec.get("hostNetwork")))
+
+
+def _stays(container: Place) -> bool:
+    """Say whether an init container runs as long as the pod (core/v1 Container, ``restartPolicy``)."""
+    return text(mapping(container).get("restartPolicy"), "") == "Always"
 
 
 def _ports(containers: list[Place]) -> dict[NamedPort, tuple[int, ...]]:
