@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,6 @@ from buckler.ports.shield import ShieldFailed
 from tests import packets as p
 from tests.component.ground import (
     APP,
-    SLOWNESS,
     WEB,
     ZONE,
     Host,
@@ -81,19 +79,16 @@ def test_attached_but_unconfigured_drops(host: Host) -> None:
     assert witness.receive(until=ALLOWED) == []
 
 
-def test_a_killed_agent_leaves_the_shield_standing_and_is_followed_within_10_ms(tcx_host: Host) -> None:
+def test_a_killed_agent_leaves_the_shield_standing_and_is_followed_without_loading_anything(tcx_host: Host) -> None:
     one, two = shield_two(tcx_host)
-    before = tcx_host.shield.taps()
+    before, programs = tcx_host.shield.taps(), dict(tcx_host.kernel.attachments._program_ids)
     killed = subprocess.run([sys.executable, "-c", KILLED, tcx_host.kernel.pins.root], check=False)
     assert killed.returncode == -signal.SIGKILL
     tcx_host.close()
     assert_judging(one, two)
-    started = time.perf_counter()
     successor = EbpfShield(kernel := Kernel(tcx_host.kernel.pins.root))
-    adopted = kernel.open()
-    took = time.perf_counter() - started
-    assert adopted
-    assert took < 0.010 * SLOWNESS
+    assert kernel.open(), "adopted"
+    assert kernel.attachments._program_ids == programs
     successor.open()
     assert successor.taps() == before
     assert_judging(one, two)
