@@ -6,7 +6,7 @@ import msgspec
 
 from buckler.controller.parts import Parts
 from buckler.controller.passports import issuing_id, passport_of
-from buckler.controller.pool_state import HOST, PASSPORT, State
+from buckler.controller.pool_state import HOST, PASSPORT, Registered, State
 from buckler.controller.sights import Seen, is_active
 from buckler.controller.twins import twins_of
 from buckler.model.ids import HostId
@@ -26,6 +26,11 @@ def errands_of(parts: Parts, state: State, seen: Seen) -> tuple[dict[HostId, Err
     twins = twins_of(state, seen)
     hosts = adoptions.keys() | twins.keys()
     return {host: Errand(adoptions.get(host, {}), twins.get(host, ())) for host in hosts}, common
+
+
+def may_have_errand(parts: Parts, vm: Registered, seen: Seen) -> bool:
+    """Say whether any host may have to be told of this VM by itself: it lacks a passport, or is seen more than once."""
+    return vm.attributes.get(PASSPORT) != issuing_id(parts) or len(seen.get(vm.vm.uuid, ())) > 1
 
 
 def _adoptions(parts: Parts, state: State, seen: Seen) -> tuple[dict[HostId, dict[str, str]], dict[str, str]]:

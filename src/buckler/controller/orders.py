@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from buckler.controller.manifests import Errand, errands_of, members
+from buckler.controller.manifests import Errand, errands_of, may_have_errand, members
 from buckler.controller.parts import Parts
 from buckler.controller.passports import issuing_id
-from buckler.controller.pool_state import State
+from buckler.controller.pool_state import Registered, State
 from buckler.controller.rollout_state import Rollout
 from buckler.controller.sights import Seen
 from buckler.controller.stepping import Acks, moved, next_indexes, told_all
@@ -43,6 +43,7 @@ class Rests:
     def __init__(self) -> None:
         self._of: tuple[object, ...] = ()
         self._found: tuple[dict[Digest, bytes], Mapping[HostId, Digest]] = ({}, {})
+        self._registered: tuple[Registered, ...] = ()
         self._hosts: tuple[Host, ...] | None = None
         self._everybody = b""
 
@@ -51,9 +52,20 @@ class Rests:
         if state.hosts is not self._hosts:
             self._hosts, self._everybody = state.hosts, canonical_bytes(Members(build_members(state.hosts)))
         of = (state.hosts, state.registered, seen, parts.keys.issuing)
-        if len(of) != len(self._of) or any(one is not other for one, other in zip(of, self._of, strict=True)):
-            self._of, self._found = of, _rests(parts, state, seen, self._everybody)
+        is_same = [one is other for one, other in zip(of, self._of or (None,) * len(of), strict=True)]
+        if not all(is_same):
+            if not (is_same[0] and is_same[2] and is_same[3]) or not self._is_alike(parts, state, seen):
+                self._found = _rests(parts, state, seen, self._everybody)
+            self._registered, self._of = state.registered, of
         return self._found
+
+    def _is_alike(self, parts: Parts, state: State, seen: Seen) -> bool:
+        """Say whether the VMs that differ from before have no errand, and had none: then everybody's is what it was."""
+        before, now = self._registered, state.registered
+        if len(before) != len(now):
+            return False
+        pairs = [(old, new) for old, new in zip(before, now, strict=True) if old is not new]
+        return not any(may_have_errand(parts, each, seen) for pair in pairs for each in pair)
 
 
 def publish_orders(

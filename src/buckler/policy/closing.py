@@ -7,7 +7,7 @@ from functools import reduce
 
 import msgspec
 
-from buckler.model.bundle import Segment
+from buckler.model.bundle import CidrIdentity, Segment
 from buckler.model.ids import (
     IDENTITY_GROUP,
     IDENTITY_HOST,
@@ -42,12 +42,16 @@ class AddressMap(msgspec.Struct, frozen=True):
         return IDENTITY_WORLD if named is None else self.exact[named]
 
 
-def address_map(segment: Segment) -> AddressMap:
-    """Read a segment as the kernel's table will."""
-    cidrs = {each.cidr: each.identity for each in segment.cidr_identities}
+def address_map(segment: Segment, cidrs: dict[str, IdentityNumber] | None = None) -> AddressMap:
+    """Read a segment as the kernel's table will. ``cidrs``: its prefixes, read already."""
+    cidrs = _prefixes(segment) if cidrs is None else cidrs
     hosts = {host_prefix(each): IDENTITY_HOST for each in segment.gateway}
     hosts |= {host_prefix(address): number for address, number in segment.identities.items()}
     return AddressMap({**cidrs, **hosts}, tuple(cidrs))
+
+
+def _prefixes(segment: Segment) -> dict[str, IdentityNumber]:
+    return {each.cidr: each.identity for each in segment.cidr_identities}
 
 
 _MOST_READ = 4096
@@ -64,9 +68,16 @@ Before = Sequence[Read | None]
 
 def _moves(maps: Sequence[AddressMap], new: AddressMap) -> dict[str, Move]:
     """Say what each named prefix means in every state; most are named in all of them."""
-    if len(maps) == 1 and maps[0].exact.keys() == new.exact.keys():
-        before = maps[0].exact
-        return {prefix: ((before[prefix],), number) for prefix, number in new.exact.items()}
+    if len(maps) == 1:
+        before, after = maps[0].exact, new.exact
+        both: dict[str, Move] = {
+            prefix: ((before[prefix],), number) for prefix, number in after.items() if prefix in before
+        }
+        if len(both) == len(before) == len(after):
+            return both
+        for prefix in before.keys() ^ after.keys():
+            both[prefix] = (maps[0].identity(prefix),), new.identity(prefix)
+        return both
     finds = [each.exact.get for each in maps]
     moves: dict[str, Move] = {}
     for prefix in set(new.exact).union(*(each.exact for each in maps)):
@@ -83,6 +94,7 @@ class Readings:
     def __init__(self) -> None:
         self._read: dict[Digest, Unfolding] = {}
         self._maps: dict[int, tuple[Segment, AddressMap]] = {}
+        self._cidrs: dict[int, tuple[tuple[CidrIdentity, ...], dict[str, IdentityNumber]]] = {}
 
     def read(self, digest: Digest, program: Program) -> Unfolding:
         """Read a program once."""
@@ -94,10 +106,19 @@ class Readings:
 
     def map(self, segment: Segment) -> AddressMap:
         """Read a segment once: known by the object that it is, which is kept for that long."""
-        found = self._maps.pop(id(segment), None) or (segment, address_map(segment))
+        found = self._maps.pop(id(segment), None) or (segment, address_map(segment, self._prefixes(segment)))
         self._maps[id(segment)] = found
         if len(self._maps) > _MOST_MAPS:
             del self._maps[next(iter(self._maps))]
+        return found[1]
+
+    def _prefixes(self, segment: Segment) -> dict[str, IdentityNumber]:
+        """Most segments share one list of what the outside means."""
+        entries = segment.cidr_identities
+        found = self._cidrs.pop(id(entries), None) or (entries, _prefixes(segment))
+        self._cidrs[id(entries)] = found
+        if len(self._cidrs) > _MOST_MAPS:
+            del self._cidrs[next(iter(self._cidrs))]
         return found[1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from buckler.model.ids import IDENTITY_ANY, IdentityNumber, RuleNumber
 from buckler.model.program import Direction, Entry, Program, Verdict
@@ -10,6 +11,7 @@ from buckler.policy.compile import ResolvedProgram, Side
 from buckler.policy.language import PROTOCOL_ANY
 from buckler.policy.resolve import LAST_PORT, PROTOCOL_ORDER, Interval, Table, join_neighbours
 
+_DIRECTIONS = {int(each): each for each in Direction}
 _NOTHING = Entry(IDENTITY_ANY, Direction.EGRESS, 0, 0, 8, Verdict.DENY, RuleNumber(0))
 
 
@@ -41,7 +43,7 @@ class Unfolding:
     def __init__(self, program: Program) -> None:
         self._sides: dict[Side, list[Entry]] = {}
         for entry in program.entries:
-            self._sides.setdefault((entry.peer, Direction(entry.direction)), []).append(entry)
+            self._sides.setdefault((entry.peer, _DIRECTIONS[entry.direction]), []).append(entry)
         self._tables: dict[Side, Table] = {}
         self.peers = frozenset(side for side in self._sides if side[0] != IDENTITY_ANY)
 
@@ -54,8 +56,14 @@ class Unfolding:
         """Give the table that holds towards ``peer``."""
         side = (peer, direction) if (peer, direction) in self._sides else (IDENTITY_ANY, direction)
         if side not in self._tables:
-            self._tables[side] = _unfold(self._sides.get(side, [_NOTHING]))
+            self._tables[side] = _unfolded(tuple(self._sides.get(side, (_NOTHING,))))
         return self._tables[side]
+
+
+@lru_cache(maxsize=65536)
+def _unfolded(entries: tuple[Entry, ...]) -> Table:
+    """Programs of one state, and of the next, say the same towards most peers."""
+    return _unfold(entries)
 
 
 def _unfold(entries: Iterable[Entry]) -> Table:

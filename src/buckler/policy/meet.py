@@ -14,9 +14,13 @@ from buckler.policy.resolve import LAST_PORT, NO_TERMS, PROTOCOL_ORDER, Interval
 DENY_ALL: Table = tuple(Interval(protocol, 0, LAST_PORT, Verdict.DENY, RuleNumber(0)) for protocol in PROTOCOL_ORDER)
 
 
-@lru_cache(maxsize=65536)
 def meet(first: Table, second: Table) -> Table:
     """Allow what both allow, as long and as often as both do. Rules are named as ``first`` does, unless only ``second`` denies."""
+    return first if first is second else _met(first, second)
+
+
+@lru_cache(maxsize=65536)
+def _met(first: Table, second: Table) -> Table:
     if first == second:
         return first
     return _combine(first, second, lambda one, other: other if _is_opener(one, other) else one, stricter)
@@ -72,9 +76,13 @@ def meet_all(tables: Iterable[Table], start: Table) -> Table:
     return reduce(meet, tables, start)
 
 
-@lru_cache(maxsize=65536)
 def is_tighter(first: Table, second: Table) -> bool:
     """Say whether ``second`` allows everything that ``first`` allows."""
+    return first is second or _is_tighter(first, second)
+
+
+@lru_cache(maxsize=65536)
+def _is_tighter(first: Table, second: Table) -> bool:
     return all(
         one.verdict is not Verdict.ALLOW or is_covered(one, other) for one, other, _low, _high in overlay(first, second)
     )

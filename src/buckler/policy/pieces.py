@@ -20,6 +20,7 @@ from buckler.policy.trie import Shelf, Trie
 
 NOTHING = 0
 _MOST_JOINED = 1 << 15
+_MOST_OUTSIDES = 256
 T = TypeVar("T")
 Item = Placed | int | str | tuple[str, str, str]
 Value = tuple[Endpoint, Digest] | int | str
@@ -102,6 +103,16 @@ class Joined:
 
     def __init__(self) -> None:
         self._made: dict[tuple[int, Digest], tuple[Placed, Endpoint]] = {}
+        self._entries: dict[tuple[int, tuple[str, ...]], tuple[Mapping[str, Item], tuple[CidrIdentity, ...]]] = {}
+
+    def entries(self, outside: Mapping[str, Item], cidrs: tuple[str, ...]) -> tuple[CidrIdentity, ...]:
+        """List what the outside means, with a network's own broadcast addresses: one object for as long as both stay."""
+        found = self._entries.get((id(outside), cidrs))
+        if found is None:
+            if len(self._entries) >= _MOST_OUTSIDES:
+                self._entries.clear()
+            found = self._entries[id(outside), cidrs] = outside, _entries(_meant(outside, cidrs))
+        return found[1]
 
     def endpoint(self, placed: Placed, programs: Mapping[int, Digest]) -> Endpoint:
         """Put an endpoint together. Raises KeyError."""
@@ -121,7 +132,8 @@ def join_segment(
     endpoint = _endpoint if joined is None else joined.endpoint
     placed = sorted((_typed(item, Placed) for key, item in items.items() if key.startswith("e:")), key=_mac)
     programs = {int(key[2:]): Digest(_typed(item, str)) for key, item in items.items() if key.startswith("p:")}
-    cidrs = {key[2:]: IdentityNumber(_typed(item, int)) for key, item in outside.items()} | _broadcasts(head.cidrs)
+    own = any(key.startswith("c:") for key in items)
+    cidrs = _meant(outside, head.cidrs) if own or joined is None else {}
     identities = {address: each.identity for each in placed for address in each.addresses}
     for key, item in items.items():
         table = {"a:": identities, "c:": cidrs}.get(key[:2])
@@ -136,8 +148,16 @@ def join_segment(
     except KeyError as error:
         raise BadPieces(f"no program for identity {error}") from error
     facts = {name: getattr(head, name) for name in SegmentHead.__struct_fields__ if name not in {"items", "outside"}}
-    entries = tuple(CidrIdentity(prefix, cidrs[prefix]) for prefix in sorted(cidrs))
+    entries = _entries(cidrs) if own or joined is None else joined.entries(outside, head.cidrs)
     return Segment(**facts, endpoints=endpoints, identities=identities, cidr_identities=entries)
+
+
+def _meant(outside: Mapping[str, Item], cidrs: Iterable[str]) -> dict[str, IdentityNumber]:
+    return {key[2:]: IdentityNumber(_typed(item, int)) for key, item in outside.items()} | _broadcasts(cidrs)
+
+
+def _entries(cidrs: Mapping[str, IdentityNumber]) -> tuple[CidrIdentity, ...]:
+    return tuple([CidrIdentity(prefix, cidrs[prefix]) for prefix in sorted(cidrs)])
 
 
 def _values(segment: Segment, outside: Mapping[str, IdentityNumber]) -> dict[str, Value]:

@@ -39,6 +39,7 @@ def _bits_of(prefix: str) -> tuple[int, int, int, int]:
     return network.version, int(network.network_address), network.prefixlen, network.max_prefixlen
 
 
+@lru_cache(maxsize=262144)
 def host_prefix(address: str) -> str:
     """Write an address as the prefix that holds it alone."""
     return f"{address}/{address_of(address).max_prefixlen}"

@@ -162,19 +162,21 @@ def _flipped_segment(closed: Segment, segment: Segment, held: frozenset[str]) ->
     owned = {
         host_prefix(each): each for each in (*closed.identities, *closed.gateway, *segment.identities, *segment.gateway)
     }
-    cidrs = {each.cidr: each.identity for each in segment.cidr_identities}
+    cidrs = segment.cidr_identities
     identities = dict(segment.identities)
+    named = [prefix for prefix in held if prefix not in owned]
     for prefix in held:
         if prefix in owned:
             identities[owned[prefix]] = IDENTITY_INFRA
-        else:
-            cidrs[prefix] = IDENTITY_INFRA
+    if named:
+        meant = {each.cidr: each.identity for each in cidrs} | dict.fromkeys(named, IDENTITY_INFRA)
+        cidrs = tuple(CidrIdentity(prefix, meant[prefix]) for prefix in sorted(meant))
     return msgspec.structs.replace(
         closed,
         gateway=tuple(each for each in segment.gateway if host_prefix(each) not in held),
         endpoints=tuple(_meaning(each, now[each.mac]) for each in closed.endpoints),
         identities=identities,
-        cidr_identities=tuple(CidrIdentity(prefix, cidrs[prefix]) for prefix in sorted(cidrs)),
+        cidr_identities=cidrs,
     )
 
 
