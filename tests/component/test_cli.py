@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -322,11 +323,22 @@ def test_a_pool_without_hosts_says_so(shop: Pool) -> None:
 def test_following_ends_quietly_when_interrupted(shop: Pool) -> None:
     command = [sys.executable, "-m", "buckler", "--socket", str(shop.socket), "flows", "--follow"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        time.sleep(2)
-        assert process.poll() is None
+        deadline = time.monotonic() + 60
+        while not _has_socket(process.pid):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=10)
     assert (process.returncode, err) == (0, ""), out
+
+
+def _has_socket(pid: int) -> bool:
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed while we look
+            if str(each.readlink()).startswith("socket:"):
+                return True
+    return False
 
 
 def test_the_passport_is_shown_signed_and_in_clear(shop: Pool) -> None:

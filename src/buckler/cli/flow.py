@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import chain
 
 import click
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from buckler.cli.complete import complete_vm
 from buckler.cli.output import Table, moment, output_option, say, show
 from buckler.cli.session import operator
+from buckler.client.operator import OperatorClient
 from buckler.model.flow import FlowRecord
 from buckler.model.operatorapi.traffic import FlowItem
 
@@ -45,28 +47,22 @@ def flows(
     """
     wanted = (verdict or "", origin, to)
     with operator(context) as client:
-        before = client.flows(limit=1) if follow else ()
-        items = client.flows(*wanted, limit=tail) if tail else ()
         if follow:
-            after = max((item.cursor for item in (*before, *items)), default=0)
-            _follow(_chain(items, client.follow_flows(*wanted, after=after)), output)
+            with suppress(KeyboardInterrupt):
+                _follow(client, wanted, tail, output)
             return
+        items = client.flows(*wanted, limit=tail) if tail else ()
     _warn_shed(items)
     show(items, output, lambda: flows_table(items), lambda: ())
 
 
-def _follow(items: Iterator[FlowItem], output: str) -> None:
-    try:
-        for item in items:
-            _warn_shed((item,))
-            say(msgspec.json.encode(item).decode() if output == "json" else flow_line(item, wide=output == "wide"))
-    except KeyboardInterrupt:
-        return
-
-
-def _chain(items: Iterable[FlowItem], more: Iterator[FlowItem]) -> Iterator[FlowItem]:
-    yield from items
-    yield from more
+def _follow(client: OperatorClient, wanted: tuple[str, str, str], tail: int, output: str) -> None:
+    before = client.flows(limit=1)
+    items = client.flows(*wanted, limit=tail) if tail else ()
+    after = max((item.cursor for item in (*before, *items)), default=0)
+    for item in chain(items, client.follow_flows(*wanted, after=after)):
+        _warn_shed((item,))
+        say(msgspec.json.encode(item).decode() if output == "json" else flow_line(item, wide=output == "wide"))
 
 
 def _warn_shed(items: tuple[FlowItem, ...]) -> None:
