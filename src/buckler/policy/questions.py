@@ -106,13 +106,22 @@ def _idle_rules(rows: Rows, rules: Sequence[Rule], numbers: Numbers) -> Iterator
     seen = _look(rows)
     yield from _meaning_nobody(rules, seen)
     holding = {each.key for each in rules if holds_at(each.times, 0)}
+    is_timed = any(each.times is not None for each in rules)
     for rule in {each.key: each for each in rules}.values():
         if rule.stand is not Stand.VM and not rule.is_opinion:
             continue
         is_met = rule.key in seen.standing and rule.key in seen.meaning
         if is_met and _is_judged(rule, seen, holding) and numbers.rules[rule.key] not in _deciders(rule, seen):
-            verb = "is never recorded" if rule.mode is PolicyMode.OBSERVE else "never decides"
-            yield _rule_finding(Oddity.SHADOWED, rule, f"{verb}: rules before it take every packet that it means")
+            yield _rule_finding(Oddity.SHADOWED, rule, _shadowed(rule, is_timed=is_timed))
+
+
+def _shadowed(rule: Rule, *, is_timed: bool) -> str:
+    """Where rules begin and end, what is so now may be otherwise later."""
+    taken = "rules before it take every packet that it means"
+    if is_timed:
+        verb = "is not recorded" if rule.mode is PolicyMode.OBSERVE else "does not decide"
+        return f"{verb} at this time: {taken}; some rules begin or end, `--at` asks of another time"
+    return f"{'is never recorded' if rule.mode is PolicyMode.OBSERVE else 'never decides'}: {taken}"
 
 
 def _is_judged(rule: Rule, seen: _Seen, holding: set[str]) -> bool:

@@ -94,6 +94,18 @@ def test_the_second_of_two_rules_for_the_same_is_shadowed(tmp_path: Path):
     assert asked("unmatched", path) == []
 
 
+def test_what_a_rule_that_ends_takes_is_not_taken_for_ever(tmp_path: Path):
+    first = "subject: {}, order: 1, egress: [{name: all, action: allow}]"
+    later = "subject: {}, order: 2, egress: [{name: shut, action: deny, to: [{world: true}]}]"
+    files = ("--inventory", str(SHOP / "vms.yaml"), "--inventory", str(SHOP / "network.yaml"))
+    told = [
+        run("shadowed", *files, "-f", policies(tmp_path, first + end, later), "-o", "json").stdout
+        for end in ("", ", until: '2100-01-01T00:00:00Z'")
+    ]
+    assert ["never decides" in each for each in told] == [True, False]
+    assert "does not decide at this time" in told[1]
+
+
 def test_of_two_rules_of_one_name_only_the_direction_that_is_idle_is_told(tmp_path: Path):
     closed = "egress: [{name: shut, action: deny}, {name: all, action: allow}], ingress: [{name: all, action: allow}]"
     path = policies(tmp_path, f"subject: {{}}, {closed}")
