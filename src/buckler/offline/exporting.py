@@ -34,7 +34,7 @@ def export(system: str, inventory: tuple[str, ...], policies: tuple[str, ...], o
 
     nftables: a table for a router's forward hook. cisco-asa: object groups and one global access list.
 
-    Exit codes: 0 all exported exactly, 3 with losses, 2 wrong usage, or the documents have problems.
+    Exit codes: 0 all exported exactly, 3 with losses, 2 nothing written because of wrong usage, a file, or problems in the documents.
     """
     if not inventory and not policies:
         raise click.UsageError("name files: --inventory for VMs and networks, -f for policies")

@@ -10,6 +10,7 @@ import pytest
 from buckler.policy.importers.outcome import Import
 from buckler.policy.importers.proxmox.macros import PORTS
 from buckler.policy.importers.proxmox.pool import import_proxmox
+from buckler.policy.importers.written import import_files
 from buckler.policy.source import Source
 from tests.randompolicy import Chooser, Seeded, flag, pick, several
 from tests.unit.importers.imported import Imported, unlike
@@ -344,6 +345,13 @@ def test_what_hosts_and_virtual_networks_drop_is_closed(name, text, closed):
 
 def test_without_the_clusters_file_nothing_is_known():
     assert import_proxmox([Source("100.fw", "[OPTIONS]\nenable: 1")], "2030-01-01").unreadable
+
+
+def test_a_refusal_names_the_source():
+    card = "net0: virtio=52:54:00:00:00:01,bridge=vmbr0"
+    sources = [Source("cluster.fw", ""), Source("a/100.conf", card), Source("a/101.conf", card)]
+    with pytest.raises(ValueError, match=r"a/101.conf line 1: VM 101: .* is VM 100's"):
+        import_files(import_proxmox(sources, "2030-01-01"))
 
 
 def test_what_is_missing_or_of_no_use_is_told():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import yaml
@@ -31,14 +31,15 @@ class _PlainDumper(yaml.SafeDumper):
 def import_files(result: Import) -> dict[str, str]:
     """Give every file by its path below OUT. What we write we read again first.
 
-    Raises ValueError when it is not what our own checks take: a fault of the importer, and nothing to write.
+    Raises ValueError when it is not what our own checks take, with the places in the source: nothing is to be written.
     """
-    files = {INVENTORY: _yaml(result.inventory)}
+    parts = {INVENTORY: result.inventory}
     for number in range(0, max(len(result.policies), 1), _PER_FILE):
-        files[f"{POLICIES}/{number // _PER_FILE + 1:03}.yaml"] = _yaml(result.policies[number : number + _PER_FILE])
+        parts[f"{POLICIES}/{number // _PER_FILE + 1:03}.yaml"] = result.policies[number : number + _PER_FILE]
+    files = {name: _yaml(documents) for name, documents in parts.items()}
     faults = check_files(files)
     if faults:
-        raise ValueError("; ".join(f"{each.file} line {each.line}: {each.message}" for each in faults[:5]))
+        raise ValueError("; ".join(_at_source(each, files[each.file], parts[each.file]) for each in faults[:5]))
     return files | {LOSSES: loss_report(result)}
 
 
@@ -47,6 +48,13 @@ def check_files(files: dict[str, str]) -> tuple[Problem, ...]:
     reading = read_documents(Source(name, text) for name, text in sorted(files.items()))
     problems = (*reading.problems, *check_documents(reading.documents))
     return tuple(each for each in problems if each.severity is Severity.ERROR)
+
+
+def _at_source(fault: Problem, text: str, documents: Sequence[Document]) -> str:
+    """Say what is wrong where it came from: of what is not written nobody can look at a line."""
+    started = text.splitlines()[: max(fault.line, 1)].count("---")
+    document = documents[max(started, 1) - 1]
+    return f"{document.file} line {document.line}: {document.kind} {document.name}: {fault.path}: {fault.message}"
 
 
 def loss_report(result: Import) -> str:

@@ -63,6 +63,7 @@ class Guest(msgspec.Struct, frozen=True):
     firewall: FirewallFile | None
     cards: tuple[Card, ...]
     names: Names
+    file: str
 
 
 class Spelt(msgspec.Struct, frozen=True):
@@ -142,7 +143,7 @@ def _guest(number: str, files: dict[str, Source], cluster: FirewallFile, book: L
         tell.tell(
             line, f"{number}.fw is not in the input", "its firewall counts as off, as without one", Effect.OMITTED
         )
-    return Guest(number, firewall, tuple(cards), names)
+    return Guest(number, firewall, tuple(cards), names, own["conf" if "conf" in own else "fw"].name)
 
 
 def _is_others(name: str) -> bool:
@@ -181,7 +182,7 @@ def _vm(guest: Guest, shared: set[tuple[str, str]]) -> Document:
         )
         for card in guest.cards
     ]
-    return vm_document(guest.number, {}, cards, purpose=f"Proxmox VE guest {guest.number}")
+    return vm_document(guest.number, {}, cards, file=guest.file, line=1, purpose=f"Proxmox VE guest {guest.number}")
 
 
 def _holder(guest: Guest, card: Card) -> Holder:
@@ -225,6 +226,8 @@ class _Chain:
         return policy_document(
             document_name("guest", self.guest.number, self.card.name),
             review=review,
+            file=self.guest.file,
+            line=1,
             description=f"Firewall of guest {self.guest.number}, interface {self.card.name}",
             subject=card_selector(self.own),
             ingress=[
