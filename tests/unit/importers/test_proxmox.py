@@ -19,17 +19,18 @@ pytestmark = pytest.mark.proof
 
 GUESTS = {"100": "10.1.0.10", "101": "10.1.0.11", "102": "10.1.0.130", "103": "10.2.0.7"}
 OUTSIDE = ("203.0.113.9", "10.1.0.77", "198.51.100.3")
-ALIASES = {"lan": "10.1.0.0/24", "one": "10.1.0.11"}
+ALIASES = {"lan": "10.1.0.0/24", "one": "10.1.0.11", "local_network": "10.1.0.128/25"}
 SETS: dict[str, list[str]] = {
     "half": ["10.1.0.0/24", "!10.1.0.128/25"],
-    "deep": ["10.0.0.0/8", "!10.1.0.0/24", "10.1.0.11", "lan2"],
+    "deep": ["10.0.0.0/8", "!10.1.0.0/24", "10.1.0.11"],
+    "management": ["203.0.113.9", "!10.1.0.130"],
 }
-SETS["deep"].remove("lan2")
 WORDS = (
     "lan",
     "dc/one",
     "+half",
     "+dc/deep",
+    "+management",
     "10.1.0.10,10.1.0.130",
     "10.1.0.8-10.1.0.20",
     "203.0.113.0/24",
@@ -44,7 +45,9 @@ def within(address: str, word: str) -> bool:
     parsed = ipaddress.ip_address(address)
     if word.startswith("+"):
         best, found = -1, False
-        for entry in SETS[word[1:].removeprefix("dc/")]:
+        name = word[1:].removeprefix("dc/")
+        added = [ALIASES["local_network"]] if name == "management" else []  # by every host
+        for entry in (*SETS[name], *added):
             network = ipaddress.ip_network(entry.lstrip("!"))
             if parsed in network and network.prefixlen > best:
                 best, found = network.prefixlen, not entry.startswith("!")
