@@ -190,6 +190,13 @@ def test_policies_of_a_list_are_of_its_kind():
     assert not imported.talks
 
 
+def test_kinds_of_one_name_of_two_groups_both_close():
+    text = "\napiVersion: %s/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\n"
+    result, imported = carried(text % "security.istio.io", text % "policy.linkerd.io")
+    assert sum(each.effect == "tightened" for each in result.losses) == 2
+    assert not imported.talks
+
+
 def test_a_policy_of_a_mesh_binds_more_than_its_own_namespace():
     for group in ("security.istio.io", "kuma.io"):
         text = f"apiVersion: {group}/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: istio-system}}\n"

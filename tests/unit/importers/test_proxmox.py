@@ -329,6 +329,7 @@ def test_what_hosts_forward_may_be_dropped(rules, closes):
         ("sdn/firewall/blue.fw", "[OPTIONS]\nenable: 1\npolicy_forward: DROP", {"100"}),
         ("pve/sdn/firewall/blue.fw", "[OPTIONS]\nenable: 1\n[RULES]\nFORWARD DROP # accept", {"100"}),
         ("sdn/firewall/blue.fw", "[OPTIONS]\npolicy_forward: DROP", set()),
+        ("sdn/firewall/green.fw", "[OPTIONS]\nenable: 1\npolicy_forward: DROP", set()),
         ("blue.fw", "[RULES]\nFORWARD DROP", {"100", "101"}),
     ],
 )

@@ -179,7 +179,7 @@ def _admin_documents(admin: AdminPolicy, vms: Sequence[Mapping[str, str]], revie
 def _closed(item: Item, review: str) -> Document:
     """Deny everything that a policy which cannot be read may deny."""
     return policy_document(
-        document_name("closed", item.kind.lower(), item.namespace, item.name),
+        document_name("closed", item.version.partition("/")[0], item.kind.lower(), item.namespace, item.name),
         review=review,
         description=f"{item.version} {item.kind} {item.name} is not understood: everything it may bind is denied",
         tier=Tier.SECURITY,

@@ -92,6 +92,11 @@ def import_proxmox(sources: Iterable[Source], review: str) -> Import:
     guests = [_guest(number, files, cluster, book) for number in sorted(numbers, key=int)]
     _tell_others(files, book)
     closings = find_closings(cluster, [each for each in files.values() if _is_others(each.name)], book)
+    bridges = {"", *(card.bridge for guest in guests for card in guest.cards)}
+    for each in closings:
+        if each.bridge not in bridges:
+            means = f"no guest in the input is on {each.bridge}"
+            Teller(book, "cluster").tell(each.line, "what is forwarded may be dropped by this", means, Effect.NOTE)
     holders = {(guest.number, card.name): _holder(guest, card) for guest in guests for card in guest.cards}
     shared = shared_addresses(
         (_network_name(each.bridge, each.vlan), each.addresses) for guest in guests for each in guest.cards
