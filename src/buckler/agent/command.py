@@ -29,6 +29,7 @@ from buckler.drivers.netlink.links import NetlinkLinks
 from buckler.drivers.state.sqlite import SqliteState
 from buckler.model.agentapi import JoinRequest
 from buckler.model.event import Event, EventKind
+from buckler.model.prepared import prepare_structs
 from buckler.ports.guard import GuardFailed
 from buckler.ports.shield import ShieldFailed
 from buckler.ports.state import Membership, StateFailed
@@ -66,6 +67,7 @@ def run_command(settings: AgentSettings) -> None:
     is_over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: is_over.set())
+    prepare_structs()
     try:
         held = take_lock(Path(settings.state))
         running = Agent(settings, real_drivers(settings))

@@ -34,6 +34,7 @@ from buckler.controller.watchman import keep_watch
 from buckler.drivers.netlink.links import NetlinkLinks
 from buckler.drivers.store.database import open_database
 from buckler.model.event import Event, EventKind
+from buckler.model.prepared import prepare_structs
 from buckler.trust.statement import key_text
 
 VERSION = version("buckler")
@@ -44,6 +45,7 @@ _OPERATOR_BODY = 32 * 1024 * 1024
 
 def open_parts(settings: Settings) -> Parts:
     """Open keys and store, make what was never made, and record the start."""
+    prepare_structs()
     state = Path(settings.state_dir)
     make_folder(state)
     keys = open_keys(state / "keys", settings, dt.datetime.now(dt.UTC))

@@ -20,6 +20,7 @@ from buckler.lab.shop import FOLDER
 from buckler.model.operatorapi import SOCKET
 from buckler.model.operatorapi.documents import ApplyRequest, ApplyResult, SourceFile
 from buckler.model.operatorapi.hosts import JoinTokenRequest
+from buckler.model.prepared import prepare_structs
 
 BUCKLER = (sys.executable, "-m", "buckler")
 PATIENCE = 40.0
@@ -154,6 +155,7 @@ def shop_files(folder: Path = FOLDER) -> tuple[SourceFile, ...]:
 
 def raise_pool(centre: DataCentre, documents: tuple[SourceFile, ...], progress: Progress) -> Pool:
     """Start Buckler in a lab whose hosts are up, register the shop, then start the guests behind their shields."""
+    prepare_structs()
     pool = Pool(centre)
     pool.start_controller()
     progress("the controller answers")
