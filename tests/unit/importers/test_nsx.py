@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from buckler.policy.importers.nsx.firewall import CATEGORIES, import_nsx
+from buckler.policy.importers.nsx.firewall import import_nsx
+from buckler.policy.importers.nsx.order import CATEGORIES
 from buckler.policy.importers.outcome import Import
 from buckler.policy.source import Source
 from tests.randompolicy import Chooser, Seeded, flag, pick
@@ -54,6 +55,8 @@ def group(choose: Chooser, index: int) -> Obj:
         parts = [each if each["resource_type"] == "Condition" else condition_of_tag(choose) for each in parts]
     if index and flag(choose, 3) and word == "OR":
         parts.append({"resource_type": "PathExpression", "paths": [f"{GROUPS}g{index - 1}"]})
+    if word == "OR" and flag(choose, 3):
+        parts[0] = {"resource_type": "NestedExpression", "expressions": [parts[0]]}
     expression = [parts[0]]
     for part in parts[1:]:
         expression += [{"resource_type": "ConjunctionOperator", "conjunction_operator": word}, part]
@@ -170,10 +173,15 @@ def world(choose: Chooser) -> tuple[Obj, Obj]:
     ]
     parts = {"groups": groups, "machines": machines, "policies": policies}
     if flag(choose):
+        bare = [{key: value for key, value in each.items() if key != "rules"} for each in policies]
+        home = "/infra/domains/default/security-policies"
+        alone = [one | {"parent_path": f"{home}/{each['id']}"} for each in policies for one in each["rules"]]
+        apart = flag(choose)
         return parts, {
             "virtual_machines": machines,
             "vifs": {"results": vifs},
-            "security_policies": policies,
+            "security_policies": bare if apart else policies,
+            "rules": {"results": alone if apart else []},
             "groups": groups,
             "services": services,
         }
@@ -216,6 +224,8 @@ class Truth:
         return all(votes) if len(expression) > 1 and expression[1]["conjunction_operator"] == "AND" else any(votes)
 
     def fits(self, each: Obj, name: str, address: str) -> bool:
+        if each["resource_type"] == "NestedExpression":
+            return any(self.fits(one, name, address) for one in each["expressions"][::2])
         if each["resource_type"] == "PathExpression":
             return any(self.in_group(path, name, address) for path in each["paths"])
         if each["resource_type"] == "IPAddressExpression":

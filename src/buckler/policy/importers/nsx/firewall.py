@@ -18,7 +18,9 @@ from buckler.policy.importers.addressed import Blocks, shared_addresses
 from buckler.policy.importers.linklocal import holds_link_local, is_of_ipv4_only, name_gaps
 from buckler.policy.importers.naming import document_name, network_document, policy_document, vm_document
 from buckler.policy.importers.nsx.groups import MAYBE, MEMBER, Groups, Machine, Membership, group_key, read_machines
+from buckler.policy.importers.nsx.known import check_fields
 from buckler.policy.importers.nsx.objects import Item, Objects, read_objects
+from buckler.policy.importers.nsx.order import ACTIONS, category_of, in_order
 from buckler.policy.importers.nsx.services import Services
 from buckler.policy.importers.outcome import Effect, Import, LossBook, unreadable
 from buckler.policy.importers.unclear import Teller, Unclear, flag, items, text
@@ -28,8 +30,6 @@ from buckler.policy.source import Source
 
 SOURCE = "nsx"
 NETWORK = "nsx"
-CATEGORIES = ("Ethernet", "Emergency", "Infrastructure", "Environment", "Application")
-_ACTIONS = {"ALLOW": Action.ALLOW, "DROP": Action.DENY, "REJECT": Action.REJECT, "JUMP_TO_APPLICATION": Action.PASS}
 _ANYONE = (Peer(any=True), Peer(group=True))
 
 
@@ -129,25 +129,19 @@ def _inventory(machines: Sequence[Machine], groups: Groups) -> Iterable[Document
 
 
 def _policies(objects: Objects, reader: _Reader, review: str, book: LossBook) -> Iterable[Document]:
-    policies = sorted(objects.all("SecurityPolicy"), key=_policy_place)
-    _tell_equals(policies, book)
-    order = 0
-    for policy in policies:
-        tier = Tier.TENANT if _category(policy) == "Application" else Tier.SECURITY
-        rules = [each for each in objects.all("Rule") if each.parent == policy.id]
-        for rule in sorted(rules, key=_sequence):
-            order += 10
-            for read, at in reader.read(policy, rule):
-                name = document_name(policy.id, rule.id)
-                words = {
-                    "review": review,
-                    "tier": tier,
-                    "order": order + at,
-                    "file": rule.place.file,
-                    "line": rule.place.line,
-                }
-                description = f"{policy.name}: {rule.name}"
-                yield from _spell(read, f"{name}{'.unclear' if at else ''}", {**words, "description": description})
+    for order, (policy, rule) in enumerate(in_order(objects, book), start=1):
+        tier = Tier.TENANT if category_of(policy) == "Application" else Tier.SECURITY
+        for read, at in reader.read(policy, rule) if rule is not policy else reader.close(policy):
+            name = document_name(policy.id, rule.id) if rule is not policy else document_name(policy.id, "close")
+            words = {
+                "review": review,
+                "tier": tier,
+                "order": 10 * order + at,
+                "file": rule.place.file,
+                "line": rule.place.line,
+            }
+            description = f"{policy.name}: {rule.name}"
+            yield from _spell(read, f"{name}{'.unclear' if at else ''}", {**words, "description": description})
 
 
 def _spell(read: RuleRead, name: str, words: dict[str, object]) -> Iterable[Document]:
@@ -174,34 +168,6 @@ def _spell(read: RuleRead, name: str, words: dict[str, object]) -> Iterable[Docu
             )
 
 
-def _category(policy: Item) -> str:
-    return text(policy.fields.get("category"), "Application")
-
-
-def _policy_place(policy: Item) -> tuple[int, int, int, str]:
-    """Order policies; the one with the default rule is the last of its category."""
-    category = _category(policy)
-    if category not in CATEGORIES:
-        raise Unclear(policy.place, f"the category {category!r} is not known")
-    return CATEGORIES.index(category), int(flag(policy.fields.get("is_default"))), _sequence(policy), policy.id
-
-
-def _sequence(item: Item) -> int:
-    value = item.fields["sequence_number"].raw.value if "sequence_number" in item.fields else 0
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise Unclear(item.place, "sequence_number is no number")
-    return value
-
-
-def _tell_equals(policies: Sequence[Item], book: LossBook) -> None:
-    seen: dict[tuple[int, int, int], Item] = {}
-    for each in policies:
-        first = seen.setdefault(_policy_place(each)[:3], each)
-        if first is not each:
-            what = f"{first.name} has the same category and sequence number"
-            Teller(book, each.name).tell(each.place, what, "the order of the two is by their ids", Effect.OMITTED)
-
-
 class _Reader:
     """Reads rules and tells what it cannot take over."""
 
@@ -209,23 +175,28 @@ class _Reader:
         self.groups, self.services, self.book, self.both_families = groups, services, book, both_families
 
     def read(self, policy: Item, rule: Item) -> list[tuple[RuleRead, int]]:
-        """Give what one rule becomes, each with its place about the rule's own order."""
+        """Give what one rule becomes, each with its place about the rule's own order. A schedule is taken as always."""
         tell = Teller(self.book, f"{policy.name}: {rule.name}")
         if flag(rule.fields.get("disabled")):
             return []
         word = text(rule.fields.get("action"), "")
-        action = _ACTIONS.get(word, Action.DENY)
-        if word not in _ACTIONS:
+        action = ACTIONS.get(word, Action.DENY)
+        if word not in ACTIONS:
             tell.tell(rule.place, f"the action {word!r} is not known", "the rule denies everything")
             return [(_DENY_ALL, 0)]
-        if _category(policy) == "Ethernet":
+        if category_of(policy) == "Ethernet":
             return self._of_frames(rule, action, tell)
         if action is Action.ALLOW and not flag(policy.fields.get("stateful"), default=True):
             tell.tell(
                 rule.place, "the policy is stateless", "the rule allows nothing: here answers follow by themselves"
             )
             return []
+        if action in {Action.ALLOW, Action.PASS} and _says(policy, "scheduler_path"):
+            means = "the rule allows nothing" if action is Action.ALLOW else "the rule denies everything"
+            tell.tell(policy.fields["scheduler_path"], "the policy holds at times only", means)
+            return [] if action is Action.ALLOW else [(_DENY_ALL, 0)]
         try:
+            check_fields("Rule", rule.fields)
             read = self._rule(policy, rule, action)
         except Unclear as unclear:
             allows = action is Action.ALLOW
@@ -236,6 +207,23 @@ class _Reader:
         if action is Action.PASS and self._doubts(read):
             return [(msgspec.structs.replace(read, action=Action.DENY), 1), (read, 0)]
         return [(read, 0)]
+
+    def close(self, policy: Item) -> list[tuple[RuleRead, int]]:
+        """Give what ends a policy: a denial, where it says more than its rules."""
+        tell = Teller(self.book, policy.name)
+        try:
+            check_fields("SecurityPolicy", policy.fields)
+            for key in ("connectivity_preference", "connectivity_strategy"):
+                if _says(policy, key) and text(policy.fields[key]) != "NONE":
+                    raise Unclear(
+                        policy.fields[key], f"{key} {text(policy.fields[key])} makes a rule that is not in the input"
+                    )
+            if _says(policy, "scheduler_path"):
+                tell.tell(policy.fields["scheduler_path"], "the policy holds at times only", "its denials always hold")
+        except Unclear as unclear:
+            tell.tell_unclear(unclear, "what no rule of the policy and before it decides is denied everywhere")
+            return [(_DENY_ALL, 0)]
+        return []
 
     def _of_frames(self, rule: Item, action: Action, tell: Teller) -> list[tuple[RuleRead, int]]:
         if action is Action.ALLOW:
@@ -333,6 +321,10 @@ class _Reader:
 
 
 _DENY_ALL = RuleRead(Action.DENY, Side(), Side(), Side(), (), ("ingress", "egress"))
+
+
+def _says(item: Item, key: str) -> bool:
+    return key in item.fields and item.fields[key].raw.value is not None
 
 
 def _is_any(place: Place | None) -> bool:

@@ -12,10 +12,21 @@ import msgspec
 from buckler.policy.field import Place
 from buckler.policy.importers.addressed import Blocks, is_held, read_blocks
 from buckler.policy.importers.naming import document_name, label_key, made_mac
-from buckler.policy.importers.nsx.objects import Item, Objects
+from buckler.policy.importers.nsx.known import check_fields
+from buckler.policy.importers.nsx.objects import Item, Objects, by_path
 from buckler.policy.importers.unclear import Unclear, items, mapping, text
 
 MEMBER, MAYBE = "member", "maybe"
+_OF_VMS = {
+    "VirtualMachine",
+    "VirtualNetworkInterface",
+    "Segment",
+    "SegmentPort",
+    "LogicalSwitch",
+    "LogicalPort",
+    "DVPG",
+}
+_PATHS_OF_VMS = ("/groups/", "/segments/", "/virtual-machines/", "/dvpgs/")
 _MAX_DEPTH = 8
 Vote = bool | None
 
@@ -31,6 +42,8 @@ class Machine(msgspec.Struct, frozen=True):
     macs: tuple[str, ...]
     addresses: tuple[str, ...]
     place: Place
+    has_cards: bool = False
+    """Its interfaces are in the input: its MACs are its own, not made up."""
 
 
 class Membership(msgspec.Struct, frozen=True):
@@ -60,6 +73,7 @@ def read_machines(objects: Objects) -> list[Machine]:
                 tuple(text(each.fields.get("mac_address"), "").lower() for each in own) or (made_mac(item.id),),
                 tuple(dict.fromkeys(address for each in own for address in _addresses(each))),
                 item.place,
+                bool(own),
             )
         )
     return found
@@ -75,9 +89,8 @@ class Groups:
 
     def __init__(self, objects: Objects, machines: Sequence[Machine]) -> None:
         self.machines = tuple(machines)
-        self._items: dict[str, Item] = {}
-        for item in objects.all("Group"):
-            self._items[text(item.fields.get("path"), "") or f"/infra/domains/default/groups/{item.id}"] = item
+        self._items = by_path(objects.all("Group"), "/infra/domains/default/groups/")
+        self._macs = {mac for each in machines if each.has_cards for mac in each.macs}
         self._known: dict[str, Membership] = {}
 
     def paths(self) -> list[str]:
@@ -103,6 +116,7 @@ class Groups:
         if item is None or depth > _MAX_DEPTH:
             raise LookupError(path)
         try:
+            check_fields("Group", item.fields)
             places = items(item.fields.get("expression"))
             extended = items(item.fields.get("extended_expression"))
             if extended:
@@ -113,12 +127,19 @@ class Groups:
             return Membership({}, (), unclear)
 
     def _blocks(self, places: list[Place], depth: int) -> tuple[str, ...]:
-        """List the addresses that a group names; joined with AND they would mean fewer, so that is unclear."""
+        """List the addresses that a group names; joined with AND they would mean fewer, so that is unclear.
+
+        So is whatever may have addresses outside that nobody lists.
+        """
         found: list[str] = []
         for place in places:
             taken = mapping(place)
             kind = text(taken.get("resource_type"), "")
-            if kind == "IPAddressExpression":
+            check_fields(kind, taken)
+            self._check_inside(kind, taken, place)
+            if kind == "NestedExpression":
+                found += self._blocks(items(taken.get("expressions")), depth)
+            elif kind == "IPAddressExpression":
                 found += _read_addresses(taken, place).within
             elif kind == "PathExpression":
                 for each in items(taken.get("paths")):
@@ -128,6 +149,20 @@ class Groups:
         if found and joined:
             raise Unclear(places[0], "addresses joined with AND")
         return tuple(dict.fromkeys(found))
+
+    def _check_inside(self, kind: str, taken: Mapping[str, Place], place: Place) -> None:
+        """Refuse members that need not be VMs: their addresses are outside, and not in the input."""
+        member = text(taken.get("member_type"), "")
+        if kind in {"Condition", "ExternalIDExpression"} and member not in _OF_VMS:
+            raise Unclear(place, f"members of the kind {member!r} may be addresses outside")
+        if kind == "MACAddressExpression":
+            for each in items(taken.get("mac_addresses")):
+                if text(each).lower() not in self._macs:
+                    raise Unclear(each, "no VM's interface in the input has this MAC")
+        if kind == "PathExpression":
+            for each in items(taken.get("paths")):
+                if not any(word in text(each) for word in _PATHS_OF_VMS):
+                    raise Unclear(each, f"{text(each)} may be addresses outside")
 
     def _inner(self, place: Place, depth: int) -> Membership:
         try:
@@ -173,6 +208,7 @@ def _vote(places: list[Place], machine: Machine, groups: Groups, depth: int) -> 
 def _single(place: Place, machine: Machine, groups: Groups, depth: int) -> Vote:
     taken = mapping(place)
     kind = text(taken.get("resource_type"), "")
+    check_fields(kind, taken)
     if kind == "Condition":
         return _condition(taken, place, machine)
     if kind == "NestedExpression":
@@ -180,7 +216,8 @@ def _single(place: Place, machine: Machine, groups: Groups, depth: int) -> Vote:
     if kind == "IPAddressExpression":
         return is_held(_read_addresses(taken, place), machine.addresses)
     if kind == "MACAddressExpression":
-        return bool({text(each).lower() for each in items(taken.get("mac_addresses"))} & set(machine.macs))
+        held = bool({text(each).lower() for each in items(taken.get("mac_addresses"))} & set(machine.macs))
+        return held if machine.has_cards else None
     if kind == "ExternalIDExpression":
         if text(taken.get("member_type"), "") != "VirtualMachine":
             return None
@@ -196,6 +233,8 @@ def _single(place: Place, machine: Machine, groups: Groups, depth: int) -> Vote:
 def _condition(taken: dict[str, Place], place: Place, machine: Machine) -> Vote:
     kind, key = text(taken.get("member_type"), ""), text(taken.get("key"), "")
     operator, value = text(taken.get("operator"), ""), text(taken.get("value"), "")
+    if text(taken.get("scope_operator"), "EQUALS") != "EQUALS":
+        raise Unclear(taken["scope_operator"], "a scope that must not be is not carried over")
     if kind != "VirtualMachine":
         return None
     if key == "Tag":

@@ -8,7 +8,7 @@ import msgspec
 
 from buckler.policy.field import Place
 from buckler.policy.importers.outcome import Effect, LossBook
-from buckler.policy.importers.unclear import Teller, Unclear, mapping, root, text
+from buckler.policy.importers.unclear import Teller, Unclear, flag, mapping, root, text
 from buckler.policy.problem import Problem
 from buckler.policy.source import Source, read_source
 
@@ -28,10 +28,11 @@ _LISTS = {
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One object. ``parent`` is the id of the policy that a rule stands in."""
+    """One object. ``parent`` is the path of the policy that a rule stands in, or its id where it has no path."""
 
     kind: str
     id: str
+    path: str
     name: str
     place: Place
     fields: dict[str, Place]
@@ -47,6 +48,10 @@ class Objects(msgspec.Struct, frozen=True):
         """List those of one kind."""
         return self.known.get(kind, [])
 
+    def rules_of(self, policy: Item) -> list[Item]:
+        """List the rules of one policy, wherever they stand."""
+        return [each for each in self.all("Rule") if each.parent == policy.path]
+
 
 def read_objects(sources: Iterable[Source], book: LossBook) -> tuple[Objects, list[Problem]]:
     """Read all files."""
@@ -59,8 +64,39 @@ def read_objects(sources: Iterable[Source], book: LossBook) -> tuple[Objects, li
             try:
                 _walk(root(raw, source.name), "", "", found, Teller(book, "input"))
             except Unclear as unclear:
-                problems.append(Problem(source.name, unclear.place.line, unclear.place.path, unclear.what))
+                problems.append(_problem(unclear))
+    try:
+        _bring_home(found)
+    except Unclear as unclear:
+        problems.append(_problem(unclear))
     return found, problems
+
+
+def by_path(every: Iterable[Item], prefix: str) -> dict[str, Item]:
+    """Find objects by their path. Raises Unclear where two have the same."""
+    found: dict[str, Item] = {}
+    for item in every:
+        path = item.path if item.path != item.id else f"{prefix}{item.id}"
+        if found.setdefault(path, item) is not item:
+            raise Unclear(item.place, f"{path} is given twice")
+    return found
+
+
+def _problem(unclear: Unclear) -> Problem:
+    return Problem(unclear.place.file, unclear.place.line, unclear.place.path, unclear.what)
+
+
+def _bring_home(found: Objects) -> None:
+    """Give each rule that stands by itself its policy; without it nobody knows what the rule binds. Raises Unclear."""
+    policies = by_path(found.all("SecurityPolicy"), "")
+    rules = found.all("Rule")
+    for index, rule in enumerate(rules):
+        if not rule.parent:
+            path = text(rule.fields.get("parent_path"), "") or rule.path.rpartition("/rules/")[0]
+            home = next((each for each in (path, path.rpartition("/")[2]) if each in policies), None)
+            if home is None:
+                raise Unclear(rule.place, f"the policy {path or 'without a path'} of this rule is not in the input")
+            rules[index] = msgspec.structs.replace(rule, parent=home)
 
 
 def _walk(place: Place, hint: str, parent: str, found: Objects, tell: Teller) -> None:
@@ -77,6 +113,9 @@ def _walk(place: Place, hint: str, parent: str, found: Objects, tell: Teller) ->
         _walk(fields["results"], hint, parent, found, tell)  # a page of the API
         return
     kind = text(fields.get("resource_type"), hint)
+    if flag(fields.get("marked_for_delete")):
+        tell.tell(place, f"a {kind or 'thing'} marked for deletion", "not carried over", Effect.OMITTED)
+        return
     if kind.startswith("Child") and kind[5:] in fields:
         _walk(fields[kind[5:]], kind[5:], parent, found, tell)
         return
@@ -85,12 +124,16 @@ def _walk(place: Place, hint: str, parent: str, found: Objects, tell: Teller) ->
         found.known.setdefault(kind, []).append(item)
         for key in ("rules", "children") if kind == "SecurityPolicy" else ():
             if key in fields and fields[key].raw.value is not None:
-                _walk(fields[key], "Rule", item.id, found, tell)
+                _walk(fields[key], "Rule", item.path, found, tell)
     elif kind and kind not in _WRAPPERS:
         effect = Effect.NOTE if kind in NO_VERDICT else Effect.OMITTED
         tell.tell(place, f"a {kind} is not read", "not carried over", effect)
     else:
+        if not kind and "id" in fields:
+            tell.tell(place, "an object of no kind is not read", "not carried over", Effect.OMITTED)
         for key, inner in fields.items():
+            if key.endswith("connectivity_strategy") and inner.raw.value not in (None, "NONE"):
+                tell.tell(inner, f"the field {key!r}", "the default policy in the input decides", Effect.OMITTED)
             if isinstance(inner.raw.value, tuple | dict):
                 _walk(inner, _LISTS.get(key, hint if key in {"children", "results"} else ""), parent, found, tell)
 
@@ -100,4 +143,5 @@ def _item(kind: str, place: Place, fields: dict[str, Place], parent: str) -> Ite
     name = text(fields.get("display_name"), "") or number
     if not number and kind != "VirtualNetworkInterface":
         raise Unclear(place, f"a {kind} without id")
-    return Item(kind, number, name, place, fields, parent)
+    path = text(fields.get("path"), "") or number
+    return Item(kind, number, path, name, place, fields, parent)

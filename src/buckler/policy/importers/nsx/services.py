@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from buckler.policy.field import Place
-from buckler.policy.importers.nsx.objects import Item, Objects
+from buckler.policy.importers.nsx.known import check_fields
+from buckler.policy.importers.nsx.objects import Objects, by_path
 from buckler.policy.importers.unclear import Unclear, items, mapping, number, text
 from buckler.policy.language import Port
 
@@ -20,6 +22,8 @@ _BUILT_IN = {
     "SMTP": (Port("TCP", 25),),
 }
 _PREFIX = "/infra/services/"
+_MOST_PORTS = 1000
+_SPAN = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _WHOLE = {6: "TCP", 17: "UDP", 132: "SCTP", 1: "ICMP", 58: "ICMPv6"}
 
 
@@ -27,9 +31,8 @@ class Services:
     """All services of an export."""
 
     def __init__(self, objects: Objects) -> None:
-        self._items: dict[str, Item] = {}
-        for item in objects.all("Service"):
-            self._items[text(item.fields.get("path"), "") or f"{_PREFIX}{item.id}"] = item
+        self._items = by_path(objects.all("Service"), _PREFIX)
+        self._known: dict[str, list[Port] | Unclear] = {}
 
     def ports(self, place: Place, depth: int = 0) -> list[Port]:
         """Find the ports of one service by its path."""
@@ -39,17 +42,31 @@ class Services:
             return list(_BUILT_IN[path.removeprefix(_PREFIX)])
         if item is None or depth > 8:
             raise Unclear(place, f"the service {path} is not in the input")
-        return self.entries(items(item.fields.get("service_entries")), item.place, depth)
+        if path not in self._known:
+            self._known[path] = Unclear(place, f"the service {path} refers to itself")
+            try:
+                check_fields("Service", item.fields)
+                self._known[path] = self.entries(items(item.fields.get("service_entries")), item.place, depth)
+            except Unclear as unclear:
+                self._known[path] = unclear
+        known = self._known[path]
+        if isinstance(known, Unclear):
+            raise known
+        return list(known)
 
     def entries(self, places: Sequence[Place], service: Place, depth: int = 0) -> list[Port]:
         """Take the entries of a service, or those that a rule has of its own."""
         if not places:
             raise Unclear(service, "a service without entries")
-        return [port for each in places for port in self._entry(each, depth)]
+        found = dict.fromkeys(port for each in places for port in self._entry(each, depth))
+        if len(found) > _MOST_PORTS:
+            raise Unclear(service, f"a service of more than {_MOST_PORTS} ports and ranges")
+        return list(found)
 
     def _entry(self, place: Place, depth: int) -> list[Port]:
         taken = mapping(place)
         kind = text(taken.get("resource_type"), "")
+        check_fields(kind, taken)
         if kind == "L4PortSetServiceEntry":
             return _ported(taken, place)
         if kind == "ICMPTypeServiceEntry":
@@ -86,8 +103,8 @@ def _ported(taken: dict[str, Place], place: Place) -> list[Port]:
 
 def _span(place: Place, protocol: str) -> Port:
     word = str(place.raw.value)
-    first, dash, last = word.partition("-")
-    numbers = [int(each) for each in (first, last if dash else first) if each.isascii() and each.isdigit()]
-    if len(numbers) < 2 or not numbers[0] <= numbers[1] <= 65535:
-        raise Unclear(place, f"{word!r} is no range of ports")
-    return Port(protocol, numbers[0], numbers[1] if dash else None)
+    found = _SPAN.fullmatch(word)
+    first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+    if not first <= last <= 65535:
+        raise Unclear(place, f"{word[:40]!r} is no range of ports")
+    return Port(protocol, first, last if found and found[2] else None)
