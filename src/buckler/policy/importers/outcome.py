@@ -18,7 +18,7 @@ class Effect(StrEnum):
     """Something that may be allowed at the source is denied here."""
     LOOSENED = "loosened"
     """Something that is denied at the source may be allowed here: the link-local addresses of VMs in imports,
-    in exports what the other system does not know."""
+    and of libvirt answers that its rules on frames drop; in exports what the other system does not know."""
     OMITTED = "omitted"
     """Something that has no verdict of its own is left out, or a thing is not in the inventory."""
     NOTE = "note"

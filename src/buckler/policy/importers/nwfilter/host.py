@@ -6,27 +6,25 @@ them decides passes, as in libvirt.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from buckler.policy.importers.addressed import (
-    CARD,
     Blocks,
-    Holder,
     card_selector,
     is_held,
     resolve_blocks,
-    shared_addresses,
 )
 from buckler.policy.importers.linklocal import find_gaps, is_of_ipv4_only
-from buckler.policy.importers.naming import document_name, made_mac, network_document, policy_document, vm_document
+from buckler.policy.importers.naming import document_name, network_document, policy_document
+from buckler.policy.importers.nwfilter.chains import ROOT, Chain, Framed, Step, drops_answers, flatten, read_chain
+from buckler.policy.importers.nwfilter.domains import Card, cards_of, text_of, vm_documents
 from buckler.policy.importers.nwfilter.rules import FilterRule, Unclear, is_about_frames_only, layer_of, read_rule
-from buckler.policy.importers.nwfilter.standard import ALLOWS_IPV6, GATEWAY_ONLY, NO_GROUPS, NO_IPV6, STANDARD
+from buckler.policy.importers.nwfilter.standard import NO_GROUPS, STANDARD, is_shipped, shipped
 from buckler.policy.importers.nwfilter.tree import Node, read_tree
 from buckler.policy.importers.outcome import Effect, Import, Loss, LossBook, unreadable
-from buckler.policy.language import Action, Document, EgressRule, IngressRule, InterfaceSpec, Peer, Port, Tier
+from buckler.policy.language import Action, Document, EgressRule, IngressRule, Peer, Port, Tier
 from buckler.policy.problem import Problem
 from buckler.policy.source import Source
 
@@ -35,16 +33,9 @@ _ANYONE = (Peer(any=True), Peer(group=True))
 _DENIES = {"drop", "reject"}
 _SIDES = {"in": ("in",), "out": ("out",), "inout": ("in", "out")}
 _MAX_DEPTH = 16
-
-
-class Card(msgspec.Struct, frozen=True):
-    """One interface of one domain."""
-
-    holder: Holder
-    network: str
-    mac: str
-    reference: Node | None
-    node: Node
+_MAX_REFERENCES = 1000
+_FIRST = -1001
+"""A priority before all of libvirt's."""
 
 
 class Spelt(msgspec.Struct, frozen=True):
@@ -72,7 +63,7 @@ def import_nwfilter(sources: Iterable[Source], review: str) -> Import:
         problems = [Problem("", 0, "", "neither a domain nor a filter is in the input")]
     if problems:
         return unreadable(SOURCE, problems)
-    cards = {id(domain): _cards(domain) for domain in domains}
+    cards = {id(domain): cards_of(domain) for domain in domains}
     every = [card for group in cards.values() for card in group]
     if not every:
         _tell(
@@ -84,15 +75,18 @@ def import_nwfilter(sources: Iterable[Source], review: str) -> Import:
             Effect.OMITTED,
         )
     policies = [document for card in every for document in _Interface(card, every, filters, book).documents(review)]
-    inventory = [*(network_document(each) for each in sorted({card.network for card in every})), *_vms(domains, cards)]
+    inventory = [
+        *(network_document(each) for each in sorted({card.network for card in every})),
+        *vm_documents(domains, cards),
+    ]
     return Import(SOURCE, tuple(inventory), tuple(policies), book.told())
 
 
 def _sort_in(node: Node, domains: list[Node], filters: dict[str, Node], book: LossBook) -> list[Problem]:
     name = node.attributes.get("name", "")
-    if node.tag == "domain" and _text(node, "name"):
-        if any(_text(each, "name") == _text(node, "name") for each in domains):
-            return [Problem(node.file, node.line, "", f"domain {_text(node, 'name')} is given twice")]
+    if node.tag == "domain" and text_of(node, "name"):
+        if any(text_of(each, "name") == text_of(node, "name") for each in domains):
+            return [Problem(node.file, node.line, "", f"domain {text_of(node, 'name')} is given twice")]
         domains.append(node)
     elif node.tag == "filter" and name:
         if name in filters:
@@ -103,64 +97,8 @@ def _sort_in(node: Node, domains: list[Node], filters: dict[str, Node], book: Lo
     return []
 
 
-def _text(node: Node, *path: str) -> str:
-    found = node.first(*path)
-    return found.text.strip() if found is not None else ""
-
-
 def _tell(book: LossBook, node: Node, subject: str, what: str, means: str, effect: Effect = Effect.TIGHTENED) -> None:
     book.add(Loss(node.file, node.line, node.tag, subject, what, means, effect))
-
-
-def _cards(domain: Node) -> list[Card]:
-    devices = domain.first("devices")
-    nodes = devices.all("interface") if devices is not None else []
-    name = document_name(_text(domain, "name"))
-    found = []
-    for index, node in enumerate(nodes):
-        mac = node.first("mac")
-        source = node.first("source")
-        own = source.attributes if source is not None else {}
-        reference = node.first("filterref")
-        network = document_name(own.get("network") or own.get("bridge") or "default")
-        holder = Holder(
-            f"{name} {index}" if len(nodes) > 1 else name,
-            name,
-            _addresses(reference),
-            f"nic{index}" if len(nodes) > 1 else "",
-            network,
-        )
-        address = mac.attributes.get("address", "").lower() if mac is not None else ""
-        found.append(Card(holder, network, address or made_mac(f"{name} {index}"), reference, node))
-    return found
-
-
-def _addresses(reference: Node | None) -> tuple[str, ...]:
-    """The parameter IP of a filter holds an interface's addresses."""
-    found = []
-    for each in reference.all("parameter") if reference is not None else []:
-        if each.attributes.get("name") in {"IP", "IPV6"}:
-            try:
-                found.append(str(ipaddress.ip_address(each.attributes.get("value", ""))))
-            except ValueError:
-                return ()
-    return tuple(dict.fromkeys(found))
-
-
-def _vms(domains: Sequence[Node], cards: Mapping[int, list[Card]]) -> Iterable[Document]:
-    shared = shared_addresses((card.network, card.holder.addresses) for group in cards.values() for card in group)
-    for domain in domains:
-        specs = [
-            InterfaceSpec(
-                card.mac,
-                card.network,
-                tuple(each for each in card.holder.addresses if (card.network, each) not in shared),
-                {CARD: card.holder.card} if card.holder.card else {},
-            )
-            for card in cards[id(domain)]
-        ]
-        name = document_name(_text(domain, "name"))
-        yield vm_document(name, {}, specs, file=domain.file, line=domain.line, uuid=_text(domain, "uuid").lower())
 
 
 class _Interface:
@@ -169,18 +107,18 @@ class _Interface:
     def __init__(self, card: Card, every: Sequence[Card], filters: Mapping[str, Node], book: LossBook) -> None:
         self.card, self.filters, self.book = card, filters, book
         self.others = [each.holder for each in every if each is not card]
-        self.frames: list[Spelt] = []
+        self.frames: dict[str, list[Framed]] = {"in": [], "out": []}
         self.connections: list[Spelt] = []
-        self.names: set[str] = set()
+        self.seen: set[tuple[str, tuple[tuple[str, tuple[str, ...]], ...]]] = set()
 
     def documents(self, review: str) -> list[Document]:
         """Write the interface's policies."""
         if self.card.reference is not None:
-            self._refer(self.card.reference, {}, 0)
-        self._add_standard()
+            self._refer(self.card.reference, {}, 0, known=False)
+        frames = [spelt for side in ("in", "out") for spelt in self._in_order(side)]
         self.connections += [Spelt((2, 9999), side, Action.ALLOW, _ANYONE) for side in ("in", "out")]
         name = document_name("filter", self.card.holder.name, self.card.holder.card or "nic0")
-        made = [(Tier.SECURITY, f"{name}.frames", self.frames), (Tier.TENANT, name, self.connections)]
+        made = [(Tier.SECURITY, f"{name}.frames", frames), (Tier.TENANT, name, self.connections)]
         return [self._document(tier, document_name(word), spelt, review) for tier, word, spelt in made if spelt]
 
     def _document(self, tier: Tier, name: str, spelt: list[Spelt], review: str) -> Document:
@@ -207,7 +145,8 @@ class _Interface:
     def _tell(self, node: Node, what: str, means: str, effect: Effect = Effect.TIGHTENED) -> None:
         _tell(self.book, node, f"interface {self.card.holder.title}", what, means, effect)
 
-    def _refer(self, reference: Node, variables: Mapping[str, tuple[str, ...]], depth: int) -> None:
+    def _refer(self, reference: Node, variables: Mapping[str, tuple[str, ...]], depth: int, *, known: bool) -> None:
+        """Take a filter with all that it refers to; the same one with the same variables says nothing new."""
         name = reference.attributes.get("filter", "")
         mine: dict[str, tuple[str, ...]] = dict(variables)
         for key in {each.attributes.get("name", "") for each in reference.all("parameter")}:
@@ -216,77 +155,157 @@ class _Interface:
                 for each in reference.all("parameter")
                 if each.attributes.get("name") == key
             )
-        node = self.filters.get(name)
-        if name in STANDARD and (node is None or not _follows_connections(node)):
-            self.names.add(name)
-            self._tell(reference, f"libvirt's filter {name}", STANDARD[name], Effect.NOTE)
-        elif node is None or depth > _MAX_DEPTH:
-            self._tell(reference, f"the filter {name!r} is not in the input", "everything is denied")
-            self._deny_all((-1, -1001))
-        else:
-            for each in node.children:
-                if each.tag == "rule":
-                    self._add(each, mine, 0 if node.attributes.get("chain", "root") == "root" else 1)
-                elif each.tag == "filterref":
-                    self._refer(each, mine, depth + 1)
-                elif each.tag != "uuid":
-                    self._tell(each, f"a {each.tag!r} in a filter is not known", "everything is denied")
-                    self._deny_all((-1, -1001))
-
-    def _deny_all(self, place: tuple[int, int]) -> None:
-        self.frames += [Spelt(place, side, Action.DENY) for side in ("in", "out")]
-
-    def _add(self, node: Node, variables: Mapping[str, tuple[str, ...]], chain: int) -> None:
-        if is_about_frames_only(node):
-            self._tell(
-                node,
-                "a rule on ARP, RARP or STP",
-                "a shield judges ARP by itself and carries nothing but IP",
-                Effect.NOTE,
-            )
+        visit = (name, tuple(sorted(mine.items())))
+        if visit in self.seen:
             return
-        denies = node.attributes.get("action", "") not in {"accept", "return", "continue"}
+        self.seen.add(visit)
+        node = self.filters.get(name)
+        own = name in STANDARD and (node is None or is_shipped(node))
+        if own:
+            node = shipped(name, reference)
+            if not known:
+                self._tell(reference, f"libvirt's filter {name}", STANDARD[name], Effect.NOTE)
+        if node is None or depth > _MAX_DEPTH or len(self.seen) > _MAX_REFERENCES:
+            much = (
+                f"filters are referred to deeper than {_MAX_DEPTH} times, or more than {_MAX_REFERENCES} times in all"
+            )
+            what = f"the filter {name!r} is not in the input" if node is None else much
+            self._deny_all(reference, what)
+            return
+        chain = read_chain(node.attributes.get("chain", ROOT), node.attributes.get("priority"))
+        if chain is None:
+            self._deny_all(node, "the chain or its priority is none that libvirt knows")
+            return
+        for each in node.children:
+            if each.tag == "rule":
+                self._add(each, mine, chain, name if own else "")
+            elif each.tag == "filterref":
+                self._refer(each, mine, depth + 1, known=own)
+            elif each.tag != "uuid":
+                self._deny_all(each, f"a {each.tag!r} in a filter is not known")
+
+    def _deny_all(self, node: Node, what: str) -> None:
+        self._tell(node, what, "everything is denied")
+        for side in ("in", "out"):
+            rule = FilterRule(node, "drop", side, _FIRST, frames=True)
+            self.frames[side].append(Framed(Chain(ROOT), _FIRST, "drop", rule, whole=True))
+
+    def _add(self, node: Node, variables: Mapping[str, tuple[str, ...]], chain: Chain, own: str) -> None:
+        """Take one rule; ``own``: of this filter of libvirt's."""
+        if own in NO_GROUPS:
+            self._tell(node, "some groups are denied by it", "all multicast and broadcast outward is")
+            rule = FilterRule(node, "drop", "out", 500, frames=True)
+            self.frames["out"].append(Framed(chain, 500, "drop", rule, group=True))
+            return
+        if is_about_frames_only(node) or not (chain.families or not layer_of(node)):
+            if not own:
+                what = "a rule on ARP, RARP, STP or VLAN tags"
+                self._tell(node, what, "a shield judges ARP by itself and carries nothing but IP", Effect.NOTE)
+            return
         try:
             rule = read_rule(node, variables)
         except Unclear as unclear:
-            self._tell(node, str(unclear), "from here on all is denied" if denies else "the rule allows nothing")
-            place = (chain, _priority(node))
-            if denies:
-                for side in _SIDES.get(node.attributes.get("direction", ""), ("in", "out")):
-                    (self.frames if layer_of(node) else self.connections).append(Spelt(place, side, Action.DENY))
+            if not own.startswith("allow-dhcp"):
+                self._add_unclear(node, chain, str(unclear))
             return
-        if rule.own_source:
+        if rule.own_source and not own:
             self._tell(node, "a rule against spoofing", "every shield does this by itself", Effect.NOTE)
-        elif rule.answers:
+        if rule.own_source and rule.family == 6:
+            what = "the rule does not take IPv6 link-local addresses for the guest's own"
+            self._tell(node, what, "here they are, and pass", Effect.LOOSENED)
+        if rule.answers:
             self._tell(node, "a rule on connections that stand", "answers follow their connection", Effect.NOTE)
-        elif rule.action != "continue":
+        elif rule.action != "continue" and not (rule.own_source and rule.action == "drop"):
             self._spell(rule, chain)
 
-    def _spell(self, rule: FilterRule, chain: int) -> None:
+    def _add_unclear(self, node: Node, chain: Chain, what: str) -> None:
+        denies = node.attributes.get("action", "") not in {"accept", "return", "continue"}
+        self._tell(node, what, "from here on all is denied" if denies else "the rule allows nothing")
+        if not denies:
+            return
+        place = _priority(node)
+        sides = _SIDES.get(node.attributes.get("direction", ""), ("in", "out"))
+        if "of either direction" in what:
+            sides = ("in", "out")
+        for side in sides:
+            if layer_of(node):
+                rule = FilterRule(node, "drop", side, place, frames=True)
+                self.frames[side].append(Framed(chain, place, "drop", rule, whole=True))
+            else:
+                self.connections.append(Spelt((int(chain.name != ROOT), place), side, Action.DENY))
+
+    def _spell(self, rule: FilterRule, chain: Chain) -> None:
         denies = rule.action in _DENIES
-        stateless = rule.node.attributes.get("statematch", "true") in {"false", "0"}
-        if stateless and not denies:
+        if rule.stateless and not denies and not rule.frames:
             self._tell(
                 rule.node, "the rule does not look at connections", "the rule allows nothing: here answers follow"
             )
             return
-        action = _denial(rule) if denies else (Action.PASS if rule.frames else Action.ALLOW)
-        self._tell_link_local(rule, action)
+        if rule.frames:
+            for side in _SIDES[rule.direction]:
+                if self._never(rule, side):
+                    continue
+                framed = Framed(chain, rule.priority, rule.action, rule, rule.families, whole=rule.is_whole)
+                self.frames[side].append(framed)
+            return
+        action = Action.REJECT if rule.action == "reject" else Action.DENY if denies else Action.ALLOW
+        place = (int(chain.name != ROOT), rule.priority)
         for side in _SIDES[rule.direction]:
+            self._tell_link_local(rule, side, action)
             peers = self._peers(rule, side, denies)
             if peers is not None:
-                place = (chain, rule.priority)
-                (self.frames if rule.frames else self.connections).append(Spelt(place, side, action, peers, rule.ports))
+                self.connections.append(Spelt(place, side, action, peers, rule.ports))
 
-    def _tell_link_local(self, rule: FilterRule, action: Action) -> None:
+    def _never(self, rule: FilterRule, side: str) -> bool:
+        """Say whether what a rule lets through has an end that the guest cannot have: none but DHCP's is unspecified."""
+        near = rule.dest if side == "in" else rule.source
+        if near is None or rule.own_source or rule.action in _DENIES:
+            return False
+        unspecified = {"0.0.0.0/32", "::/128"}
+        return set(near.within) <= unspecified or is_held(near, self.card.holder.addresses) is False
+
+    def _in_order(self, side: str) -> Iterable[Spelt]:
+        """Spell the rules on frames of one side; libvirt's ebtables drops what is to be rejected."""
+        steps, stricter = flatten(self.frames[side])
+        back, _told = flatten(self.frames["out" if side == "in" else "in"])
+        for each in stricter:
+            what = "what the rule spares cannot be named here, or which chain comes first is not said"
+            self._tell(each.rule.node, what, "neither it nor what follows in its chain lets anything through")
+        for index, step in enumerate(steps):
+            if drops_answers(step, back):
+                what = "a rule on frames drops answers to connections of the other direction too"
+                self._tell(step.framed.rule.node, what, "here answers follow their connection", Effect.LOOSENED)
+            for peers, ports in self._matches(step, side):
+                yield Spelt((0, index), side, Action.DENY if step.denies else Action.PASS, peers, ports)
+
+    def _matches(self, step: Step, side: str) -> Iterable[tuple[tuple[Peer, ...], tuple[Port, ...]]]:
+        rule = step.framed.rule
+        if step.framed.group:
+            yield (Peer(group=True),), ()
+            return
+        if len(step.families) == 1:
+            rule = msgspec.structs.replace(rule, family=min(step.families))
+        if step.framed.whole and step.denies and rule.family == 6:
+            yield (), (Port("ICMPv6"),)
+            if self.card.holder.addresses and not any(":" in each for each in self.card.holder.addresses):
+                what = "IPv6 between guests cannot be denied by itself"
+                means = "it is denied with the outside; between guests of one network it passes by link-local addresses"
+                self._tell(rule.node, what, means, Effect.LOOSENED)
+                yield (Peer(cidr="::/0"),), ()
+                return
+        self._tell_link_local(rule, side, Action.DENY if step.denies else Action.PASS)
+        peers = self._peers(rule, side, step.denies)
+        if peers is not None:
+            yield peers, rule.ports
+
+    def _tell_link_local(self, rule: FilterRule, side: str, action: Action) -> None:
         if is_of_ipv4_only(rule.ports):
             return
-        for side in _SIDES[rule.direction]:
-            near, far = (rule.dest, rule.source) if side == "in" else (rule.source, rule.dest)
-            if far is None and rule.family and not _is_icmp(rule):
-                far = Blocks(("0.0.0.0/0",) if rule.family == 4 else ("::/0",))
-            for gap in find_gaps(action, self.card.holder, near, far, self.others):
-                self._tell(rule.node, gap.what, gap.means, gap.effect)
+        near, far = (rule.dest, rule.source) if side == "in" else (rule.source, rule.dest)
+        if far is None and rule.family and not _is_icmp(rule):
+            far = Blocks(("0.0.0.0/0",) if rule.family == 4 else ("::/0",))
+        for gap in find_gaps(action, self.card.holder, near, far, self.others):
+            self._tell(rule.node, gap.what, gap.means, gap.effect)
 
     def _peers(self, rule: FilterRule, side: str, denies: bool) -> tuple[Peer, ...] | None:
         near, far = (rule.dest, rule.source) if side == "in" else (rule.source, rule.dest)
@@ -309,36 +328,6 @@ class _Interface:
             )
         return resolved.for_action(Action.DENY if denies else Action.ALLOW) or None
 
-    def _add_standard(self) -> None:
-        where = self.card.reference or self.card.node
-        if self.names & NO_GROUPS:
-            self.frames.append(Spelt((-1, -1000), "out", Action.DENY, (Peer(group=True),)))
-        if self.names & GATEWAY_ONLY:
-            self._tell(where, "frames from the gateway only", "everything inward is denied")
-            self.frames.append(Spelt((-1, -1000), "in", Action.DENY))
-        if self.names & NO_IPV6 and not self.names & ALLOWS_IPV6:
-            six = (Peer(cidr="::/0"),)
-            for side in ("in", "out"):
-                self.frames.append(Spelt((3, 0), side, Action.DENY, six))
-                self.frames.append(Spelt((3, 1), side, Action.DENY, (), (Port("ICMPv6"),)))
-            what = "IPv6 between guests cannot be denied by itself"
-            self._tell(
-                where,
-                what,
-                "it is denied with the outside; between guests of one network it passes by link-local addresses",
-                Effect.LOOSENED,
-            )
-
-
-def _follows_connections(node: Node) -> bool:
-    """A filter of a standard name with rules of another kind is none of libvirt's."""
-    return any(not layer_of(each) for each in node.all("rule") if each.children)
-
-
-def _denial(rule: FilterRule) -> Action:
-    """Rules on frames stand in ebtables, which knows no answer: libvirt drops there what is to be rejected."""
-    return Action.REJECT if rule.action == "reject" and not rule.frames else Action.DENY
-
 
 def _is_icmp(rule: FilterRule) -> bool:
     """ICMP shows its family by itself."""
@@ -346,8 +335,12 @@ def _is_icmp(rule: FilterRule) -> bool:
 
 
 def _priority(node: Node) -> int:
-    word = node.attributes.get("priority", "500").lstrip("-")
-    return int(node.attributes.get("priority", "500")) if word.isdigit() and len(word) < 5 else -1000
+    """Give the place of a rule that is unclear: its own, or the first where that is none."""
+    try:
+        place = int(node.attributes.get("priority", "500"))
+    except ValueError:
+        return _FIRST
+    return place if -1000 <= place <= 1000 else _FIRST
 
 
 def _doubt(denies: bool) -> str:

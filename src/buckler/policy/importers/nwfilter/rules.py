@@ -23,6 +23,7 @@ _NUMBERS = {
     "58": "ICMPv6",
     "icmpv6": "ICMPv6",
 }
+_FRAMES = {"ipv4": 4, "0x800": 4, "0x0800": 4, "2048": 4, "ipv6": 6, "0x86dd": 6, "34525": 6}
 _NOT_IP = {"arp", "rarp", "stp"}
 _EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
 _ADDRESSES = {"srcipaddr", "srcipmask", "srcipfrom", "srcipto", "dstipaddr", "dstipmask", "dstipfrom", "dstipto"}
@@ -35,7 +36,7 @@ class Unclear(Exception):
 
 
 class FilterRule(msgspec.Struct, frozen=True):
-    """One rule. ``family`` 0: both. ``frames``: asked before and beside the others, of every single packet."""
+    """One rule. ``family`` 0: both, -1: none. ``frames``: asked before and beside the others, of every single packet."""
 
     node: Node
     action: str
@@ -50,6 +51,18 @@ class FilterRule(msgspec.Struct, frozen=True):
     """It only asks whether the guest's own source is right: what every shield does."""
     answers: bool = False
     """It only matches packets of connections that stand."""
+    stateless: bool = False
+    """It matches every packet for itself."""
+
+    @property
+    def families(self) -> frozenset[int]:
+        """Give the families of IP that it may match."""
+        return frozenset({4, 6}) if self.family == 0 else frozenset({self.family})
+
+    @property
+    def is_whole(self) -> bool:
+        """Say whether it matches all of its families."""
+        return self.own_source or (self.source is None and self.dest is None and not self.ports)
 
 
 def is_about_frames_only(node: Node) -> bool:
@@ -71,7 +84,8 @@ def read_rule(node: Node, variables: Mapping[str, tuple[str, ...]]) -> FilterRul
     priority = _integer(node.attributes.get("priority", "500"), -1000, 1000)
     if action not in {"accept", "drop", "reject", "return", "continue"} or direction not in {"in", "out", "inout"}:
         raise Unclear("the action or direction is not known")
-    rule = FilterRule(node, action, direction, priority, layer_of(node))
+    stateless = node.attributes.get("statematch", "true") in {"false", "0"}
+    rule = FilterRule(node, action, direction, priority, layer_of(node), stateless=stateless)
     if not node.children:
         return rule
     if len(node.children) > 1:
@@ -82,17 +96,22 @@ def read_rule(node: Node, variables: Mapping[str, tuple[str, ...]]) -> FilterRul
 def _protocol(rule: FilterRule, part: Node, variables: Mapping[str, tuple[str, ...]]) -> FilterRule:
     given = {key: value for key, value in part.attributes.items() if key not in _NO_MATTER}
     if _is_own_source(rule, given):
-        return msgspec.structs.replace(rule, own_source=True)
+        return msgspec.structs.replace(rule, own_source=True, family={"ip": 4, "ipv6": 6}.get(part.tag, 0))
     if "match" in given and given.pop("match") not in {"yes", "true", "1"}:
         raise Unclear("match='no' cannot be named here")
-    state = given.pop("state", "NEW")
-    if "NEW" not in state.split(","):
-        return msgspec.structs.replace(rule, answers=True)
+    states = set(given.pop("state", "NEW").replace(" ", "").split(","))
+    if not states <= {"NEW", "ESTABLISHED", "RELATED", "INVALID", "NONE"}:
+        raise Unclear("the state cannot be named here")
+    if states == {"NONE"}:
+        rule = msgspec.structs.replace(rule, stateless=True)
+    elif "NEW" not in states:
+        return _of_standing(rule, states)
     bare = part.tag.removesuffix("-ipv6")
     if part.tag == "mac":
-        if given:
-            raise Unclear("addresses or protocols of frames cannot be named here")
-        return rule
+        word = given.pop("protocolid", "")
+        if given or word.startswith("$"):
+            raise Unclear("addresses of frames cannot be named here")
+        return msgspec.structs.replace(rule, family=_FRAMES.get(word.lower(), -1) if word else 0)
     if part.tag in {"ip", "ipv6"}:
         family, protocol = (4 if part.tag == "ip" else 6), _NUMBERS.get(given.get("protocol", "").lower(), "")
         if "protocol" in given and not protocol:
@@ -113,6 +132,14 @@ def _protocol(rule: FilterRule, part: Node, variables: Mapping[str, tuple[str, .
     )
 
 
+def _of_standing(rule: FilterRule, states: set[str]) -> FilterRule:
+    """Take a rule without NEW. What it drops of a connection that stands cannot be told apart here from its first packet."""
+    if rule.action in {"drop", "reject"}:
+        word = ", ".join(sorted(states))
+        raise Unclear(f"packets of state {word} are dropped, which keeps connections of either direction from standing")
+    return msgspec.structs.replace(rule, answers=True)
+
+
 def _is_own_source(rule: FilterRule, given: Mapping[str, str]) -> bool:
     """``drop out`` unless the source is the guest's own, or ``return out`` when it is: spoofing, and nothing else."""
     sources = {"srcipaddr", "srcmacaddr", "srcipmask", "srcmacmask"}
@@ -120,7 +147,7 @@ def _is_own_source(rule: FilterRule, given: Mapping[str, str]) -> bool:
     return (
         rule.direction == "out"
         and own
-        and rule.action in {"drop", "return"}
+        and (rule.action == "drop" or (rule.action == "return" and rule.frames))
         and given.keys() <= {"match", *sources}
         and ((given.get("match") == "no") == (rule.action == "drop"))
     )
