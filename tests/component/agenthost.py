@@ -25,6 +25,9 @@ fabric: ul0
 bridges: [br0]
 """
 
+STARTED = 60.0
+"""Seconds: libvirt holds a domain that it gives up until its hooks are answered or over, and an agent that begins looks at it."""
+
 
 class AgentHost:
     """``start_agent`` runs ``buckler agent run`` inside; ``kill_agent`` is SIGKILL."""
@@ -71,7 +74,7 @@ class AgentHost:
             self.host.command(*program), stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment
         )
         if is_awaited:
-            wait_until(lambda: self.status().get("enforced") or self.agent.poll() is not None, 20, 0.1)
+            wait_until(lambda: self.status().get("enforced") or self.agent.poll() is not None, STARTED, 0.1)
             assert self.agent.poll() is None, self.log()
 
     def _signal(self, number: int) -> None:

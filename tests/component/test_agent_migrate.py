@@ -12,7 +12,7 @@ import pytest
 from buckler.drivers.libvirt.hypervisor import LibvirtHypervisor
 from buckler.model.event import EventKind
 from buckler.ports.hypervisor import HypervisorFailed
-from tests.component.agenthost import AgentHost, agent_host
+from tests.component.agenthost import STARTED, AgentHost, agent_host
 from tests.privatehost import wait_until
 
 SCRIPT = str(Path(__file__).parent / "killed_agent.py")
@@ -105,7 +105,7 @@ def test_killed_at_a_step_of_arriving_the_vm_stays_where_it_was_and_can_move_nex
     source, destination = where(hosts)
     destination.kill_agent()
     destination.start_agent(SCRIPT, step, is_awaited=False)
-    wait_until(lambda: destination.status().get("enforced"), 20)
+    wait_until(lambda: destination.status().get("enforced"), STARTED)
     with pytest.raises(HypervisorFailed, match="no answer from the Buckler agent"):
         migrate(source, destination)
     assert where(hosts) == (source, destination)
