@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterator
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -103,6 +104,7 @@ def passes(host: Host, programs: dict[Digest, Program], question: Question) -> b
     return not question.receiver or end_allows(host, programs, question, Direction.INGRESS)
 
 
+@pytest.mark.proof
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_a_host_that_skips_stages_lets_nothing_pass_on_its_way(data):

@@ -12,7 +12,7 @@ def wide(number):
     fields = [(f"field{place}", str | None, None) for place in range(60)]
     return msgspec.defstruct(f"Outer{number}", [("inner", tuple[inner, ...], ()), *fields])
 
-kinds = [wide(number) for number in range(1500)]
+kinds = [wide(number) for number in range(500)]
 assert prepare_structs() >= 2 * len(kinds)
 sys.setswitchinterval(1e-6)
 for kind in kinds:

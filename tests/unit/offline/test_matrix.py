@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -38,6 +39,7 @@ def holds(each: Connection, protocol: int, number: int) -> bool:
     return typed and (not each.codes or any(low <= number & 255 <= high for low, high in each.codes))
 
 
+@pytest.mark.proof
 @QUICK
 @given(st.data())
 def test_the_list_is_what_the_reference_says(data):

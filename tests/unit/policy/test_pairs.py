@@ -34,6 +34,7 @@ def pairs_of(draft: Draft, **asked: str) -> tuple[ReachPair, ...]:
     return reach_pairs(draft.pool, draft.documents, draft.numbers, **asked)
 
 
+@pytest.mark.proof
 @QUICK
 @given(st.data())
 def test_every_address_outside_is_told_once_and_as_the_reference_judges_it(data: st.DataObject) -> None:

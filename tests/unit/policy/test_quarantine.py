@@ -82,6 +82,7 @@ def packet(choose: Chooser) -> Packet:
     return Packet("net", pick(choose, insiders), pick(choose, ends), protocol, number_for(choose, protocol))
 
 
+@pytest.mark.proof
 @QUICK
 @given(st.data())
 def test_a_vm_in_quarantine_speaks_by_its_own_tier_or_not_at_all(data: st.DataObject) -> None:

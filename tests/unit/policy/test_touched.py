@@ -95,6 +95,7 @@ def compare(book: Book, planner: TreePlanner, in_force: list[Bundle], target: Bu
     return [each.bundle for each in whole]
 
 
+@pytest.mark.proof
 @QUICK
 @given(st.data())
 def test_any_states_to_any_other_also_in_the_middle_of_an_older_change(data):
