@@ -151,6 +151,26 @@ def test_dropping_what_stands_denies_all_and_is_told(state: str):
     assert not imported.reaches(TWO, ONE, "TCP", 22)
 
 
+@pytest.mark.parametrize(
+    ("more", "goes_on"),
+    [
+        ("", False),
+        ("<tcp state='ESTABLISHED,RELATED'/>", True),
+        ("<all state='ESTABLISHED'/>", True),
+        ("<udp state='ESTABLISHED'/>", False),
+        ("<all-ipv6 state='ESTABLISHED'/>", False),
+        ("<tcp state='ESTABLISHED' dstportstart='80'/>", False),
+    ],
+)
+def test_what_only_begins_is_no_connection(more: str, goes_on: bool):
+    standing = f"<rule action='accept' direction='inout' priority='1'>{more}</rule>" if more else ""
+    begins = "<rule action='accept' direction='in' priority='2'><tcp state='NEW' dstportstart='22'/></rule>"
+    shut = "<rule action='drop' direction='in' priority='3'><tcp/></rule>"
+    result, imported = carried(f"<filter name='f'>{standing}{begins}{shut}</filter>")
+    assert imported.reaches(TWO, ONE, "TCP", 22) is goes_on
+    assert effects(result, "no rule accepts what follows") == ([] if goes_on else [Effect.TIGHTENED])
+
+
 def test_rules_on_frames_that_drop_answers_are_told():
     body = "<rule action='drop' direction='{}'><ip protocol='tcp'/></rule>"
     assert effects(carried(f"<filter name='f'>{body.format('in')}</filter>")[0], "drops answers") == [Effect.LOOSENED]

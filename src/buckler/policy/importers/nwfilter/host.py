@@ -109,17 +109,30 @@ class _Interface:
         self.others = [each.holder for each in every if each is not card]
         self.frames: dict[str, list[Framed]] = {"in": [], "out": []}
         self.connections: list[Spelt] = []
+        self.beginning: list[tuple[Node, Spelt]] = []
+        self.standing: set[str] = set()
+        """Tags of the rules that let all connections of theirs go on."""
         self.seen: set[tuple[str, tuple[tuple[str, tuple[str, ...]], ...]]] = set()
 
     def documents(self, review: str) -> list[Document]:
         """Write the interface's policies."""
         if self.card.reference is not None:
             self._refer(self.card.reference, {}, 0, known=False)
+        self._leave_out_beginnings()
         frames = [spelt for side in ("in", "out") for spelt in self._in_order(side)]
         self.connections += [Spelt((2, 9999), side, Action.ALLOW, _ANYONE) for side in ("in", "out")]
         name = document_name("filter", self.card.holder.name, self.card.holder.card or "nic0")
         made = [(Tier.SECURITY, f"{name}.frames", frames), (Tier.TENANT, name, self.connections)]
         return [self._document(tier, document_name(word), spelt, review) for tier, word, spelt in made if spelt]
+
+    def _leave_out_beginnings(self) -> None:
+        """Allow no connection of which only the first packet is let through there."""
+        for node, spelt in self.beginning:
+            tag = node.children[0].tag
+            if not {tag, f"all{tag[tag.find('-') :]}" if "-" in tag else "all"} & self.standing:
+                what = "packets that begin a connection are accepted, and no rule accepts what follows"
+                self._tell(node, what, "the rule allows nothing")
+                self.connections.remove(spelt)
 
     def _document(self, tier: Tier, name: str, spelt: list[Spelt], review: str) -> Document:
         ordered = sorted(spelt, key=lambda each: each.place)
@@ -214,6 +227,8 @@ class _Interface:
             what = "the rule does not take IPv6 link-local addresses for the guest's own"
             self._tell(node, what, "here they are, and pass", Effect.LOOSENED)
         if rule.answers:
+            if rule.action == "accept" and node.children[0].attributes.keys() <= {"state", "comment"}:
+                self.standing.add(node.children[0].tag)
             self._tell(node, "a rule on connections that stand", "answers follow their connection", Effect.NOTE)
         elif rule.action != "continue" and not (rule.own_source and rule.action == "drop"):
             self._spell(rule, chain)
@@ -254,7 +269,10 @@ class _Interface:
             self._tell_link_local(rule, side, action)
             peers = self._peers(rule, side, denies)
             if peers is not None:
-                self.connections.append(Spelt(place, side, action, peers, rule.ports))
+                spelt = Spelt(place, side, action, peers, rule.ports)
+                self.connections.append(spelt)
+                if rule.begins and rule.action == "accept":
+                    self.beginning.append((rule.node, spelt))
 
     def _never(self, rule: FilterRule, side: str) -> bool:
         """Say whether what a rule lets through has an end that the guest cannot have: none but DHCP's is unspecified."""

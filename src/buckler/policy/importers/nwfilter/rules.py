@@ -51,6 +51,8 @@ class FilterRule(msgspec.Struct, frozen=True):
     """It only asks whether the guest's own source is right: what every shield does."""
     answers: bool = False
     """It only matches packets of connections that stand."""
+    begins: bool = False
+    """It only matches packets that begin connections: that these go on is another rule's."""
     stateless: bool = False
     """It matches every packet for itself."""
 
@@ -106,6 +108,8 @@ def _protocol(rule: FilterRule, part: Node, variables: Mapping[str, tuple[str, .
         rule = msgspec.structs.replace(rule, stateless=True)
     elif "NEW" not in states:
         return _of_standing(rule, states)
+    elif "state" in part.attributes and "ESTABLISHED" not in states:
+        rule = msgspec.structs.replace(rule, begins=True)
     bare = part.tag.removesuffix("-ipv6")
     if part.tag == "mac":
         word = given.pop("protocolid", "")
