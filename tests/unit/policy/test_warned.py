@@ -5,11 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from buckler.model.label import LABEL_ID, LABEL_NAME
+from buckler.policy.language import Subject
 from buckler.policy.lend import lend_numbers
 from buckler.policy.pool import Numbers
 from buckler.policy.questions import list_warnings
 from buckler.policy.warning import warn_about
-from tests.randompolicy import Seeded, flag, pick
+from tests.policyworld import Store
+from tests.randompolicy import Seeded, flag, network, pick, vm, wide_open
 
 from .test_current import History
 
@@ -52,3 +55,17 @@ def test_what_code_made_is_known_by_its_name() -> None:
     assert {each.message.split(":")[0].split("/")[0].split()[-1] for each in warn_about(pool, documents, [one], "2031")} <= {
         one.name, *(each.name for each in documents if not hasattr(each.spec, "review"))
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("meant", ["vm0", "vm1"])
+def test_of_vms_that_are_alike_the_one_that_a_rule_names_is_somebody(meant: str) -> None:
+    """By name and by id: whichever of them stands for all the others that nobody names."""
+    alike = (network(), *(vm(index, {"app": "a"}) for index in range(2)))
+    store = Store()
+    ids = {each.name: each.id for each in store.pool(alike).vms}
+    for label, value in ((LABEL_NAME, meant), (LABEL_ID, ids[meant])):
+        written = wide_open()
+        spec = msgspec.structs.replace(written.spec, subject=Subject(match_labels={label: value}))
+        only = msgspec.structs.replace(written, spec=spec, file="a.yaml", line=1)
+        pool = store.pool((*alike, only))
+        assert warn_about(pool, (*alike, only), [only], "2001-01-01") == ()
