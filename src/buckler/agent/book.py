@@ -104,7 +104,9 @@ def _page(segment: Segment, before: _Page | None) -> _Page:
 
 
 def _is_alike(before: Segment, segment: Segment) -> bool:
-    return msgspec.structs.replace(before, endpoints=segment.endpoints, identities=segment.identities) == segment
+    """Services own nothing here: a virtual address is nobody's."""
+    same = {"endpoints": segment.endpoints, "identities": segment.identities, "services": segment.services}
+    return msgspec.structs.replace(before, **same) == segment
 
 
 def _turned(before: _Page, segment: Segment) -> _Page:

@@ -36,6 +36,46 @@ class CidrIdentity(msgspec.Struct, frozen=True, array_like=True):
     identity: IdentityNumber
 
 
+MOST_MEMBERS = 32
+MOST_PORTS = 16
+MOST_SERVICE_NUMBER = (1 << 24) - 1
+
+
+class ServicePort(msgspec.Struct, frozen=True, array_like=True):
+    """Ports of a service, the same at its virtual address and at its members. ``protocol``: TCP, UDP or SCTP's number."""
+
+    protocol: int
+    first: int
+    last: int
+
+
+class ServiceMember(msgspec.Struct, frozen=True, array_like=True):
+    """An interface that a shield may choose for who speaks to a virtual address."""
+
+    address: str
+    mac: str
+
+
+class VirtualService(msgspec.Struct, frozen=True):
+    """A virtual address in a network, and who may be meant by it. ``number`` is pool-wide, from 1, never another's later.
+
+    At most ``MOST_PORTS`` ports and ``MOST_MEMBERS`` members, both sorted; without a member nothing answers.
+    """
+
+    number: int
+    name: str
+    tenant: str
+    address: str
+    ports: tuple[ServicePort, ...]
+    members: tuple[ServiceMember, ...]
+
+
+class Services(msgspec.Struct, frozen=True):
+    """A network's virtual addresses by number, as one object: few, and read with the segment's head."""
+
+    services: tuple[VirtualService, ...]
+
+
 class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
     """One network with everything a host must know to judge its frames.
 
@@ -58,6 +98,8 @@ class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
     resolvers: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     """What policies name of the outside world, as far as VMs here may: of other names no answer is told."""
+    services: tuple[VirtualService, ...] = ()
+    """Virtual addresses here, by number. The shield of who speaks to one chooses a member and judges as if to it."""
 
 
 class Placed(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -92,6 +134,8 @@ class SegmentHead(msgspec.Struct, frozen=True, omit_defaults=True):
     outside: Digest
     resolvers: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    services: Digest = Digest("")
+    """The ``Services`` here; empty where there are none."""
 
 
 class Leaf(msgspec.Struct, frozen=True):

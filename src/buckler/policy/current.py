@@ -367,7 +367,7 @@ class Current:
         self._outside_changed = False
 
     def _write_head(self, net: Net, outside: Digest) -> None:
-        head = canonical_bytes(head_of(facts_of(net.network), net.table.write(), outside))
+        head = canonical_bytes(head_of(facts_of(net.network), net.table.write(), outside, Digest("")))
         if net.head and self.shelf.objects.get(net.head) == head:
             return
         before, net.head = net.head, self.shelf.hold(head)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from buckler.model.bundle import CidrIdentity, Endpoint, Placed, Segment, SegmentHead
+from buckler.model.bundle import CidrIdentity, Endpoint, Placed, Segment, SegmentHead, Services, VirtualService
 from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import IDENTITY_GROUP, Digest, IdentityNumber
 from buckler.policy.prefix import broadcast_prefixes
@@ -21,6 +21,7 @@ from buckler.policy.trie import Shelf, Trie
 NOTHING = 0
 _MOST_JOINED = 1 << 15
 _MOST_OUTSIDES = 256
+_DIGESTS = frozenset({"items", "outside", "services"})
 T = TypeVar("T")
 Item = Placed | int | str | tuple[str, str, str]
 Value = tuple[Endpoint, Digest] | int | str
@@ -53,7 +54,12 @@ def split_segment(segment: Segment, outside: Mapping[str, IdentityNumber], root:
     table = Trie(shelf)
     for key, value in _values(segment, outside).items():
         table.put(key, _content(value))
-    return shelf.hold(canonical_bytes(head_of(segment, table.write(), root)))
+    return shelf.hold(canonical_bytes(head_of(segment, table.write(), root, hold_services(segment.services, shelf))))
+
+
+def hold_services(services: tuple[VirtualService, ...], shelf: Shelf) -> Digest:
+    """Put a network's services on the shelf, if there are any."""
+    return shelf.hold(canonical_bytes(Services(services))) if services else Digest("")
 
 
 class Cut:
@@ -76,10 +82,10 @@ class Cut:
         items = self._table.write()
         for digest, content in self._shelf.turn()[0].items():
             shelf.hold(content, digest)
-        return shelf.hold(canonical_bytes(head_of(segment, items, root)))
+        return shelf.hold(canonical_bytes(head_of(segment, items, root, hold_services(segment.services, shelf))))
 
 
-def head_of(segment: Segment, items: Digest, outside: Digest) -> SegmentHead:
+def head_of(segment: Segment, items: Digest, outside: Digest, services: Digest) -> SegmentHead:
     """Give a segment's few facts, and where the rest is."""
     return SegmentHead(
         network=segment.network,
@@ -95,6 +101,7 @@ def head_of(segment: Segment, items: Digest, outside: Digest) -> SegmentHead:
         outside=outside,
         resolvers=segment.resolvers,
         names=segment.names,
+        services=services,
     )
 
 
@@ -126,7 +133,11 @@ class Joined:
 
 
 def join_segment(
-    head: SegmentHead, items: Mapping[str, Item], outside: Mapping[str, Item], joined: Joined | None = None
+    head: SegmentHead,
+    items: Mapping[str, Item],
+    outside: Mapping[str, Item],
+    services: tuple[VirtualService, ...] = (),
+    joined: Joined | None = None,
 ) -> Segment:
     """Put a segment together again. Raises BadPieces."""
     endpoint = _endpoint if joined is None else joined.endpoint
@@ -147,9 +158,9 @@ def join_segment(
         endpoints = tuple(endpoint(each, programs) for each in placed)
     except KeyError as error:
         raise BadPieces(f"no program for identity {error}") from error
-    facts = {name: getattr(head, name) for name in SegmentHead.__struct_fields__ if name not in {"items", "outside"}}
+    facts = {name: getattr(head, name) for name in SegmentHead.__struct_fields__ if name not in _DIGESTS}
     entries = _entries(cidrs) if own or joined is None else joined.entries(outside, head.cidrs)
-    return Segment(**facts, endpoints=endpoints, identities=identities, cidr_identities=entries)
+    return Segment(**facts, endpoints=endpoints, identities=identities, cidr_identities=entries, services=services)
 
 
 def _meant(outside: Mapping[str, Item], cidrs: Iterable[str]) -> dict[str, IdentityNumber]:

@@ -153,6 +153,7 @@ def _closed_segment(olds: Sequence[Segment], segment: Segment, endpoints: tuple[
         endpoints=endpoints,
         identities=latest.identities,
         cidr_identities=latest.cidr_identities,
+        services=latest.services,
     )
 
 
@@ -177,6 +178,7 @@ def _flipped_segment(closed: Segment, segment: Segment, held: frozenset[str]) ->
         endpoints=tuple(_meaning(each, now[each.mac]) for each in closed.endpoints),
         identities=identities,
         cidr_identities=cidrs,
+        services=segment.services,
     )
 
 

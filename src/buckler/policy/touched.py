@@ -18,7 +18,18 @@ from buckler.policy.closing import Readings
 from buckler.policy.pieces import BadPieces, Cut, Item, Joined, join_segment
 from buckler.policy.rollout import plan_rollout
 from buckler.policy.trie import Shelf, Trie
-from buckler.policy.walk import Fetch, Name, Node, Place, gather, gather_new, items_of, read_root, read_rules
+from buckler.policy.walk import (
+    Fetch,
+    Name,
+    Node,
+    Place,
+    gather,
+    gather_new,
+    items_of,
+    read_root,
+    read_rules,
+    services_of,
+)
 
 _Network = tuple[int, str, str, int]
 
@@ -103,7 +114,8 @@ class TreePlanner:
         if digest not in self._segments:
             head = self._head(digest)
             items = items_of(self._nodes, Place.ITEMS, head.items)
-            self._segments[digest] = join_segment(head, items, self._outside(head.outside), self._joined)
+            services = services_of(self._nodes, head)
+            self._segments[digest] = join_segment(head, items, self._outside(head.outside), services, self._joined)
         return self._segments[digest]
 
     def _outside(self, digest: Digest) -> dict[str, Item]:

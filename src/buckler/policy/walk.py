@@ -12,7 +12,21 @@ from typing import Any
 
 import msgspec
 
-from buckler.model.bundle import Branch, Leaf, Members, Placed, Root, RuleName, Segment, SegmentHead
+from buckler.model.bundle import (
+    MOST_MEMBERS,
+    MOST_PORTS,
+    MOST_SERVICE_NUMBER,
+    Branch,
+    Leaf,
+    Members,
+    Placed,
+    Root,
+    RuleName,
+    Segment,
+    SegmentHead,
+    Services,
+    VirtualService,
+)
 from buckler.model.canonical import digest_of
 from buckler.model.ids import Digest, RuleNumber
 from buckler.model.program import Program
@@ -26,6 +40,8 @@ MAX_ITEMS = 5_000_000
 _WAVES = 22
 """Root, head, a table of at most seventeen levels, program; and some air."""
 _CHILDREN = 16
+_TRANSLATED = frozenset({6, 17, 132})
+_LAST_PORT = 65535
 
 
 class Place(Enum):
@@ -37,6 +53,7 @@ class Place(Enum):
     OUTSIDE = "outside"
     RULES = "rules"
     PROGRAM = "program"
+    SERVICES = "services"
     MEMBERS = "members"
 
 
@@ -45,6 +62,7 @@ _FORMS: dict[Place, type[Any]] = {
     Place.ROOT: Root,
     Place.HEAD: SegmentHead,
     Place.PROGRAM: Program,
+    Place.SERVICES: Services,
     Place.MEMBERS: Members,
 }
 
@@ -152,9 +170,26 @@ def read_segments(nodes: Nodes, root: Root, known: Mapping[Digest, Segment]) -> 
             count += len(items) + len(outsides[head.outside])
             if count > MAX_ITEMS:
                 raise BadPieces("a state of too many items")
-            segment = join_segment(head, items, outsides[head.outside])
+            segment = join_segment(head, items, outsides[head.outside], services_of(nodes, head))
         found[digest] = segment
     return found
+
+
+def services_of(nodes: Nodes, head: SegmentHead) -> tuple[VirtualService, ...]:
+    """Give a network's virtual addresses, each of them possible. Raises BadPieces."""
+    if not head.services:
+        return ()
+    found: Services = _value(nodes, (Place.SERVICES, head.services))
+    numbers = [each.number for each in found.services]
+    if numbers != sorted(set(numbers)) or not all(map(_is_possible, found.services)):
+        raise BadPieces("services that cannot be")
+    return found.services
+
+
+def _is_possible(service: VirtualService) -> bool:
+    ports = all(each.protocol in _TRANSLATED and 0 <= each.first <= each.last <= _LAST_PORT for each in service.ports)
+    few = 0 < len(service.ports) <= MOST_PORTS and len(service.members) <= MOST_MEMBERS
+    return ports and few and 0 < service.number <= MOST_SERVICE_NUMBER
 
 
 def read_rules(nodes: Nodes, root: Root) -> tuple[RuleName, ...]:
@@ -194,7 +229,8 @@ def _below(place: Place, value: Any) -> Iterable[Name]:
     if isinstance(value, Root):
         return [*((Place.HEAD, each) for each in value.segments), (Place.RULES, value.rules)]
     if isinstance(value, SegmentHead):
-        return [(Place.ITEMS, value.items), (Place.OUTSIDE, value.outside)]
+        services = [(Place.SERVICES, value.services)] if value.services else []
+        return [(Place.ITEMS, value.items), (Place.OUTSIDE, value.outside), *services]
     if isinstance(value, Leaf) and place is Place.ITEMS:
         return [(Place.PROGRAM, each) for _, item in value.items if (each := _program(item))]
     return ()
