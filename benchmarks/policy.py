@@ -34,8 +34,9 @@ from policypool import Counting, Made, Size, make_pool, make_vm
 
 from buckler.model.pool import ShieldMode, Vm
 from buckler.policy.allpairs import list_blocks
-from buckler.policy.current import Current, fill
+from buckler.policy.current import Current
 from buckler.policy.explain import explain
+from buckler.policy.filling import fill
 from buckler.policy.language import FlowSpec, PolicySpec, Port
 
 SIZES = {

@@ -68,6 +68,7 @@ class Counting:
         self.identities: dict[str, IdentityNumber] = {}
         self.cidrs: dict[str, IdentityNumber] = {}
         self.rules: dict[str, RuleNumber] = {}
+        self.services: dict[str, int] = {}
 
     def identity(self, key: str) -> IdentityNumber:
         return self.identities.setdefault(key, IdentityNumber(FIRST_VM_IDENTITY + len(self.identities)))
@@ -77,6 +78,9 @@ class Counting:
 
     def rule(self, key: str) -> RuleNumber:
         return self.rules.setdefault(key, RuleNumber(len(self.rules) + 1))
+
+    def service(self, key: str) -> int:
+        return self.services.setdefault(key, len(self.services) + 1)
 
 
 def make_pool(size: Size, seed: int = 1) -> Made:

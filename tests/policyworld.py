@@ -20,7 +20,14 @@ from buckler.model.pool import Host
 from buckler.policy.documents import read_documents
 from buckler.policy.identity import missing_numbers
 from buckler.policy.language import Document, Kind
-from buckler.policy.pool import Numbers, Pool, network_from_document, outsider_from_document, vm_from_document
+from buckler.policy.pool import (
+    Numbers,
+    Pool,
+    network_from_document,
+    outsider_from_document,
+    service_addresses,
+    vm_from_document,
+)
 from buckler.policy.source import Source
 
 SHOP = Path(__file__).parents[1] / "examples" / "shop"
@@ -65,7 +72,7 @@ class Store:
             if each.kind is Kind.VM
         )
         outsiders = tuple(outsider_from_document(each) for each in documents if each.kind is Kind.ENDPOINT)
-        return Pool(networks, vms, hosts, outsiders)
+        return Pool(networks, vms, hosts, outsiders, service_addresses(documents))
 
     def allocate(self, pool: Pool, documents: Iterable[Document]) -> Numbers:
         missing = missing_numbers(pool, documents, self.numbers)
@@ -77,7 +84,10 @@ class Store:
             cidrs[key] = IdentityNumber(FIRST_CIDR_IDENTITY + len(cidrs))
         for key in missing.rules:
             rules[key] = RuleNumber(len(rules) + 1)
-        self.numbers = Numbers(identities, cidrs, rules)
+        services = dict(self.numbers.services)
+        for key in missing.services:
+            services[key] = len(services) + 1
+        self.numbers = Numbers(identities, cidrs, rules, services)
         return self.numbers
 
 

@@ -84,7 +84,8 @@ class Mirror:
             self._vms = registered, tuple([each.vm for each in registered])
         if self._members is None:
             self._members = tuple(self._hosts.values())
-        pool = Pool(self._declared.networks, self._vms[1], self._members, self._declared.outsiders)
+        declared = self._declared
+        pool = Pool(declared.networks, self._vms[1], self._members, declared.outsiders, declared.services)
         return State(self._stored, self._rest, self._vms[0], pool, self._members, self._learned)
 
     def seen(self) -> Seen:

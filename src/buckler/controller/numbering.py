@@ -15,6 +15,7 @@ _FIRST = {
     NumberSpace.IDENTITY: FIRST_VM_IDENTITY,
     NumberSpace.CIDR: FIRST_CIDR_IDENTITY,
     NumberSpace.RULE: 1,
+    NumberSpace.SERVICE: 1,
 }
 
 
@@ -24,6 +25,7 @@ def read_numbers(unit: Unit) -> Numbers:
         identities=_typed(unit.numbers.table(NumberSpace.IDENTITY), IdentityNumber),
         cidrs=_typed(unit.numbers.table(NumberSpace.CIDR), IdentityNumber),
         rules=_typed(unit.numbers.table(NumberSpace.RULE), RuleNumber),
+        services=unit.numbers.table(NumberSpace.SERVICE),
     )
 
 
@@ -48,6 +50,10 @@ class StoreNumbering:
     def rule(self, key: str) -> RuleNumber:
         """See policy.delta.Numbering."""
         return RuleNumber(self._number(NumberSpace.RULE, key))
+
+    def service(self, key: str) -> int:
+        """See policy.delta.Numbering."""
+        return self._number(NumberSpace.SERVICE, key)
 
     def keep(self, unit: Unit) -> None:
         """Write down what was given, inside ``write``, before anything says it."""

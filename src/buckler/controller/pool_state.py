@@ -10,13 +10,19 @@ import msgspec
 from buckler.controller.grants import grants_of
 from buckler.model.ids import VmId, VmNumber, Zone
 from buckler.model.label import CLOSED, REMEDIATION
-from buckler.model.pool import Host, Network, Outsider, Vm
+from buckler.model.pool import Host, Network, Outsider, ServiceAddress, Vm
 from buckler.policy.claim import Grant, with_grants
 from buckler.policy.form import document_from_dict, document_to_dict, origin_to_dict
 from buckler.policy.language import Document, Kind, VmSpec
 from buckler.policy.learned import Learned, learned_groups, patterns_of
 from buckler.policy.naming import patterns_in
-from buckler.policy.pool import Pool, network_from_document, outsider_from_document, vm_from_document
+from buckler.policy.pool import (
+    Pool,
+    network_from_document,
+    outsider_from_document,
+    service_addresses,
+    vm_from_document,
+)
 from buckler.ports.records import DocumentKey, NumberSpace, StoredDocument, VmRecord
 from buckler.ports.store import Unit
 
@@ -61,6 +67,7 @@ class Declared(msgspec.Struct, frozen=True):
     documents: tuple[Document, ...]
     networks: tuple[Network, ...]
     outsiders: tuple[Outsider, ...]
+    services: tuple[ServiceAddress, ...]
 
 
 class State(msgspec.Struct, frozen=True):
@@ -123,7 +130,8 @@ def load_state(unit: Unit) -> State:
     rest = (*declared.documents, *learned_groups(declared.documents, learned))
     hosts = tuple(record.host for record in unit.hosts.all())
     vms = tuple(each.vm for each in registered)
-    return State(pairs, rest, registered, Pool(declared.networks, vms, hosts, declared.outsiders), hosts, learned)
+    pool = Pool(declared.networks, vms, hosts, declared.outsiders, declared.services)
+    return State(pairs, rest, registered, pool, hosts, learned)
 
 
 def declared_in(unit: Unit, pairs: Pairs) -> Declared:
@@ -137,7 +145,7 @@ def declared_in(unit: Unit, pairs: Pairs) -> Declared:
             network = network_from_document(document, Zone(zones[zone_name(document)]))
             networks.append(msgspec.structs.replace(network, names=patterns_in(naming, network.tenant)))
     outsiders = tuple(outsider_from_document(each) for each in rest if each.kind is Kind.ENDPOINT)
-    return Declared(rest, tuple(networks), outsiders)
+    return Declared(rest, tuple(networks), outsiders, service_addresses(rest))
 
 
 def load_learned(unit: Unit) -> tuple[Learned, ...]:

@@ -15,7 +15,13 @@ from buckler.policy.documentdiff import diff_documents
 from buckler.policy.draft import Draft
 from buckler.policy.language import Document, Kind
 from buckler.policy.learned import learned_groups
-from buckler.policy.pool import Pool, network_from_document, outsider_from_document, vm_from_document
+from buckler.policy.pool import (
+    Pool,
+    network_from_document,
+    outsider_from_document,
+    service_addresses,
+    vm_from_document,
+)
 from buckler.policy.reachdiff import diff_reach
 from buckler.policy.timing import active
 from buckler.ports.records import NumberSpace
@@ -51,7 +57,8 @@ def imagine_known(
             else:
                 vms.append(known.vm)
     outsiders = tuple(outsider_from_document(each) for each in rest if each.kind is Kind.ENDPOINT)
-    return Pool(_networks(unit, rest), tuple(vms), state.hosts, outsiders), told.documents, told.over
+    pool = Pool(_networks(unit, rest), tuple(vms), state.hosts, outsiders, service_addresses(rest))
+    return pool, told.documents, told.over
 
 
 def _networks(unit: Unit, documents: Iterable[Document]) -> tuple[Network, ...]:
@@ -88,4 +95,5 @@ def imagined_pool(unit: Unit, documents: tuple[Document, ...]) -> Pool:
         vms=tuple(vms),
         hosts=tuple(record.host for record in unit.hosts.all()),
         outsiders=tuple(outsider_from_document(each) for each in documents if each.kind is Kind.ENDPOINT),
+        services=service_addresses(documents),
     )

@@ -24,6 +24,7 @@ class Target:
         self._vms: tuple[Vm, ...] = ()
         self._registered: tuple[Registered, ...] = ()
         self._outsiders: dict[tuple[str, str], Outsider] = {}
+        self._services: frozenset[tuple[str, str]] = frozenset()
         self._networks: frozenset[str] = frozenset()
         self._written: tuple[Document, ...] = ()
         self._policies: dict[str, Document] = {}
@@ -54,6 +55,12 @@ class Target:
         outsiders = {(each.tenant, each.name): each for each in pool.outsiders}
         for outsider in pool.outsiders:
             current.put_outsider(outsider)
+        services = frozenset((each.tenant, each.name) for each in pool.services)
+        for service in pool.services:
+            current.put_service(service)
+        for tenant, name in self._services - services:
+            current.serving.drop(f"{tenant}/{name}")
+        self._services = services
         self._put_vms(state)
         for tenant, name in self._outsiders.keys() - outsiders.keys():
             current.drop_outsider(tenant, name)

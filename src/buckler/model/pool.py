@@ -7,6 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from buckler.model.ids import HostId, VmId, VmNumber, Zone
+from buckler.model.label import Selector
 
 
 class ShieldMode(StrEnum):
@@ -53,6 +54,17 @@ class Outsider(msgspec.Struct, frozen=True):
     network: str
     addresses: tuple[str, ...]
     labels: dict[str, str] = {}
+
+
+class ServiceAddress(msgspec.Struct, frozen=True):
+    """A virtual address of a service in one network. ``ports``: (protocol, first, last); ``selector``: who serves."""
+
+    name: str
+    tenant: str
+    network: str
+    address: str
+    selector: Selector
+    ports: tuple[tuple[int, int, int], ...]
 
 
 class Network(msgspec.Struct, frozen=True):

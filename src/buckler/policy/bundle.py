@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from buckler.model.bundle import CidrIdentity, Endpoint, Member, RuleName, Segment
+from buckler.model.bundle import CidrIdentity, Endpoint, Member, RuleName, Segment, VirtualService
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.ids import IDENTITY_GROUP, IDENTITY_INFRA, IDENTITY_WORLD, Digest, IdentityNumber
 from buckler.model.pool import Host, HostState, Network
@@ -15,6 +15,7 @@ from buckler.policy.compile import Resolved, compile_program, resolve_pool
 from buckler.policy.language import Document
 from buckler.policy.pool import Numbers, Pool, Station, Visitor, identity_key, singled_out, stations, visitors
 from buckler.policy.prefix import ALL_IPV4, broadcast_prefixes, host_prefix
+from buckler.policy.serving import key_of, list_members, services_in
 
 
 class Bundle(msgspec.Struct, frozen=True):
@@ -64,7 +65,12 @@ def assemble_bundle(
         visiting.setdefault(visitor.network.name, {}).update(dict.fromkeys(visitor.outsider.addresses, number))
     outside = outside_table(pool, {prefix: numbers.cidrs[prefix] for prefix in resolved.prefixes})
     segments = tuple(
-        _segment(network, by_network.get(network.name, []), visiting.get(network.name, {}), numbers, digests, outside)
+        msgspec.structs.replace(
+            _segment(
+                network, by_network.get(network.name, []), visiting.get(network.name, {}), numbers, digests, outside
+            ),
+            services=_services(pool, network, by_network.get(network.name, []), numbers),
+        )
         for network in sorted(pool.networks, key=lambda each: each.zone)
     )
     rules = tuple(
@@ -117,6 +123,12 @@ def _segment(
         resolvers=network.resolvers,
         names=network.names,
     )
+
+
+def _services(pool: Pool, network: Network, found: list[Station], numbers: Numbers) -> tuple[VirtualService, ...]:
+    here = [each for each in pool.services if each.network == network.name]
+    told = {key_of(each): (each, list_members(each, found)) for each in here}
+    return services_in(network, told, numbers.services.__getitem__) if told else ()
 
 
 def _endpoint(station: Station, number: IdentityNumber, program: Digest) -> Endpoint:

@@ -13,17 +13,18 @@ from buckler.model.bundle import Root
 from buckler.model.canonical import canonical_bytes
 from buckler.model.ids import Digest, IdentityNumber, VmId
 from buckler.model.label import LABEL_ENDPOINT, Labels
-from buckler.model.pool import Host, Network, Outsider, Vm
+from buckler.model.pool import Host, Network, Outsider, ServiceAddress, Vm
 from buckler.policy.bundle import outside_table
 from buckler.policy.compose import NAMED_KINDS, compose_document, key_of_excepted, names_of
 from buckler.policy.delta import Delta, Numbering
-from buckler.policy.language import AddressGroupSpec, Document, ExceptionSpec, FlowSpec, Kind, PolicySpec, ServiceSpec
+from buckler.policy.language import Document, Kind
 from buckler.policy.pieces import head_of, place_endpoint
 from buckler.policy.pool import Pool, Singled, Station, identity_key, singled_out, stations_of, visitor_of
 from buckler.policy.quarantine import QUARANTINE_POLICIES
 from buckler.policy.row import Row
 from buckler.policy.rows import Rows
 from buckler.policy.rules import expand_document
+from buckler.policy.serving import Serving
 from buckler.policy.standing import NO_PROGRAM, Net, Stand, all_together, endpoint_of, facts_of
 from buckler.policy.trie import Shelf, Trie
 
@@ -35,6 +36,7 @@ class Current:
         self._numbering = numbering
         self.rows = Rows(numbering.rule)
         self.shelf = Shelf()
+        self.serving = Serving(self.shelf, numbering.service)
         self._vms: dict[VmId, Vm] = {}
         self._by_name: dict[str, set[VmId]] = {}
         self._nets: dict[str, Net] = {}
@@ -91,6 +93,7 @@ class Current:
             self._nets[network.name] = Net(network, self.shelf)
         else:
             net.network = network
+            self.serving.turn(network.name)
             self._let_go(net)
         self._restand(waiting)
         self._revisit(network.name)
@@ -110,6 +113,7 @@ class Current:
             self._stand(vm, without=net)
         self._revisit(name)
         net.table.clear()
+        self.serving.close(name)
         self._let_go(net)
 
     def put_hosts(self, hosts: Iterable[Host]) -> None:
@@ -130,6 +134,13 @@ class Current:
         """Leave an endpoint out."""
         if self._outsiders.pop(f"{tenant}/{name}", None) is not None:
             self._visit(f"{tenant}/{name}")
+
+    def put_service(self, service: ServiceAddress) -> None:
+        """Take a virtual address in, in place of what it was; ``serving.drop`` leaves it out."""
+        net = self._nets.get(service.network)
+        networks = {net.network.name: net.network} if net else {}
+        vms = (self._vms[vm] for vm in (net.vms if net else ()))
+        self.serving.put(service, (each for vm in vms for each in stations_of(vm, networks, self._singled)))
 
     def put_documents(self, documents: Iterable[Document]) -> None:
         """Take policies, flows, groups and services in, in place of those with their keys: what they name comes with them."""
@@ -311,6 +322,7 @@ class Current:
         net = self._nets[station.network.name]
         number = self._use(station.labels, station.network)
         net.vms.add(station.vm.id)
+        self.serving.enter(station)
         net.table.put(
             f"e:{station.interface.mac}", canonical_bytes(place_endpoint(endpoint_of(station, number), NO_PROGRAM))
         )
@@ -321,6 +333,7 @@ class Current:
         self._unuse(stand.identity)
         if net is not None and not is_kept:
             net.table.drop(f"e:{stand.mac}")
+            self.serving.leave(stand.network, stand.mac)
         if net is not None and not stays:
             net.vms.discard(vm)
 
@@ -367,7 +380,8 @@ class Current:
         self._outside_changed = False
 
     def _write_head(self, net: Net, outside: Digest) -> None:
-        head = canonical_bytes(head_of(facts_of(net.network), net.table.write(), outside, Digest("")))
+        services = self.serving.write(net.network)
+        head = canonical_bytes(head_of(facts_of(net.network), net.table.write(), outside, services))
         if net.head and self.shelf.objects.get(net.head) == head:
             return
         before, net.head = net.head, self.shelf.hold(head)
@@ -379,21 +393,3 @@ class Current:
             self.shelf.release(net.head)
             net.head = Digest("")
         self._outside_changed = True
-
-
-POLICY_SPECS = (PolicySpec, FlowSpec, AddressGroupSpec, ServiceSpec, ExceptionSpec)
-"""What ``put_documents`` takes, with their times; VMs, networks and endpoints come as the pool's values."""
-
-
-def fill(pool: Pool, documents: Iterable[Document], numbering: Numbering) -> Current:
-    """Begin with a whole pool."""
-    current = Current(numbering)
-    current.put_hosts(pool.hosts)
-    for network in pool.networks:
-        current.put_network(network)
-    current.put_documents(each for each in documents if isinstance(each.spec, POLICY_SPECS))
-    for outsider in pool.outsiders:
-        current.put_outsider(outsider)
-    for vm in pool.vms:
-        current.put_vm(vm)
-    return current

@@ -21,6 +21,9 @@ class Numbering(Protocol):
     def rule(self, key: str) -> RuleNumber:
         """Number a rule."""
 
+    def service(self, key: str) -> int:
+        """Number a virtual address in its zone (``service_key``)."""
+
 
 class Delta(msgspec.Struct, frozen=True):
     """What a change means: objects that are new, objects that nothing refers to any more, and the root of it all."""

@@ -10,7 +10,14 @@ from buckler.model.ids import FIRST_CIDR_IDENTITY, FIRST_VM_IDENTITY, IdentityNu
 from buckler.model.pool import Vm
 from buckler.policy.identity import missing_numbers
 from buckler.policy.language import Document, Kind
-from buckler.policy.pool import Numbers, Pool, network_from_document, outsider_from_document, vm_from_document
+from buckler.policy.pool import (
+    Numbers,
+    Pool,
+    network_from_document,
+    outsider_from_document,
+    service_addresses,
+    vm_from_document,
+)
 from buckler.policy.timing import Active, active
 
 LABEL_NAMESPACE = "namespace.kubernetes.io/metadata.name"
@@ -37,12 +44,14 @@ def draft_pool(documents: Iterable[Document], at: float | None = None) -> Draft:
         networks=tuple(network_from_document(each, Zone(place)) for place, each in enumerate(networks, 1)),
         vms=tuple(vm_from_document(each, VmId(each.key), VmNumber(place)) for place, each in enumerate(vms, 1)),
         outsiders=tuple(outsider_from_document(each) for each in documents if each.kind is Kind.ENDPOINT),
+        services=service_addresses(documents),
     )
     missing = missing_numbers(pool, documents, Numbers())
     numbers = Numbers(
         identities={key: IdentityNumber(FIRST_VM_IDENTITY + place) for place, key in enumerate(missing.identities)},
         cidrs={key: IdentityNumber(FIRST_CIDR_IDENTITY + place) for place, key in enumerate(missing.cidrs)},
         rules={key: RuleNumber(place) for place, key in enumerate(missing.rules, 1)},
+        services={key: place for place, key in enumerate(missing.services, 1)},
     )
     return Draft(pool, documents, numbers, told.over)
 

@@ -14,6 +14,7 @@ from buckler.policy.compose import compose_documents
 from buckler.policy.language import DENIALS, Document, ExceptionSpec, FlowSpec, Peer, PolicySpec
 from buckler.policy.pool import Numbers, Pool, Station, Visitor, identity_key, singled_out, stations, visitors
 from buckler.policy.rules import Rule, list_rules
+from buckler.policy.serving import service_key
 
 
 class Missing(msgspec.Struct, frozen=True):
@@ -22,9 +23,10 @@ class Missing(msgspec.Struct, frozen=True):
     identities: tuple[str, ...] = ()
     cidrs: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.identities or self.cidrs or self.rules)
+        return bool(self.identities or self.cidrs or self.rules or self.services)
 
 
 def missing_numbers(pool: Pool, documents: Iterable[Document], numbers: Numbers) -> Missing:
@@ -34,10 +36,13 @@ def missing_numbers(pool: Pool, documents: Iterable[Document], numbers: Numbers)
     found: tuple[Station | Visitor, ...] = (*stations(pool, singled), *visitors(pool, singled))
     identities = {identity_key(each.labels) for each in found}
     rules = {rule.key for rule in list_rules(documents)}
+    zones = {each.name: each.zone for each in pool.networks}
+    services = {service_key(zones[each.network], each.address) for each in pool.services if each.network in zones}
     return Missing(
         identities=tuple(sorted(identities - numbers.identities.keys())),
         cidrs=tuple(sorted(set(named_prefixes(documents)) - numbers.cidrs.keys())),
         rules=tuple(sorted(rules - numbers.rules.keys())),
+        services=tuple(sorted(services - numbers.services.keys())),
     )
 
 

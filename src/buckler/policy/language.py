@@ -129,10 +129,7 @@ class RateLimitSpec(_Spec, frozen=True):
 
 
 class RuleSpec(_Spec, frozen=True):
-    """One rule. No peers or no ports: any. ``service`` names a Service: its VMs in place of peers, its ports.
-
-    ``until`` is a time with its offset, after which the rule is none.
-    """
+    """One rule. No peers or no ports: any. ``service``: a Service's VMs in place of peers, its ports. After ``until`` it is none."""
 
     name: str
     action: Action
@@ -271,10 +268,12 @@ class AddressGroupSpec(_Spec, frozen=True):
 
 
 class ServiceSpec(_Spec, frozen=True):
-    """Ports at VMs, under one name. ``listener`` is the program that is expected to answer there."""
+    """Ports at VMs, under one name. ``virtual_address``: in ``network`` it means one of them, as the client's shield chooses."""
 
     selector: Selector
     ports: tuple[Port, ...]
+    network: str = ""
+    virtual_address: str = ""
     description: str = ""
     owner: str = ""
     listener: str = ""

@@ -20,6 +20,7 @@ def lend_numbers(numbers: Numbers, pool: Pool, documents: tuple[Document, ...]) 
         identities={name: IdentityNumber(number) for name, number in identities.items()},
         cidrs={name: IdentityNumber(number) for name, number in cidrs.items()},
         rules={name: RuleNumber(number) for name, number in rules.items()},
+        services=_lent(numbers.services, missing.services, 1),
     )
 
 

@@ -23,8 +23,9 @@ from buckler.model.label import (
     LABEL_TENANT,
     Selector,
 )
-from buckler.model.pool import Host, Interface, Network, Outsider, ShieldMode, Vm
+from buckler.model.pool import Host, Interface, Network, Outsider, ServiceAddress, ShieldMode, Vm
 from buckler.policy.language import (
+    PROTOCOLS,
     Document,
     EndpointSpec,
     ExceptionSpec,
@@ -44,17 +45,21 @@ class Pool(msgspec.Struct, frozen=True):
     vms: tuple[Vm, ...] = ()
     hosts: tuple[Host, ...] = ()
     outsiders: tuple[Outsider, ...] = ()
+    services: tuple[ServiceAddress, ...] = ()
+    """Those with a virtual address."""
 
 
 class Numbers(msgspec.Struct, frozen=True):
     """Pool-wide numbers, allocated once by the store and never used for anything else.
 
-    ``identities``: identity key (``identity_key``) → number; ``cidrs``: prefix → number; ``rules``: rule key → number.
+    ``identities``: identity key (``identity_key``) → number; ``cidrs``: prefix → number; ``rules``: rule key → number;
+    ``services``: a virtual address in its zone (``serving.service_key``) → number.
     """
 
     identities: Mapping[str, IdentityNumber] = {}
     cidrs: Mapping[str, IdentityNumber] = {}
     rules: Mapping[str, RuleNumber] = {}
+    services: Mapping[str, int] = {}
 
 
 class Singled(msgspec.Struct, frozen=True):
@@ -146,6 +151,22 @@ def outsider_from_document(document: Document) -> Outsider:
     if not isinstance(spec, EndpointSpec):
         raise TypeError(f"{document.key} is no Endpoint")
     return Outsider(document.name, document.tenant, spec.network, spec.addresses, dict(document.labels))
+
+
+def service_addresses(documents: Iterable[Document]) -> tuple[ServiceAddress, ...]:
+    """Make the pool's values of the Service documents that have a virtual address."""
+    return tuple(
+        ServiceAddress(
+            name=document.name,
+            tenant=document.tenant,
+            network=spec.network,
+            address=spec.virtual_address,
+            selector=spec.selector,
+            ports=tuple((PROTOCOLS[each.protocol], *each.span()) for each in spec.ports),
+        )
+        for document in documents
+        if isinstance(spec := document.spec, ServiceSpec) and spec.virtual_address
+    )
 
 
 def singled_out(documents: Iterable[Document]) -> Singled:

@@ -106,6 +106,7 @@ class NumberSpace(StrEnum):
     RULE = "rule"
     IDENTITY = "identity"
     CIDR = "cidr"
+    SERVICE = "service"
 
 
 class Numbers(Protocol):

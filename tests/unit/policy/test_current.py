@@ -10,14 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from buckler.model.bundle import Branch, Leaf, Root, SegmentHead
+from buckler.model.bundle import Branch, Leaf, Root, SegmentHead, Services, VirtualService
 from buckler.model.ids import Digest, VmId, VmNumber, Zone
 from buckler.model.label import Selector
-from buckler.model.pool import Interface, Network, Outsider, ShieldMode, Vm
+from buckler.model.pool import Interface, Network, Outsider, ServiceAddress, ShieldMode, Vm
 from buckler.model.program import Program
 from buckler.policy.bundle import build_bundle
-from buckler.policy.current import Current, fill
+from buckler.policy.current import Current
 from buckler.policy.delta import Delta
+from buckler.policy.filling import fill
 from buckler.policy.language import Document, FlowSpec, PolicySpec, Port
 from buckler.policy.pieces import BadPieces, Item, join_segment, split_segment
 from buckler.policy.pool import Numbers, Pool, outsider_from_document
@@ -34,6 +35,7 @@ from tests.randompolicy import (
     flow,
     group,
     labels,
+    named_selector,
     pick,
     policy,
     service,
@@ -59,6 +61,7 @@ class Counting:
         self.identities: dict[str, Any] = {}
         self.cidrs: dict[str, Any] = {}
         self.rules: dict[str, Any] = {}
+        self.services: dict[str, int] = {}
 
     def identity(self, key: str) -> Any:
         return self.identities.setdefault(key, 0x20000000 + len(self.identities))
@@ -69,8 +72,11 @@ class Counting:
     def rule(self, key: str) -> Any:
         return self.rules.setdefault(key, 1 + len(self.rules))
 
+    def service(self, key: str) -> int:
+        return self.services.setdefault(key, 1 + len(self.services))
+
     def numbers(self) -> Numbers:
-        return Numbers(self.identities, self.cidrs, self.rules)
+        return Numbers(self.identities, self.cidrs, self.rules, self.services)
 
 
 class History:
@@ -86,6 +92,7 @@ class History:
         self.now = START
         self.hosts: tuple[Any, ...] = ()
         self.outsiders: dict[str, Outsider] = {}
+        self.services: dict[str, ServiceAddress] = {}
         self.documents |= {each.key: each for each in THINGS}
         self.current.put_documents(THINGS)
         self.objects: dict[Digest, bytes] = {}
@@ -95,6 +102,7 @@ class History:
             self.put_vm, self.put_vm, self.put_vm, self.drop_vm, self.put_document, self.put_document,
             self.drop_document, self.put_network, self.drop_network, self.put_hosts, self.put_thing, self.put_thing,
             self.put_endpoint, self.drop_endpoint, self.put_timed, self.put_exception, self.put_exception, self.tick,
+            self.put_service, self.put_service, self.drop_service,
         )  # fmt: skip
         pick(self.choose, steps)()
 
@@ -206,6 +214,20 @@ class History:
             del self.outsiders[name]
             self.current.drop_outsider("default", name)
 
+    def put_service(self) -> None:
+        name, tenant = pick(self.choose, ("shop", "mail")), "other" if flag(self.choose, 5) else "default"
+        ports = ((6, 80, 80), (17, 53, 53))[: self.choose.number(1, 2)]
+        address = pick(self.choose, ("10.9.0.200", "10.9.0.220", "fd09::200"))
+        made = ServiceAddress(name, tenant, pick(self.choose, NETWORKS), address, named_selector(self.choose), ports)
+        self.services[f"{tenant}/{name}"] = made
+        self.current.put_service(made)
+
+    def drop_service(self) -> None:
+        if self.services:
+            key = pick(self.choose, sorted(self.services))
+            del self.services[key]
+            self.current.serving.drop(key)
+
     def settle(self) -> Delta:
         delta = self.current.settle()
         assert not delta.fresh.keys() & self.objects.keys()
@@ -217,7 +239,8 @@ class History:
     def pool(self) -> Pool:
         networks = tuple(self.networks[name] for name in sorted(self.networks))
         vms = tuple(self.vms[name] for name in sorted(self.vms))
-        return Pool(networks, vms, self.hosts, tuple(self.outsiders[name] for name in sorted(self.outsiders)))
+        outsiders = tuple(self.outsiders[name] for name in sorted(self.outsiders))
+        return Pool(networks, vms, self.hosts, outsiders, tuple(self.services[key] for key in sorted(self.services)))
 
     def assert_equals_full(self, root: Digest) -> None:
         documents = tuple(self.documents[key] for key in sorted(self.documents))
@@ -232,13 +255,20 @@ class History:
         state = msgspec.json.decode(self.objects[root], type=Root)
         heads = [msgspec.json.decode(self.objects[each], type=SegmentHead) for each in state.segments]
         joined = tuple(
-            join_segment(each, table(self.objects, each.items), table(self.objects, each.outside)) for each in heads
+            join_segment(
+                each, table(self.objects, each.items), table(self.objects, each.outside), served(self.objects, each)
+            )
+            for each in heads
         )
         assert joined == bundle.segments
         used = {each.program for segment in joined for each in segment.endpoints}
         assert {digest: msgspec.json.decode(self.objects[digest], type=Program) for digest in used} == bundle.programs
         names = {int(key[2:]): value for key, value in table(self.objects, state.rules).items()}
         assert names == {each.number: (each.policy, each.rule, each.tier) for each in bundle.rules}
+
+
+def served(objects: dict[Digest, bytes], head: SegmentHead) -> tuple[VirtualService, ...]:
+    return msgspec.json.decode(objects[head.services], type=Services).services if head.services else ()
 
 
 def table(objects: dict[Digest, bytes], root: Digest) -> dict[str, Item]:
@@ -281,7 +311,7 @@ def test_any_state_to_any_other_and_back_leaves_nothing(data):
     before = history.settle().root
     kept = dict(history.objects)
     vms, networks, documents = dict(history.vms), dict(history.networks), dict(history.documents)
-    hosts, outsiders = history.hosts, dict(history.outsiders)
+    hosts, outsiders, services = history.hosts, dict(history.outsiders), dict(history.services)
     for _ in range(8):
         history.change()
     history.settle()
@@ -293,6 +323,10 @@ def test_any_state_to_any_other_and_back_leaves_nothing(data):
         history.current.drop_network(name)
     for name in history.outsiders.keys() - outsiders.keys():
         history.current.drop_outsider("default", name)
+    for key in history.services.keys() - services.keys():
+        history.current.serving.drop(key)
+    for each in services.values():
+        history.current.put_service(each)
     history.current.put_documents(documents.values())
     for outsider in outsiders.values():
         history.current.put_outsider(outsider)
@@ -345,7 +379,8 @@ def test_any_segment_is_split_and_joined_again(data):
             outside.put(f"c:{prefix}", b"%d" % number)
         name = split_segment(bent, bundle.outside, outside.write(), shelf)
         head = msgspec.json.decode(shelf.objects[name], type=SegmentHead)
-        assert join_segment(head, table(shelf.objects, head.items), table(shelf.objects, head.outside)) == bent
+        tables = table(shelf.objects, head.items), table(shelf.objects, head.outside)
+        assert join_segment(head, *tables, served(shelf.objects, head)) == bent
 
 
 def test_pieces_without_a_program_make_no_segment():
