@@ -47,6 +47,8 @@ class Ground(msgspec.Struct, frozen=True):
     infra: frozenset[str]
     endpoints: frozenset[tuple[str, str]] = frozenset()
     """(network, address) of things that are no VMs."""
+    services: frozenset[tuple[str, str]] = frozenset()
+    """(network, virtual address) of services: they are nobody's."""
     controllers: frozenset[str] = frozenset()
     """Addresses of the machines that controllers run on, which need not be hosts."""
 
@@ -58,6 +60,7 @@ def ground_of(pool: Pool, controllers: Iterable[str] = ()) -> Ground:
         cards={(vm.id, card.mac): card.network for vm in pool.vms for card in vm.interfaces},
         infra=frozenset(address for host in pool.hosts for address in (host.fabric, *host.addresses)),
         endpoints=frozenset((each.network, address) for each in pool.outsiders for address in each.addresses),
+        services=frozenset((each.network, each.address) for each in pool.services),
         controllers=frozenset(controllers),
     )
 
@@ -117,6 +120,8 @@ def unfitness(ground: Ground, wanted: Grant) -> str:
     why = _wrong_place(network, address) or _reserved(network, ground.infra, str(address))
     if not why and (network.name, str(address)) in ground.endpoints:
         why = "it is an endpoint's"
+    if not why and (network.name, str(address)) in ground.services:
+        why = "it is the virtual address of a service"
     if not why and wanted.source is AddressSource.DHCP and wanted.server not in network.dhcp_servers:
         why = f"{wanted.server or 'nobody'} is no DHCP server of network {network.name}"
     return why

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from buckler.policy.language import Document, EndpointSpec, Kind, NetworkSpec, VmSpec
+from buckler.policy.language import Document, EndpointSpec, Kind, NetworkSpec, ServiceSpec, VmSpec
 from buckler.policy.problem import Problem
 
 
@@ -37,7 +37,11 @@ def _collisions(document: Document, held: dict[tuple[str, str], Holding]) -> Ite
             document.lines.get(path, document.line),
             path,
             f"{document.kind} {document.name}: {address} is VM {holding.vm}'s by {holding.source} in network {network}",
-            f"declare it for {holding.vm}, choose another, or stop {holding.vm}"
+            (
+                f"choose another, or stop {holding.vm}"
+                if document.kind is Kind.SERVICE
+                else f"declare it for {holding.vm}, choose another, or stop {holding.vm}"
+            )
             + (" and wait for its lease to end" if holding.source == "dhcp" else ""),
         )
 
@@ -51,6 +55,9 @@ def _declared(document: Document) -> Iterator[tuple[str, str, str]]:
     elif isinstance(spec, EndpointSpec):
         for place, address in enumerate(spec.addresses):
             yield f"spec.addresses[{place}]", spec.network, address
+    elif isinstance(spec, ServiceSpec):
+        if spec.virtual_address:
+            yield "spec.virtualAddress", spec.network, spec.virtual_address
     elif isinstance(spec, NetworkSpec):
         for field, addresses in (
             ("dhcpServers", spec.dhcp_servers),

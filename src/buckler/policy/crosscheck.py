@@ -8,10 +8,22 @@ from buckler.model.label import LABEL_TENANT, Operator, Selector
 from buckler.model.pool import Host
 from buckler.policy.exceptioncheck import check_exceptions
 from buckler.policy.instances import check_instances
-from buckler.policy.language import Document, EndpointSpec, FlowSpec, Kind, NetworkSpec, Peer, PolicySpec, Tier, VmSpec
+from buckler.policy.language import (
+    Document,
+    EndpointSpec,
+    FlowSpec,
+    Kind,
+    NetworkSpec,
+    Peer,
+    PolicySpec,
+    ServiceSpec,
+    Tier,
+    VmSpec,
+)
 from buckler.policy.prefix import address_of, is_within
 from buckler.policy.problem import Problem, Severity
 from buckler.policy.thingcheck import check_things
+from buckler.policy.virtualcheck import check_virtual_addresses
 from buckler.policy.vmcheck import CheckedVms, is_inside
 
 
@@ -46,6 +58,7 @@ def check_documents(
     for document in rest:
         problems += _policy(document, networks)
     problems += check_things(documents, networks, checked)
+    problems += check_virtual_addresses(documents, networks)
     problems += check_exceptions(rest)
     problems += check_instances(rest)
     return tuple(sorted(problems, key=lambda each: (each.file, each.line, each.path)))
@@ -87,6 +100,8 @@ def check_hosts(
             ]
         elif isinstance(spec, EndpointSpec):
             claims = [(f"spec.addresses[{index}]", each, owners) for index, each in enumerate(spec.addresses)]
+        elif isinstance(spec, ServiceSpec) and spec.virtual_address:
+            claims = [("spec.virtualAddress", spec.virtual_address, owners)]
         else:
             continue
         problems += [

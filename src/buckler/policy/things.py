@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from buckler.model.bundle import MOST_PORTS
 from buckler.model.label import Selector
 from buckler.policy.field import Place, each
-from buckler.policy.language import AddressGroupSpec, EndpointSpec, ServiceSpec
-from buckler.policy.prefix import is_within
+from buckler.policy.language import AddressGroupSpec, EndpointSpec, Port, ServiceSpec
+from buckler.policy.prefix import address_of, is_within
 from buckler.policy.words import LATER, read_port, read_selector
 
 _LATER_ENDPOINT = {
@@ -13,9 +14,13 @@ _LATER_ENDPOINT = {
     "mac": "addresses are what shields look up; a MAC proves nothing behind a router",
 }
 _LATER_SERVICE = {
-    **dict.fromkeys(("virtualAddress", "address", "translate"), "no shield translates addresses yet"),
+    "address": "say virtualAddress",
+    **dict.fromkeys(
+        ("translate", "targetPort"), "a shield translates the address alone: members serve at the same port"
+    ),
     **dict.fromkeys(("application", "inspect", "profile"), LATER),
 }
+_TRANSLATED = frozenset({"TCP", "UDP", "SCTP"})
 
 
 def read_endpoint(place: Place) -> EndpointSpec:
@@ -51,7 +56,7 @@ def read_address_group(place: Place) -> AddressGroupSpec:
 
 def read_service(place: Place) -> ServiceSpec:
     """Read the spec of a Service."""
-    known = ("selector", "ports", "description", "owner", "listener")
+    known = ("selector", "ports", "network", "virtualAddress", "description", "owner", "listener")
     fields = place.fields(known, ("selector", "ports"), _LATER_SERVICE)
     ports = each(fields.get("ports"), read_port)
     if "ports" in fields and not ports:
@@ -59,7 +64,32 @@ def read_service(place: Place) -> ServiceSpec:
     return ServiceSpec(
         selector=read_selector(fields["selector"]) if "selector" in fields else Selector(),
         ports=ports,
+        network=fields["network"].name() if "network" in fields else "",
+        virtual_address=_virtual_address(place, fields, ports),
         description=fields["description"].text() if "description" in fields else "",
         owner=fields["owner"].text() if "owner" in fields else "",
         listener=fields["listener"].text() if "listener" in fields else "",
     )
+
+
+def _virtual_address(place: Place, fields: dict[str, Place], ports: tuple[Port, ...]) -> str:
+    """Take the address that a shield translates, and note what it cannot be translated for."""
+    if "virtualAddress" not in fields:
+        if "network" in fields:
+            fields["network"].note(
+                "a service without virtualAddress has no network", "its VMs are meant wherever they are"
+            )
+        return ""
+    if "network" not in fields:
+        place.note("network is missing", "virtualAddress is reached in one network: say which")
+    at = fields["virtualAddress"]
+    address = at.address()
+    if address and address_of(address).version == 6 and address_of(address).is_link_local:
+        at.note(f"{address} cannot be a virtual address", "choose one that is not link-local")
+    if len(ports) > MOST_PORTS:
+        fields["ports"].note(f"a service with a virtual address has at most {MOST_PORTS} ports", "join them to ranges")
+    for index, port in enumerate(ports):
+        if port.protocol not in _TRANSLATED:
+            item = fields["ports"].items()[index]
+            item.note(f"a virtual address has no {port.protocol}", f"one of {', '.join(sorted(_TRANSLATED))}")
+    return address

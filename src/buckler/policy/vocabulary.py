@@ -94,6 +94,8 @@ FIELDS = {
     "AddressGroupSpec.except": "Prefixes within them that are not meant.",
     "ServiceSpec.selector": "The VMs that serve.",
     "ServiceSpec.ports": "The ports at which they do.",
+    "ServiceSpec.network": "The network in which `virtualAddress` is reached.",
+    "ServiceSpec.virtualAddress": "An address that is nobody's: the shield of who sends to it sends to one of the VMs instead.",
     "ServiceSpec.listener": "The program that is expected to answer there.",
     # Response
     "ResponseSpec.trigger": "What must be refused to a VM.",
