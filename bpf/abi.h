@@ -21,6 +21,9 @@
 
 #define MAX_TAPS 4096
 #define MAX_PORTS 4096
+#define MAX_SERVICES 16384         /* virtual addresses, of all networks */
+#define MOST_MEMBERS 32            /* behind one of them */
+#define MOST_PORTS 16              /* ranges of one of them */
 #define MAX_RATES 65536            /* buckets of rules that limit new connections, of all taps */
 #define ANSWERS_PER_SECOND 100     /* to what rules reject: per tap and direction; as many at once */
 #define LOGGED_PER_SECOND 1000     /* events of rules that log: per tap, beside the budget of all others */
@@ -74,6 +77,7 @@ enum reason {
 	REASON_OBSERVED = 10,
 	REASON_PORT = 11,
 	REASON_ANSWER = 12,
+	REASON_RESOLVED = 13,
 	REASON_FIRST_REFUSAL = 32,
 	REASON_POLICY = 32,
 	REASON_NO_CONNECTION = 33,
@@ -103,6 +107,8 @@ enum reason {
 	REASON_FOREIGN_TUNNEL = 59,
 	REASON_FOREIGN_OUTSIDE = 60,
 	REASON_NO_PROGRAM = 61,
+	REASON_SERVICE = 62,
+	REASON_NO_MEMBER = 63,
 	REASON_COUNT = 64,
 };
 
@@ -116,6 +122,7 @@ struct address {
  * force; a change writes the other one whole (endpoint, own addresses, program) and then flips tap_index: one update,
  * so no packet meets half a configuration. `ifindex` says whom it is for: a reader that raced with a flip and finds
  * somebody else drops. `generation` is new with every change, never 0, and outlives the tap: who takes the slot goes on.
+ * `services`: its network has virtual addresses; where it is 0 nobody looks for one.
  */
 struct endpoint {
 	__u32 ifindex;
@@ -125,7 +132,7 @@ struct endpoint {
 	__u32 generation;
 	__u16 vlan;
 	__u8 mode;
-	__u8 reserved;
+	__u8 services;
 	__u8 mac[6];
 	__u16 quota; /* of connections, 0: 65536. For the driver alone: what holds is the room of the table */
 };
@@ -160,6 +167,33 @@ struct mac_key {
 	__u32 zone;
 	__u8 mac[6];
 	__u8 reserved[2];
+};
+
+/*
+ * Map services, by host_key: what stands behind a virtual address. A frame to it goes to one of the members, in the same
+ * port and protocol, and is judged as one to that member; a change replaces the whole value, so no packet meets half of it.
+ * Map service_numbers: where a number's service stands, for the way back. 0 is no service's number; all fit in 24 bits, as
+ * the MAC that a shield answers for is made of them.
+ */
+struct service_port {
+	__u16 first;
+	__u16 last;
+	__u8 protocol;
+	__u8 reserved[3];
+};
+
+struct service_member {
+	struct address address;
+	__u8 mac[6];
+	__u8 reserved[2];
+};
+
+struct service {
+	__u32 number;
+	__u32 ports;
+	__u32 members;
+	struct service_port port[MOST_PORTS];
+	struct service_member member[MOST_MEMBERS];
 };
 
 /* Map ports: key is the port and the VLAN that a frame carries (0: untagged). A VLAN without entry is dropped. */
@@ -237,7 +271,8 @@ enum connection_state { STATE_NEW = 0, STATE_REPLIED = 1, STATE_ESTABLISHED = 2,
  * they take a place in its table (established), which never evicts: full = refused. `stamp` = the pool's generation << 32 |
  * the endpoint's; any other stamp makes the next packet be judged again, peer resolved anew, in the connection's own
  * direction and `port`. 0 never fits: an imported connection is judged first. Times are CLOCK_BOOTTIME ns. From `until` on the
- * allowance that it lives on is none: 0, as in an imported one, is always past; ~0 never is.
+ * allowance that it lives on is none: 0, as in an imported one, is always past; ~0 never is. `service`: the number of the one through
+ * whose virtual address the VM speaks with this member; 0 for a direct one. The key is the member's in both.
  */
 struct connection {
 	__u64 expires;
@@ -256,7 +291,8 @@ struct connection {
 	__u8 flags;
 	__u8 spared; /* among the half-open: once passed over, see half_open_set */
 	__u8 staged;
-	__u8 reserved[5];
+	__u8 reserved;
+	__u32 service;
 };
 
 /*
@@ -388,7 +424,7 @@ struct event {
 	__u8 reason;
 	__u8 staged;
 	__u8 flags;
-	__u8 reserved[4];
+	__u32 service; /* through which the VM speaks with `destination` or `source`, its member */
 };
 
 struct shed {

@@ -218,6 +218,8 @@ STAGE send_answer(struct __sk_buff *skb, __u32 direction)
 	__u32 length, pulled;
 	if (!f || !a || f->l4 > LAST_L4)
 		return 0;
+	if (f->service && direction == DIR_EGRESS)
+		f->destination = f->virtual_address; /* in whose name else: the VM knows no member */
 	length = f->protocol == PROTO_TCP ? write_reset(skb) : write_prohibited(skb);
 	pulled = f->l4 + 2;
 	if (!length || bpf_skb_change_tail(skb, pulled + ETH_LENGTH + IPV6_HEADER, 0) ||

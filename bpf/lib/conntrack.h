@@ -7,6 +7,7 @@
 #include "peer.h"
 #include "policy.h"
 #include "rates.h"
+#include "service.h"
 #include "tcp.h"
 #include "waiting.h"
 
@@ -192,6 +193,7 @@ STAGE open_connection(struct __sk_buff *skb, __u32 direction)
 	c->peer_vm = f->peer_vm;
 	c->port = f->policy_port;
 	c->direction = direction;
+	c->service = f->service;
 	if (f->protocol == PROTO_TCP)
 		track_tcp(skb, f, c, direction);
 	if (put_draft(skb))
@@ -282,7 +284,7 @@ STAGE judge_flow(struct __sk_buff *skb, __u32 direction)
 	struct connection *c;
 	__u32 slot;
 	void *table, *half_open;
-	int refused, kept = 1, half, against, turned = 0, observed = 0;
+	int refused, kept = 1, half, against, over, turned = 0, observed = 0;
 	__u8 before;
 	if (!f || !draft)
 		return REASON_MALFORMED;
@@ -303,9 +305,16 @@ STAGE judge_flow(struct __sk_buff *skb, __u32 direction)
 	if (!c)
 		return open_connection(skb, direction);
 	half = !kept || c->state <= STATE_REPLIED; /* an imported one is kept from the first */
-	if (c->expires < f->now || is_reopening(f, c, direction)) {
+	over = c->expires < f->now;
+	if ((c->service | f->service) && !over) {
+		refused = follow_service(skb, f, c, direction);
+		if (refused == REASON_SERVICE)
+			return refused;
+		over = refused;
+	}
+	if (over || is_reopening(f, c, direction)) {
 		forget(draft, table, half_open, kept);
-		return open_connection(skb, direction);
+		return over == REASON_NO_MEMBER ? over : open_connection(skb, direction);
 	}
 	if (c->stamp != f->stamp) {
 		refused = resolve_peer(skb, direction == DIR_EGRESS);

@@ -83,7 +83,8 @@ STAGE emit_event(struct __sk_buff *skb, __u32 direction, __u32 reason)
 	e->allowed = reason < REASON_FIRST_REFUSAL;
 	e->reason = reason;
 	e->staged = f->staged;
-	e->flags = (logged ? EVENT_LOGGED : 0) | (f->answered ? EVENT_ANSWERED : 0);
+	e->flags = (logged ? EVENT_LOGGED : 0) | (f->answered == ANSWERED_REJECTION ? EVENT_ANSWERED : 0);
+	e->service = f->service;
 	if (waiting > WAKE_ABOVE)
 		wake = BPF_RB_FORCE_WAKEUP;
 	bpf_ringbuf_submit(e, wake);

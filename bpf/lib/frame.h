@@ -24,6 +24,9 @@
 #define FRAGMENT_FIRST 1
 #define FRAGMENT_LATER 2
 
+#define ANSWERED_REJECTION 1 /* of frame.answered: how it will be */
+#define ANSWERED_RESOLUTION 2
+
 #define RECALLED_DENIED 1 /* of frame.recalled */
 #define RECALLED_ALLOWED 2
 #define RECALLED_REJECTED 3
@@ -53,10 +56,14 @@ struct frame {
 	__u32 cut, cut_size;                     /* see offload.h */
 	__u8 staged, logged, rejected, answered; /* of the verdict; staged_rule is that of `staged`, if not 0 */
 	__u8 tolerated; /* part of a connection that policy refuses and observe mode lets live */
+	__u8 served;    /* its network has virtual addresses */
+	__u32 service;  /* whose virtual address the VM speaks with: `destination` or `source` is its member then */
 	/* From here on nothing is cleared for a new frame (FRAME_KEEPS). What decides writes these: */
 	__u64 until;
 	__u32 staged_rule, connections, within;
-	__u32 answering; /* not 0 while the shield's own answer goes out of that tap, see answer.h */
+	__u32 answering;                /* not 0 while the shield's own answer goes out of that tap, see answer.h */
+	struct address virtual_address; /* both of `service`, once it is known, see virtual.h */
+	__u8 member_mac[6];
 };
 
 #define FRAME_KEEPS offsetof(struct frame, until)

@@ -73,6 +73,9 @@ STAGE judge_icmp_error(struct __sk_buff *skb, __u32 direction)
 		return REASON_ICMP_ERROR;
 	if (quoted->protocol == PROTO_TCP && !is_under_way(quoted, direction == DIR_INGRESS ? &c->tcp[0] : &c->tcp[1]))
 		return REASON_ICMP_ERROR;
+	if (c->service && (direction == DIR_EGRESS || !find_virtual(f, c->service)))
+		return REASON_ICMP_ERROR; /* a client knows the virtual address alone: what it says of a member is made up */
+	f->service = c->service;
 	if (c->stamp != f->stamp) /* its own next packet says whether it lives on; until then nothing speaks for it */
 		return REASON_ICMP_ERROR;
 	take_decision(f, c);

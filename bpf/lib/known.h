@@ -29,8 +29,19 @@ INLINE int follow_known(struct __sk_buff *skb, struct frame *f, struct connectio
 	return REASON_ESTABLISHED;
 }
 
-/* Judge a plain frame, or return 0: the long way. */
-INLINE int judge_known(struct __sk_buff *skb, struct frame *f, __u32 direction)
+/* Where the network has virtual addresses: is it of the same way, and its member still one? */
+INLINE int is_this_way(struct __sk_buff *skb, struct frame *f, const struct connection *c, __u32 direction)
+{
+	if (direction == DIR_EGRESS)
+		return c->service == f->service;
+	if (c->service && !is_served(skb, c->service))
+		return 0;
+	f->service = c->service;
+	return 1;
+}
+
+/* Judge a plain frame, or return 0: the long way. `served`: its network has virtual addresses. */
+INLINE int judge_known(struct __sk_buff *skb, struct frame *f, __u32 direction, const int served)
 {
 	struct draft *draft = get_draft();
 	struct connection *c;
@@ -41,8 +52,11 @@ INLINE int judge_known(struct __sk_buff *skb, struct frame *f, __u32 direction)
 		return 0;
 	set_key(&draft->key, f, direction);
 	c = bpf_map_lookup_elem(table, &draft->key);
-	if (c)
-		return is_known(f, c) ? follow_known(skb, f, c, direction) : 0;
+	if (c) {
+		if (!is_known(f, c) || (served && !is_this_way(skb, f, c, direction)))
+			return 0;
+		return follow_known(skb, f, c, direction);
+	}
 	half_open = bpf_map_lookup_elem(&waiting, &slot);
 	draft->hash = hash_key(&draft->key);
 	if (!half_open || find_waiting(half_open, &draft->key, draft->hash))

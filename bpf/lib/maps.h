@@ -75,6 +75,22 @@ struct {
 	__type(value, __u32);
 } macs SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_SERVICES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct host_key);
+	__type(value, struct service);
+} services SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_SERVICES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct host_key);
+} service_numbers SEC(".maps");
+
 /* VM numbers whose own frames left a tap of this host: see lib/port.h. Value: the tap's ifindex. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

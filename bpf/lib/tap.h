@@ -17,6 +17,7 @@
 #include "membership.h"
 #include "nd.h"
 #include "offload.h"
+#include "virtual.h"
 
 #define VERDICT_PASS TC_ACT_UNSPEC /* = TCX_NEXT: other programs may still refuse */
 #define VERDICT_DROP TC_ACT_SHOT
@@ -89,6 +90,8 @@ STAGE judge_ip(struct __sk_buff *skb, __u32 direction)
 		reason = parse_transport(skb, 0);
 	if (!reason && !is_offload_harmless(f))
 		reason = REASON_MALFORMED;
+	if (!reason && f->served && !f->plain && direction == DIR_EGRESS && !is_nd(f))
+		reason = enter_service(skb);
 	if (!reason)
 		reason = check_addresses(skb, direction);
 	if (!reason && f->fragment)
@@ -109,6 +112,46 @@ STAGE judge_ip(struct __sk_buff *skb, __u32 direction)
 	if (f->group || ((f->protocol == PROTO_ICMP || f->protocol == PROTO_ICMPV6) && !is_echo(f)))
 		return judge_stateless(skb, direction);
 	return judge_flow(skb, direction);
+}
+
+INLINE int judge_unknown(struct __sk_buff *skb, struct frame *f, __u32 direction)
+{
+	if (f->ethertype == ETHERTYPE_IPV4 || f->ethertype == ETHERTYPE_IPV6)
+		return judge_ip(skb, direction);
+	if (f->summed || f->cut_size)
+		return REASON_MALFORMED;
+	if (f->ethertype == ETHERTYPE_ARP)
+		return judge_arp(skb, direction);
+	if (f->ethertype == ETHERTYPE_RARP)
+		return judge_rarp(skb, direction);
+	return REASON_ETHERTYPE;
+}
+
+/* Where the network has virtual addresses: the same judgement, of the member, and what has to be written into the frame. */
+STAGE judge_served(struct __sk_buff *skb, __u32 direction)
+{
+	struct frame *f = get_frame(0);
+	int reason = 0;
+	if (!f)
+		return REASON_MALFORMED;
+	f->served = 1;
+	if (f->plain && is_offload_harmless(f)) {
+		if (direction == DIR_EGRESS)
+			reason = enter_service(skb);
+		if (!reason)
+			reason = judge_known(skb, f, direction, 1);
+	}
+	if (!reason)
+		reason = judge_unknown(skb, f, direction);
+	if (f->service) {
+		if (is_refused(reason))
+			return reason;
+		return (reason == REASON_RELATED ? translate_error(skb) : translate(skb, direction)) ? REASON_MALFORMED
+												     : reason;
+	}
+	if (direction == DIR_EGRESS)
+		return resolve_virtual(skb, reason);
+	return find_service(f->zone, &f->source) ? REASON_SPOOFED_ADDRESS : reason; /* nobody has it */
 }
 
 INLINE int judge_frame(struct __sk_buff *skb, struct frame *f, __u32 direction)
@@ -148,20 +191,14 @@ INLINE int judge_frame(struct __sk_buff *skb, struct frame *f, __u32 direction)
 	if (direction == DIR_EGRESS)
 		read_offload(skb, f);
 	f->plain = read_plain(skb, f);
+	if (endpoint->services)
+		return judge_served(skb, direction);
 	if (f->plain && is_offload_harmless(f)) {
-		int reason = judge_known(skb, f, direction);
+		int reason = judge_known(skb, f, direction, 0);
 		if (reason)
 			return reason;
 	}
-	if (f->ethertype == ETHERTYPE_IPV4 || f->ethertype == ETHERTYPE_IPV6)
-		return judge_ip(skb, direction);
-	if (f->summed || f->cut_size)
-		return REASON_MALFORMED;
-	if (f->ethertype == ETHERTYPE_ARP)
-		return judge_arp(skb, direction);
-	if (f->ethertype == ETHERTYPE_RARP)
-		return judge_rarp(skb, direction);
-	return REASON_ETHERTYPE;
+	return judge_unknown(skb, f, direction);
 }
 
 /* The first frame that a VM itself sends here says that it lives here: from now on no tunnel may bring its frames. */
@@ -235,12 +272,18 @@ INLINE int judge_tap(struct __sk_buff *skb, __u32 direction)
 		if (reason == REASON_POLICY && f->rejected)
 			f->answered = may_answer(skb, direction);
 		tell(skb, f, direction, reason);
+		if (reason == REASON_RESOLVED) {
+			send_resolution(skb);
+			return VERDICT_DROP;
+		}
 	}
 	if (f->claim || (direction == DIR_INGRESS && reason == REASON_DHCP))
 		emit_claim(skb, f->claim);
 	if (is_refused(reason)) {
-		if (f->answered)
+		if (f->answered == ANSWERED_REJECTION)
 			send_answer(skb, direction);
+		else if (f->answered)
+			send_resolution(skb);
 		return VERDICT_DROP;
 	}
 	if (is_dns(f, direction) && !f->tolerated && reason != REASON_OBSERVED)

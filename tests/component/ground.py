@@ -22,6 +22,7 @@ from buckler.drivers.ebpf.bridge_ports import EbpfPorts
 from buckler.drivers.ebpf.claims import EbpfClaims
 from buckler.drivers.ebpf.kernel import DEFAULT_OBJECT, Kernel
 from buckler.drivers.ebpf.reasons import Reason
+from buckler.drivers.ebpf.services import EbpfServices
 from buckler.drivers.ebpf.shield import EbpfShield
 from buckler.drivers.ebpf.telemetry import EbpfTelemetry
 from buckler.drivers.nftables.guard import NftablesGuard
@@ -146,6 +147,7 @@ class Host:
         self.kernel = Kernel(pins, object_file, events_per_second, tcx=tcx)
         self.shield = EbpfShield(self.kernel)
         self.book = EbpfAddressBook(self.kernel)
+        self.services = EbpfServices(self.kernel)
         self.ports = EbpfPorts(self.kernel)
         self.telemetry = EbpfTelemetry(self.kernel)
         self.claims = EbpfClaims(self.kernel)

@@ -55,6 +55,9 @@ def test_constants_are_those_of_abi_h(numbers: dict[str, int]) -> None:
     for name in (
         "MARK_JUDGED",
         "MAX_TAPS",
+        "MAX_SERVICES",
+        "MOST_MEMBERS",
+        "MOST_PORTS",
         "CONNECTIONS_HALF_OPEN",
         "HALF_OPEN_SETS",
         "HALF_OPEN_WAYS",

@@ -6,6 +6,7 @@ from enum import IntEnum
 
 import msgspec
 
+from buckler.model.bundle import ServiceMember, ServicePort
 from buckler.model.ids import Digest, IdentityNumber, VmNumber, Zone
 from buckler.model.pool import ShieldMode
 
@@ -27,6 +28,8 @@ class Tap(msgspec.Struct, frozen=True):
     mode: ShieldMode = ShieldMode.ENFORCE
     connections: int = MOST_CONNECTIONS
     """Quota of established connections; beyond it new ones are refused and counted. A lower one cuts none that stands."""
+    services: bool = False
+    """Whether its network has virtual addresses: elsewhere the shield looks for none."""
 
 
 class PortRole(IntEnum):
@@ -75,6 +78,21 @@ class MacKey(msgspec.Struct, frozen=True, array_like=True):
 
     zone: Zone
     mac: str
+
+
+class ServiceKey(msgspec.Struct, frozen=True, array_like=True):
+    """A virtual address in a zone."""
+
+    zone: Zone
+    address: str
+
+
+class Service(msgspec.Struct, frozen=True, array_like=True):
+    """What stands behind a virtual address. ``number`` is pool-wide, from 1; ports and members sorted."""
+
+    number: int
+    ports: tuple[ServicePort, ...]
+    members: tuple[ServiceMember, ...]
 
 
 class GuardState(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from buckler.model.ids import Digest, VmNumber
 from buckler.model.program import Program
-from buckler.model.shield import Address, AddressKey, BridgePort, MacKey, Tap
+from buckler.model.shield import Address, AddressKey, BridgePort, MacKey, Service, ServiceKey, Tap
 
 
 class ShieldFailed(Exception):
@@ -74,6 +74,19 @@ class AddressBook(Protocol):
         """Add or replace."""
 
     def delete_macs(self, keys: frozenset[MacKey]) -> None:
+        """Remove; absent keys are no error."""
+
+
+class Services(Protocol):
+    """What stands behind virtual addresses, pool-wide. Idempotent; one replacement is atomic for packets."""
+
+    def services(self) -> dict[ServiceKey, Service]:
+        """Read back everything. One of which not all stands has number 0, which is nobody's."""
+
+    def put_services(self, entries: Mapping[ServiceKey, Service]) -> None:
+        """Add or replace."""
+
+    def delete_services(self, keys: frozenset[ServiceKey]) -> None:
         """Remove; absent keys are no error."""
 
 

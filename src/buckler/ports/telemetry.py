@@ -15,6 +15,7 @@ class ShieldEvent(msgspec.Struct, frozen=True, array_like=True):
 
     ``logged``: told because the rule that decided logs. ``answered``: rejected, and the shield said so on the wire.
     ``staged``: the verdict's number in the staged draft, by ``staged_rule``; 0: there is no draft.
+    ``service``: the number of the service through whose virtual address the VM speaks with the other end; 0: directly.
     """
 
     at: int
@@ -38,6 +39,7 @@ class ShieldEvent(msgspec.Struct, frozen=True, array_like=True):
     answered: bool = False
     staged: int = 0
     staged_rule: int = 0
+    service: int = 0
 
 
 class Shed(msgspec.Struct, frozen=True):

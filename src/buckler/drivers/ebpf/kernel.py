@@ -27,6 +27,8 @@ MAPS = [
     "hosts",
     "prefixes",
     "macs",
+    "services",
+    "service_numbers",
     "residents",
     "ports",
     "policies",

@@ -11,18 +11,20 @@ import struct
 from buckler.model.ids import IdentityNumber, RuleNumber
 from buckler.model.program import Direction, Entry, Terms, Verdict
 
-ENDPOINT = struct.Struct("<5IHBx6sH")
+ENDPOINT = struct.Struct("<5IHBB6sH")
 OWN_KEY = struct.Struct("<I16s")
 HOST_KEY = struct.Struct("<I16s")
 PREFIX_KEY = struct.Struct("<II16s")
 OWNER = struct.Struct("<III")
 MAC_KEY = struct.Struct("<I6s2x")
+SERVICE_PORT = struct.Struct("<HHB3x")
+SERVICE_MEMBER = struct.Struct("<16s6s2x")
 PORT_KEY = struct.Struct("<II")
 PORT = struct.Struct("<II")
 POLICY_KEY = struct.Struct("<IIBBH")
 VERDICT = struct.Struct("<Q5IBBBx")
 CONNECTION_KEY = struct.Struct("<16s16sHHBB2x")
-CONNECTION = struct.Struct("<4QIIIBBBxIIIBBBx5IHBBBBB5x")
+CONNECTION = struct.Struct("<4QIIIBBBxIIIBBBx5IHBBBBBxI")
 HALF_OPEN_SET = struct.Struct("<8II28x" + 8 * (CONNECTION_KEY.format + CONNECTION.format).replace("<", ""))
 SECRET = struct.Struct("<11Q")
 FRAGMENT_KEY = struct.Struct("<16s16sIBB2x")
@@ -33,11 +35,16 @@ RATE = struct.Struct("<Q")
 COUNT = struct.Struct("<QQ")
 PAIR_KEY = struct.Struct("<4IBB2x")
 STAGED_KEY = struct.Struct("<4IBB2xIB3x")
-EVENT = struct.Struct("<Q8I16s16sHHHBBBBBB4x")
+EVENT = struct.Struct("<Q8I16s16sHHHBBBBBBI")
 SHED = struct.Struct("<QQ")
 CLAIM = struct.Struct("<QII16s16sHBxH2x1024s")
 CLAIM_BUDGET = struct.Struct("<QII")
 SETTINGS = struct.Struct("<QQII32s")
+MOST_MEMBERS = 32
+MOST_PORTS = 16
+SERVICE = struct.Struct(
+    "<III" + (MOST_PORTS * SERVICE_PORT.format + MOST_MEMBERS * SERVICE_MEMBER.format).replace("<", "")
+)
 U32 = struct.Struct("<I")
 U64 = struct.Struct("<Q")
 
@@ -48,6 +55,9 @@ FORMATS: dict[str, struct.Struct] = {
     "prefix_key": PREFIX_KEY,
     "owner": OWNER,
     "mac_key": MAC_KEY,
+    "service_port": SERVICE_PORT,
+    "service_member": SERVICE_MEMBER,
+    "service": SERVICE,
     "port_key": PORT_KEY,
     "port": PORT,
     "policy_key": POLICY_KEY,
@@ -74,6 +84,7 @@ FORMATS: dict[str, struct.Struct] = {
 MARK_JUDGED = 0x00800000
 MARK_ANSWER = 0x01000000
 MAX_TAPS = 4096
+MAX_SERVICES = 16384
 CONNECTIONS_HALF_OPEN = 4096
 HALF_OPEN_SETS = 512
 HALF_OPEN_WAYS = 8

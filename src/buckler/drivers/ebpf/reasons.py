@@ -23,6 +23,7 @@ class Reason(IntEnum):
     OBSERVED = 10
     PORT = 11
     ANSWER = 12
+    RESOLVED = 13
     POLICY = 32
     NO_CONNECTION = 33
     CONNECTIONS_FULL = 34
@@ -50,6 +51,8 @@ class Reason(IntEnum):
     FOREIGN_TUNNEL = 59
     FOREIGN_OUTSIDE = 60
     NO_PROGRAM = 61
+    SERVICE = 62
+    NO_MEMBER = 63
 
 
 SENTENCES: dict[Reason, str] = {
@@ -66,6 +69,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.OBSERVED: "policy denies it, but the VM is only observed",
     Reason.PORT: "let in by a bridge port; the receiver's shield judges it",
     Reason.ANSWER: "the shield's own answer to what a rule rejects",
+    Reason.RESOLVED: "asked who has a virtual address; the shield itself answered",
     Reason.POLICY: "denied by policy",
     Reason.NO_CONNECTION: "belongs to no connection that the shield knows",
     Reason.CONNECTIONS_FULL: "the VM has used up its quota of connections",
@@ -93,6 +97,8 @@ SENTENCES: dict[Reason, str] = {
     Reason.FOREIGN_TUNNEL: "from a tunnel, in the name of a VM that lives on this host",
     Reason.FOREIGN_OUTSIDE: "from outside, in the name of a VM of the pool",
     Reason.NO_PROGRAM: "the interface has no program",
+    Reason.SERVICE: "a virtual address does not serve that: another port or protocol, a fragment, or ports in use with its member",
+    Reason.NO_MEMBER: "nobody stands behind the virtual address, or its member does no more",
 }
 
 

@@ -184,7 +184,7 @@ class EbpfShield:
         if digest is None or table is None or not self._is_attached(ifindex):
             return None
         table.close()
-        at, vm, zone, identity, _, vlan, mode, mac, quota = layout.ENDPOINT.unpack(self._endpoint(index))
+        at, vm, zone, identity, _, vlan, mode, services, mac, quota = layout.ENDPOINT.unpack(self._endpoint(index))
         if at != ifindex:
             return None
         return Tap(
@@ -198,13 +198,14 @@ class EbpfShield:
             program=digest,
             mode=_MODES[mode],
             connections=quota or MOST_CONNECTIONS,
+            services=bool(services),
         )
 
     def _endpoint(self, index: int) -> bytes:
         return self._kernel["endpoints"].get(layout.U32.pack(index)) or bytes(layout.ENDPOINT.size)
 
     def _quota(self, index: int) -> int:
-        return int(layout.ENDPOINT.unpack(self._endpoint(index))[8]) or MOST_CONNECTIONS
+        return int(layout.ENDPOINT.unpack(self._endpoint(index))[9]) or MOST_CONNECTIONS
 
     def _generation(self, index: int) -> int:
         return int(layout.ENDPOINT.unpack(self._endpoint(index))[4])
@@ -233,7 +234,7 @@ class EbpfShield:
         self._kernel["tap_index"].put(layout.U32.pack(tap.ifindex), layout.U32.pack(index))
 
     def _is_same_vm(self, index: int, tap: Tap) -> bool:
-        _, vm, zone, _, _, _, _, mac, _ = layout.ENDPOINT.unpack(self._endpoint(index))
+        _, vm, zone, _, _, _, _, _, mac, _ = layout.ENDPOINT.unpack(self._endpoint(index))
         return (vm, zone, mac) == (tap.vm, tap.zone, layout.pack_mac(tap.mac))
 
     def _write_side(
@@ -249,7 +250,7 @@ class EbpfShield:
             self._put_policies({index: tap.program})
         mode, mac = _MODES.index(tap.mode), layout.pack_mac(tap.mac)
         quota = tap.connections % MOST_CONNECTIONS
-        endpoint = (tap.ifindex, tap.vm, tap.zone, tap.identity, generation, tap.vlan, mode, mac, quota)
+        endpoint = (tap.ifindex, tap.vm, tap.zone, tap.identity, generation, tap.vlan, mode, tap.services, mac, quota)
         self._kernel["endpoints"].put(number, layout.ENDPOINT.pack(*endpoint))
 
     def _prepare(self, taps: Sequence[Tap]) -> None:
@@ -310,7 +311,7 @@ class EbpfShield:
         last = max(self._generation(side) for side in sides)
         for side in sides:
             self._kernel["endpoints"].put(
-                layout.U32.pack(side), layout.ENDPOINT.pack(0, 0, 0, 0, last, 0, 0, bytes(6), 0)
+                layout.U32.pack(side), layout.ENDPOINT.pack(0, 0, 0, 0, last, 0, 0, 0, bytes(6), 0)
             )
             self._kernel["policies"].delete(layout.U32.pack(side))
         for outer in ("established", "waiting", "fragments"):

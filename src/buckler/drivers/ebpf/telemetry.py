@@ -113,9 +113,9 @@ def sum_cpus(raw: bytes, width: int) -> list[int]:
 def _read_event(raw: bytes) -> ShieldEvent:
     at, ifindex, vm, peer_vm, peer_identity, rule, observed, staged_rule, length, *rest = layout.EVENT.unpack(raw)
     source, destination, source_port, destination_port, ethertype, protocol, direction, allowed, reason, *rest = rest
-    staged, flags = rest
+    staged, flags, service = rest
     return ShieldEvent(
         at, ifindex, vm, peer_vm, peer_identity, rule, observed, length, source, destination,
         source_port, destination_port, ethertype, protocol, direction, bool(allowed), reason,
-        bool(flags & layout.EVENT_LOGGED), bool(flags & layout.EVENT_ANSWERED), staged, staged_rule,
+        bool(flags & layout.EVENT_LOGGED), bool(flags & layout.EVENT_ANSWERED), staged, staged_rule, service,
     )  # fmt: skip
