@@ -299,6 +299,20 @@ def world(choose: Chooser, vms: int = 4) -> tuple[Document, ...]:
     return (network(), *made, *endpoints(choose), *policies(choose))
 
 
+VIRTUAL = {"shop": "10.9.0.200", "mail": "fd09::200"}
+
+
+def virtual_services(choose: Chooser) -> tuple[Document, ...]:
+    """Services with a virtual address, for whatever labels the VMs have."""
+    found = []
+    for name, address in VIRTUAL.items():
+        ports = several(choose, 1, 2, lambda c: Port(pick(c, ("TCP", "UDP", "SCTP")), pick(c, PORT_NUMBERS)))
+        if flag(choose):
+            spec = ServiceSpec(named_selector(choose), ports, network="net", virtual_address=address)
+            found.append(Document(Kind.SERVICE, name, spec))
+    return tuple(found)
+
+
 def packet(choose: Chooser, documents: Sequence[Document]) -> Packet:
     """A packet from or to some VM, both ends of one family."""
     version = choose.number(0, 1)

@@ -38,6 +38,7 @@ class CidrIdentity(msgspec.Struct, frozen=True, array_like=True):
 
 MOST_MEMBERS = 32
 MOST_PORTS = 16
+MOST_SERVICES = 1 << 14
 MOST_SERVICE_NUMBER = (1 << 24) - 1
 
 

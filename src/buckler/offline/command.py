@@ -31,7 +31,7 @@ from buckler.offline.naming import names_option
 from buckler.offline.questions import question_commands, warn_oddities
 from buckler.offline.shipping import library, tightens
 from buckler.policy.draft import Draft, draft_pool
-from buckler.policy.explain import explain as explain_path
+from buckler.policy.explainvirtual import explain_connection
 from buckler.policy.matrix import Connection, Place, Talk, list_talks
 from buckler.policy.party import UnknownEnd
 from buckler.policy.problem import Problem, Severity, has_errors
@@ -178,7 +178,7 @@ def explain(
     protocol, number = parse_port(port)
     draft = read_draft(_both(inventory, policies), at=at, names=names)
     try:
-        answer = explain_path(draft.pool, draft.documents, origin, to, protocol, number)
+        answer = explain_connection(draft.pool, draft.documents, origin, to, protocol, number)
     except UnknownEnd as error:
         raise Failed("no such end", str(error)) from error
     show(answer, output, lambda: "\n".join(explanation_lines(answer, every_step=output == "wide")), tuple)

@@ -102,6 +102,9 @@ def _insiders(pool: Pool, tenant: str) -> Iterator[tuple[str, str]]:
         if endpoint_key(each) in names:
             who = f"{names[endpoint_key(each)]} in network {each.network}"
             yield from ((address, who) for address in each.addresses)
+    for service in pool.services:
+        if tenant in {"", service.tenant}:
+            yield service.address, f"the virtual address of service {service.name} in network {service.network}"
     for network in pool.networks:
         if tenant in {"", network.tenant}:
             yield from ((address, f"the host in network {network.name}") for address in network.gateway)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from buckler.model.bundle import MOST_MEMBERS
+from buckler.model.bundle import MOST_MEMBERS, MOST_SERVICES
 from buckler.model.ids import VmId, VmNumber, Zone
 from buckler.model.label import LABEL_ID, Selector
 from buckler.policy.language import Document, EndpointSpec, Kind, NetworkSpec, ServiceSpec, VmSpec
@@ -30,6 +30,9 @@ def check_virtual_addresses(documents: Sequence[Document], networks: Mapping[str
     services = [each for each in documents if isinstance(each.spec, ServiceSpec) and each.spec.virtual_address]
     if not services:
         return
+    for document in services[MOST_SERVICES:]:
+        words = f"the pool has more than {MOST_SERVICES} virtual addresses"
+        yield _problem(document, "spec.virtualAddress", (words, "no host has room for more"))
     wanted = {each.spec.network for each in services if isinstance(each.spec, ServiceSpec)}
     owners = _owners(documents, wanted)
     stations = _stations(documents, networks, wanted)

@@ -38,6 +38,7 @@ from tests.randompolicy import (
     number_for,
     pick,
     policies,
+    virtual_services,
     vm,
 )
 
@@ -132,7 +133,7 @@ def declared(choose: Chooser) -> tuple[tuple[Document, ...], tuple[str, ...]]:
     things = endpoints(choose)
     if any(each.name == "scanner" for each in things):  # one address, one owner
         vms = [each for each in vms if "10.9.0.99" not in each.spec.interfaces[0].addresses]
-    return (network(), *vms, *things, *policies(choose, 4)), quarantined
+    return (network(), *vms, *things, *policies(choose, 4), *virtual_services(choose)), quarantined
 
 
 def moved_address(document: Document) -> Document:

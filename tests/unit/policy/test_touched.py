@@ -19,7 +19,7 @@ from buckler.policy.touched import TreePlanner
 from buckler.policy.trie import Shelf
 from buckler.policy.whole import join_bundle, split_bundle
 from tests.policyworld import Store
-from tests.randompolicy import Chooser, Drawn, Seeded, flag, pick, world
+from tests.randompolicy import Chooser, Drawn, Seeded, flag, pick, virtual_services, world
 
 QUICK = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -55,7 +55,7 @@ class World:
     def state(self) -> Bundle:
         choose = self.choose
         if flag(choose):
-            self.documents = world(choose)
+            self.documents = (*world(choose), *virtual_services(choose))
             found = self.store.pool(self.documents)
             first = found.networks[0]
             lan, dmz = (
@@ -67,7 +67,7 @@ class World:
                 for each in (*found.networks, lan, dmz)
                 if not flag(choose, 8)
             )
-            self.pool = Pool(networks, found.vms, found.hosts if flag(choose) else (), found.outsiders)
+            self.pool = Pool(networks, found.vms, found.hosts if flag(choose) else (), found.outsiders, found.services)
         vms = list(self.pool.vms)
         for place in range(len(vms)):
             if flag(choose, 4):

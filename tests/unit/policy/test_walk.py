@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from buckler.model.bundle import Branch, Leaf, Root, SegmentHead
+from buckler.model.bundle import (
+    Branch,
+    Leaf,
+    Root,
+    SegmentHead,
+    ServiceMember,
+    ServicePort,
+    Services,
+    VirtualService,
+)
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.ids import Digest, Zone
 from buckler.policy import walk
 from buckler.policy.bundle import Bundle, build_bundle
-from buckler.policy.pieces import BadPieces
+from buckler.policy.pieces import BadPieces, split_segment
+from buckler.policy.trie import Shelf
 from buckler.policy.walk import Place, gather, items_of, read_node, read_root, read_rules, read_segments
 from buckler.policy.whole import join_bundle, split_bundle
 from tests.policyworld import Store
-from tests.randompolicy import Seeded, world
+from tests.randompolicy import Seeded, virtual_services, world
 
 
 class Objects:
@@ -43,7 +54,8 @@ class Objects:
 
 
 def made(seed: int) -> Bundle:
-    store, documents = Store(), world(Seeded(seed))
+    store, choose = Store(), Seeded(seed)
+    documents = (*world(choose), *virtual_services(choose))
     pool = store.pool(documents)
     return build_bundle(pool, documents, store.allocate(pool, documents))
 
@@ -148,3 +160,48 @@ def test_segments_that_are_known_are_not_made_again():
     again = read_segments(nodes, top, first)
     assert all(again[digest] is segment for digest, segment in first.items())
     assert items_of(nodes, Place.RULES, top.rules)
+
+
+def test_services_are_one_object_of_their_network_and_no_object_where_there_are_none():
+    with_, without = ServicePort(6, 80, 80), msgspec.structs.replace(made(1).segments[0], services=())
+    service = VirtualService(
+        7, "shop", "default", "10.9.0.200", (with_,), (ServiceMember("10.9.0.10", "52:54:00:09:00:00"),)
+    )
+    shelf, plain = Shelf(), Shelf()
+    split_segment(msgspec.structs.replace(without, services=(service,)), {}, Digest("o"), shelf)
+    split_segment(without, {}, Digest("o"), plain)
+    (more,) = [content for content in shelf.objects.values() if content.startswith(b'{"services"')]
+    assert msgspec.json.decode(more, type=Services).services == (service,)
+    assert all(b"services" not in content for content in plain.objects.values())
+
+
+PORT, MEMBER = ServicePort(6, 80, 80), ServiceMember("10.9.0.10", "52:54:00:09:00:00")
+GOOD = VirtualService(1, "shop", "default", "10.9.0.200", (PORT,), (MEMBER,))
+
+
+@pytest.mark.parametrize(
+    "services",
+    [
+        (msgspec.structs.replace(GOOD, number=0),),
+        (msgspec.structs.replace(GOOD, number=1 << 24),),
+        (GOOD, GOOD),
+        (msgspec.structs.replace(GOOD, number=2), GOOD),
+        (msgspec.structs.replace(GOOD, ports=()),),
+        (msgspec.structs.replace(GOOD, ports=(PORT,) * 17),),
+        (msgspec.structs.replace(GOOD, members=(MEMBER,) * 33),),
+        (msgspec.structs.replace(GOOD, ports=(ServicePort(1, 0, 0),)),),
+        (msgspec.structs.replace(GOOD, ports=(ServicePort(6, 81, 80),)),),
+        (msgspec.structs.replace(GOOD, ports=(ServicePort(6, 80, 65536),)),),
+        {"no": "services"},
+    ],
+)
+def test_services_that_cannot_be_are_refused(services):
+    source = Objects()
+    told = Services(services) if isinstance(services, tuple) else services
+    empty = source.put(Leaf(()))
+    head = SegmentHead("n", Zone(1), "t", "br0", 0, (), (), (), (), empty, empty, services=source.put(told))
+    with pytest.raises(BadPieces):
+        source.join(source.put(Root((source.put(head),), empty)))
+    del source.held[head.services]
+    with pytest.raises(BadPieces, match="missing"):
+        source.join(source.put(Root((source.put(head),), empty)))

@@ -26,7 +26,7 @@ from buckler.model.operatorapi.pool import Rogue
 from buckler.model.operatorapi.traffic import CounterItem, FlowItem
 from buckler.model.operatorapi.vms import TaskView
 from buckler.policy.draft import Draft
-from buckler.policy.explain import explain
+from buckler.policy.explainvirtual import explain_connection
 from buckler.policy.lend import lend_numbers
 from buckler.policy.pairs import answer_reach
 from buckler.policy.party import UnknownEnd
@@ -54,7 +54,7 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
         with parts.store.read() as unit:
             state = at_time(load_state(unit), parts.clock()).state
         try:
-            return explain(state.pool, state.documents, origin, to, protocol, port, tenant)
+            return explain_connection(state.pool, state.documents, origin, to, protocol, port, tenant)
         except UnknownEnd as error:
             raise Refused(404, "no such end", str(error)) from error
 

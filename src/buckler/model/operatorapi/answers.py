@@ -55,8 +55,29 @@ class ExplainedPath(Answer, frozen=True):
     sides: tuple[Side, ...]
 
 
+class ExplainedMember(Answer, frozen=True):
+    """A VM that serves at a virtual address, by an address of its own."""
+
+    vm: str
+    address: str
+
+
+class ExplainedService(Answer, frozen=True):
+    """Whose virtual address was asked about. ``left_out``: how many more serve than a shield can choose among."""
+
+    name: str
+    tenant: str
+    network: str
+    address: str
+    members: tuple[ExplainedMember, ...] = ()
+    left_out: int = 0
+
+
 class Explanation(Answer, frozen=True):
-    """``verdict`` is ``allow`` when some path allows. No path: ``text`` says why (no network in common)."""
+    """``verdict`` is ``allow`` when some path allows. No path: ``text`` says why (no network in common).
+
+    ``services``: whose virtual address ``to`` is; the paths are then those to each of their members.
+    """
 
     origin: str = msgspec.field(name="from")
     to: str
@@ -65,6 +86,7 @@ class Explanation(Answer, frozen=True):
     verdict: str
     text: str
     paths: tuple[ExplainedPath, ...] = ()
+    services: tuple[ExplainedService, ...] = ()
 
 
 class PortRange(Answer, frozen=True, omit_defaults=True):
