@@ -6,7 +6,7 @@ from buckler.agent.apply import Kernel
 from buckler.drivers.inmemory.connections import InMemoryConnections
 from buckler.drivers.inmemory.guard import InMemoryGuard
 from buckler.drivers.inmemory.links import InMemoryLinks
-from buckler.drivers.inmemory.shield import InMemoryAddressBook, InMemoryPorts, InMemoryShield
+from buckler.drivers.inmemory.shield import InMemoryAddressBook, InMemoryPorts, InMemoryServices, InMemoryShield
 from buckler.ports.links import Link
 
 
@@ -14,12 +14,13 @@ class MemoryKernel:
     def __init__(self, addresses: tuple[str, ...] = ("10.99.0.1", "127.0.0.1")) -> None:
         self.interfaces: set[int] = set()
         self.shield, self.book = InMemoryShield(self.interfaces), InMemoryAddressBook()
+        self.services = InMemoryServices()
         self.ports = InMemoryPorts(self.interfaces)
         self.connections = InMemoryConnections(self._room)
         self.guard, self.links = InMemoryGuard(), InMemoryLinks(addresses=addresses)
 
     def kernel(self) -> Kernel:
-        return Kernel(self.shield, self.book, self.ports, upkeep=self.shield, guard=self.guard, links=self.links)
+        return Kernel(self.shield, self.book, self.services, self.ports, self.shield, self.guard, self.links)
 
     def _room(self, ifindex: int) -> int | None:
         tap = self.shield.taps().get(ifindex)
@@ -37,5 +38,5 @@ class MemoryKernel:
         """Everything that it holds, the indexes of interfaces that are gone among it."""
         learning = {index: link.learning for index, link in self.links.links().items()}
         taps = {index: (tap.addresses, tap.program, tap.identity, tap.vm) for index, tap in self.shield._taps.items()}
-        book = (self.book.addresses(), self.book.macs())
+        book = (self.book.addresses(), self.book.macs(), self.services.services())
         return (taps, self.shield.programs(), book, self.ports.bridge_ports(), self.guard.observe(), learning)

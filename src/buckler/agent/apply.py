@@ -17,7 +17,7 @@ from buckler.model.program import Program
 from buckler.model.shield import GuardState, Tap
 from buckler.ports.guard import Guard, GuardFailed
 from buckler.ports.links import Link, Links, LinksFailed
-from buckler.ports.shield import AddressBook, Ports, Shield, ShieldFailed, Upkeep
+from buckler.ports.shield import AddressBook, Ports, Services, Shield, ShieldFailed, Upkeep
 
 OnStep = Callable[[str], None]
 
@@ -27,6 +27,7 @@ class Kernel(msgspec.Struct, frozen=True):
 
     shield: Shield
     book: AddressBook
+    services: Services
     ports: Ports
     upkeep: Upkeep
     guard: Guard
@@ -49,6 +50,7 @@ def observe(kernel: Kernel, links: Mapping[int, Link]) -> Observed:
         programs=kernel.shield.programs(),
         addresses=kernel.book.addresses(),
         macs=kernel.book.macs(),
+        services=kernel.services.services(),
         bridge_ports=kernel.ports.bridge_ports(),
         guard=kernel.guard.observe(),
         learning={link.ifindex: link.learning for link in links.values() if link.bridge},
@@ -133,6 +135,8 @@ def _take(
             kernel.book.put_addresses(entries)
         case steps.PutMacs(entries):
             kernel.book.put_macs(entries)
+        case steps.PutServices(entries):
+            kernel.services.put_services(entries)
         case steps.PutBridgePort(port):
             kernel.ports.put_bridge_port(port)
         case steps.Rejudge():
@@ -147,6 +151,8 @@ def _delete(step: steps.Step, kernel: Kernel) -> None:
             kernel.shield.delete_tap(ifindex)
         case steps.DeleteBridgePort(ifindex):
             kernel.ports.delete_bridge_port(ifindex)
+        case steps.DeleteServices(keys):
+            kernel.services.delete_services(keys)
         case steps.DeleteMacs(keys):
             kernel.book.delete_macs(keys)
         case steps.DeleteAddresses(keys):

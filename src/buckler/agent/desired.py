@@ -9,7 +9,7 @@ import msgspec
 from buckler.gate.decision import Decision
 from buckler.model.domain import DomainFacts
 from buckler.model.ids import Digest, VmNumber
-from buckler.model.shield import Address, AddressKey, BridgePort, GuardState, MacKey, Tap
+from buckler.model.shield import Address, AddressKey, BridgePort, GuardState, MacKey, Service, ServiceKey, Tap
 
 
 class Roles(msgspec.Struct, frozen=True):
@@ -39,6 +39,7 @@ class Observed(msgspec.Struct, frozen=True):
     programs: frozenset[Digest] = frozenset()
     addresses: Mapping[AddressKey, Address] = {}
     macs: Mapping[MacKey, VmNumber] = {}
+    services: Mapping[ServiceKey, Service] = {}
     bridge_ports: Mapping[int, BridgePort] = {}
     guard: GuardState | None = None
     learning: Mapping[int, bool] = {}
@@ -50,6 +51,7 @@ class Desired(msgspec.Struct, frozen=True):
     taps: Mapping[int, Tap] = {}
     addresses: Mapping[AddressKey, Address] = {}
     macs: Mapping[MacKey, VmNumber] = {}
+    services: Mapping[ServiceKey, Service] = {}
     bridge_ports: Mapping[int, BridgePort] = {}
     guard: GuardState = GuardState(bridges=frozenset(), ports=frozenset())
     learning: Mapping[int, bool] = {}

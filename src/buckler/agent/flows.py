@@ -41,6 +41,7 @@ def record_of(event: ShieldEvent, names: Names, reasons: Mapping[int, str], host
         staged=verdict_word(event.staged),
         staged_policy="" if staged_rule is None else staged_rule.policy,
         staged_rule="" if staged_rule is None else staged_rule.rule,
+        service=names.services.get(event.service, f"service-{event.service}") if event.service else "",
     )
 
 

@@ -13,6 +13,7 @@ from buckler.drivers.ebpf.claims import EbpfClaims
 from buckler.drivers.ebpf.connections import EbpfConnections
 from buckler.drivers.ebpf.kernel import Kernel as EbpfKernel
 from buckler.drivers.ebpf.reasons import Reason
+from buckler.drivers.ebpf.services import EbpfServices
 from buckler.drivers.ebpf.shield import EbpfShield
 from buckler.drivers.ebpf.telemetry import EbpfTelemetry
 from buckler.drivers.libvirt.hypervisor import LibvirtHypervisor
@@ -33,6 +34,7 @@ def real_drivers(settings: AgentSettings) -> Drivers:
         kernel=Kernel(
             shield=shield,
             book=EbpfAddressBook(loaded),
+            services=EbpfServices(loaded),
             ports=EbpfPorts(loaded),
             upkeep=shield,
             guard=NftablesGuard(),

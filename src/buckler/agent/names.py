@@ -25,6 +25,8 @@ class Names(msgspec.Struct, frozen=True):
     by_number: Mapping[int, Endpoint]
     rules: Mapping[int, RuleName]
     meant: Mapping[Zone, Meant] = {}
+    services: Mapping[int, str] = {}
+    """Of those with a virtual address, by number."""
 
     def vm_of(self, uuid: str) -> tuple[str, str]:
         """(VM id, tenant) of a domain; empty for one that nobody registered."""
@@ -40,4 +42,5 @@ def names_of(belief: Belief) -> Names:
         by_number={endpoint.number: endpoint for endpoint in endpoints},
         rules={rule.number: rule for rule in belief.rules},
         meant={each.zone: Meant(each.names, frozenset(each.resolvers)) for each in belief.segments if each.names},
+        services={each.number: each.name for segment in belief.segments for each in segment.services},
     )

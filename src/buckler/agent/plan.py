@@ -13,7 +13,7 @@ import msgspec
 
 from buckler.agent.desired import Desired, Observed
 from buckler.model.ids import Digest, VmNumber
-from buckler.model.shield import Address, AddressKey, BridgePort, GuardState, MacKey, Tap
+from buckler.model.shield import Address, AddressKey, BridgePort, GuardState, MacKey, Service, ServiceKey, Tap
 from buckler.reconcile.delta import Delta, diff
 
 
@@ -46,6 +46,12 @@ class PutMacs(msgspec.Struct, frozen=True):
     entries: dict[MacKey, VmNumber]
 
 
+class PutServices(msgspec.Struct, frozen=True):
+    """Members and ports of virtual addresses. Asked of every packet that has to do with one: nothing is judged again."""
+
+    entries: dict[ServiceKey, Service]
+
+
 class PutBridgePort(msgspec.Struct, frozen=True):
     port: BridgePort
 
@@ -60,6 +66,10 @@ class DeleteTap(msgspec.Struct, frozen=True):
 
 class DeleteBridgePort(msgspec.Struct, frozen=True):
     ifindex: int
+
+
+class DeleteServices(msgspec.Struct, frozen=True):
+    keys: frozenset[ServiceKey]
 
 
 class DeleteMacs(msgspec.Struct, frozen=True):
@@ -87,10 +97,12 @@ Step = (
     | PutTap
     | PutMacs
     | PutAddresses
+    | PutServices
     | PutBridgePort
     | Rejudge
     | DeleteTap
     | DeleteBridgePort
+    | DeleteServices
     | DeleteMacs
     | DeleteAddresses
     | DeleteProgram
@@ -130,6 +142,7 @@ def _changing(observed: Observed, desired: Desired) -> Iterator[Step]:
     taps = _tap_delta(observed, desired)
     addresses = diff(desired.addresses, observed.addresses)
     macs = diff(desired.macs, observed.macs)
+    services = diff(desired.services, observed.services)
     ports = diff(desired.bridge_ports, observed.bridge_ports)
     yield from (PutProgram(digest) for digest in sorted(desired.programs - observed.programs))
     yield from (PutTap(desired.taps[index]) for index in sorted(taps.puts))
@@ -137,11 +150,15 @@ def _changing(observed: Observed, desired: Desired) -> Iterator[Step]:
         yield PutMacs(macs.puts)
     if addresses.puts:
         yield PutAddresses(dict(sorted(addresses.puts.items(), key=lambda entry: -_length(entry[0]))))
+    if services.puts:
+        yield PutServices(services.puts)
     yield from (PutBridgePort(port) for _, port in sorted(ports.puts.items()))
     if taps.changes or addresses.changes or (addresses.adds and observed.taps):
         yield Rejudge()
     yield from (DeleteTap(index) for index in sorted({*taps.removes, *observed.leftovers} - set(desired.taps)))
     yield from (DeleteBridgePort(index) for index in sorted(ports.removes))
+    if services.removes:
+        yield DeleteServices(frozenset(services.removes))
     if macs.removes:
         yield DeleteMacs(frozenset(macs.removes))
     yield from _forgetting(addresses.removes)

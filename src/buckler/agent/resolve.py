@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping
 
 from buckler.agent.belief import Belief
@@ -9,9 +10,9 @@ from buckler.agent.book import Book, endpoint_addresses
 from buckler.agent.desired import Desired, Resident, Roles
 from buckler.gate.decide import decide
 from buckler.gate.decision import Decision, InterfacePlan, Operation
-from buckler.model.bundle import Segment
+from buckler.model.bundle import MOST_MEMBERS, MOST_PORTS, Segment, ServiceMember, VirtualService
 from buckler.model.ids import Zone
-from buckler.model.shield import MOST_CONNECTIONS, BridgePort, GuardState, PortRole, Tap
+from buckler.model.shield import MOST_CONNECTIONS, BridgePort, GuardState, PortRole, Service, ServiceKey, Tap
 from buckler.ports.links import Link
 
 
@@ -27,7 +28,8 @@ def resolve(
     residents = tuple(residents)
     view = belief.view()
     standing = {one.facts.uuid: decide(Operation.PLUG, one.facts, view) for one in residents}
-    taps, devices, problems = _taps(residents, standing, links)
+    services = _services(belief.segments)
+    taps, devices, problems = _taps(residents, standing, links, frozenset(key.zone for key in services))
     bridge_ports, port_problems = _bridge_ports(belief.segments, roles, links)
     bridges = roles.bridges | {segment.bridge for segment in belief.segments}
     bridges |= {card.bridge for one in residents for card in one.facts.interfaces if card.bridge}
@@ -37,6 +39,7 @@ def resolve(
         taps=taps,
         addresses=addresses,
         macs=macs,
+        services=services,
         bridge_ports=bridge_ports,
         guard=GuardState(
             bridges=frozenset(bridges),
@@ -56,8 +59,30 @@ def resolve(
     )
 
 
+def _services(segments: Iterable[Segment]) -> dict[ServiceKey, Service]:
+    """What every virtual address stands for, as the kernel holds it and with no more than it holds."""
+    return {
+        ServiceKey(segment.zone, str(ipaddress.ip_address(each.address))): Service(
+            each.number, each.ports[:MOST_PORTS], _members(each)
+        )
+        for segment in segments
+        for each in segment.services
+    }
+
+
+def _members(service: VirtualService) -> tuple[ServiceMember, ...]:
+    """Only those of the address's own family: no shield makes one of the other."""
+    version = ipaddress.ip_address(service.address).version
+    parsed = ((ipaddress.ip_address(member.address), member.mac.lower()) for member in service.members)
+    alike = [ServiceMember(str(address), mac) for address, mac in parsed if address.version == version]
+    return tuple(alike[:MOST_MEMBERS])
+
+
 def _taps(
-    residents: tuple[Resident, ...], standing: Mapping[str, Decision], links: Mapping[int, Link]
+    residents: tuple[Resident, ...],
+    standing: Mapping[str, Decision],
+    links: Mapping[int, Link],
+    served: frozenset[Zone],
 ) -> tuple[dict[int, Tap], dict[int, str], list[str]]:
     """Find the tap of every interface that may open. A name that two domains claim opens for neither."""
     by_name = {link.name: link for link in links.values()}
@@ -83,6 +108,7 @@ def _taps(
             program=plan.endpoint.program,
             mode=plan.endpoint.mode,
             connections=plan.endpoint.connections or MOST_CONNECTIONS,
+            services=plan.zone in served,
         )
         devices[link.ifindex] = device
     return taps, devices, problems

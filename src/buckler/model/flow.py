@@ -13,6 +13,7 @@ class FlowRecord(msgspec.Struct, frozen=True):
     REASON_* in bpf/abi.h, ``rule`` and ``policy`` name what decided (empty: default deny). Times are Unix seconds.
     ``logged``: told because the rule that decided logs. ``answered``: rejected, and the shield said so on the wire.
     ``staged`` is what the staged draft says of it (allow, deny, reject; empty: no draft), ``staged_rule`` by which rule.
+    ``service``: the Service through whose virtual address ``local`` speaks with its member; empty: directly.
     """
 
     at: float
@@ -37,3 +38,4 @@ class FlowRecord(msgspec.Struct, frozen=True):
     staged: str = ""
     staged_policy: str = ""
     staged_rule: str = ""
+    service: str = ""

@@ -53,7 +53,7 @@ class EbpfServices:
 
     def _put(self, entries: Mapping[ServiceKey, Service]) -> None:
         """The number first: a frame that finds the service finds its way back."""
-        packed = {_pack_key(key): (service.number, _pack(service)) for key, service in entries.items()}
+        packed = {_pack_key(key): (service.number, _pack(key, service)) for key, service in entries.items()}
         kept = {service.number for service in entries.values()}
         self._forget(frozenset(entries), kept)
         self._kernel["service_numbers"].put_all({layout.U32.pack(number): key for key, (number, _) in packed.items()})
@@ -79,11 +79,13 @@ def _unpack_key(raw: bytes) -> ServiceKey:
     return ServiceKey(Zone(zone), layout.unpack_address(address))
 
 
-def _pack(service: Service) -> bytes:
+def _pack(key: ServiceKey, service: Service) -> bytes:
     if not 0 < service.number <= MOST_SERVICE_NUMBER:
         raise ValueError(f"service number {service.number}")
     if len(service.ports) > layout.MOST_PORTS or len(service.members) > layout.MOST_MEMBERS:
         raise ValueError(f"service {service.number}: {len(service.ports)} ports, {len(service.members)} members")
+    if any((":" in member.address) != (":" in key.address) for member in service.members):
+        raise ValueError(f"service {service.number}: a member of another family than {key.address}")
     ports = b"".join(layout.SERVICE_PORT.pack(port.first, port.last, port.protocol) for port in service.ports)
     members = b"".join(
         layout.SERVICE_MEMBER.pack(layout.pack_address(member.address), layout.pack_mac(member.mac))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.ids import Digest, VmNumber
 from buckler.model.program import Program
-from buckler.model.shield import Address, AddressKey, BridgePort, MacKey, Tap
+from buckler.model.shield import Address, AddressKey, BridgePort, MacKey, Service, ServiceKey, Tap
 from buckler.ports.shield import ShieldFailed
 
 
@@ -115,6 +115,26 @@ class InMemoryAddressBook:
         """See the port."""
         for key in keys:
             self._macs.pop(key, None)
+
+
+class InMemoryServices:
+    """ports/shield.Services."""
+
+    def __init__(self) -> None:
+        self._services: dict[ServiceKey, Service] = {}
+
+    def services(self) -> dict[ServiceKey, Service]:
+        """See the port."""
+        return dict(self._services)
+
+    def put_services(self, entries: Mapping[ServiceKey, Service]) -> None:
+        """See the port."""
+        self._services.update(entries)
+
+    def delete_services(self, keys: frozenset[ServiceKey]) -> None:
+        """See the port."""
+        for key in keys:
+            self._services.pop(key, None)
 
 
 class InMemoryPorts:
