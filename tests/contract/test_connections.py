@@ -15,7 +15,7 @@ from buckler.drivers.ebpf.kernel import Kernel
 from buckler.drivers.ebpf.shield import EbpfShield
 from buckler.drivers.inmemory.connections import InMemoryConnections
 from buckler.model.canonical import canonical_bytes, digest_of
-from buckler.model.connection import ROW_SIZE, Held, Rows, State, Written
+from buckler.model.connection import ROW_SIZE, Held, Rows, State, Written, mark, marked
 from buckler.model.ids import IdentityNumber, VmNumber, Zone
 from buckler.model.program import Program
 from buckler.model.shield import Tap
@@ -25,7 +25,7 @@ from tests.component.ground import add_bridge, open_veth, own_bpffs, own_network
 
 ROOM = 50
 ABSENT = 987654
-FORM = struct.Struct("<7Bx HHI 16s Q".replace(" ", ""))
+FORM = struct.Struct("<8B HHI 16s Q".replace(" ", ""))
 V4, V6 = layout.pack_address("10.9.0.1"), layout.pack_address("fd00:9::1")
 
 
@@ -40,8 +40,10 @@ def row(
     left: int = 20_000,
     remote: str = "10.9.0.2",
     age: int = 2_000,
+    service: int = 0,
 ) -> bytes:
-    return FORM.pack(protocol, direction, state, held, local, *tcp, *ports, left, layout.pack_address(remote), age)
+    remote_end = layout.pack_address(remote)
+    return FORM.pack(protocol, direction, state, held, local, *tcp, service, *ports, left, remote_end, age)
 
 
 def rows(*lines: bytes, locals_: tuple[bytes, ...] = (V4,)) -> Rows:
@@ -53,13 +55,14 @@ def told(read: Rows) -> dict[tuple[str, bytes], tuple[int, ...]]:
     found = {}
     for start in range(0, len(read.rows), ROW_SIZE):
         *head, remote_port, local_port, left, remote, age = FORM.unpack(read.rows[start : start + ROW_SIZE])
-        protocol, direction, state, held, local, *tcp = head
+        protocol, direction, state, held, local, *tcp, service = head
         key = (
             layout.unpack_address(read.locals[local]),
             struct.pack("<BBHH16s", protocol, direction, remote_port, local_port, remote),
         )
         assert key not in found, "a connection stands once"
-        found[key] = (state, held, *tcp, round(left, -4), round(age, -4))
+        number = marked(read.locals[service - 1]) if service else 0
+        found[key] = (state, held, *tcp, number, round(left, -4), round(age, -4))
     return found
 
 
@@ -195,3 +198,18 @@ def test_in_the_kernel_the_policy_port_is_what_key_and_direction_say_and_the_sta
 def test_expired_connections_are_not_told(door: Door) -> None:
     door.connections.write(door.tap, rows(row(left=0), row(left=60_000, ports=(5, 5))))
     assert told(door.connections.read(door.tap)) == told(rows(row(left=60_000, ports=(5, 5))))
+
+
+def test_which_service_a_connection_goes_through_is_told(door: Door) -> None:
+    wanted = rows(
+        row(ports=(80, 1), service=3),
+        row(ports=(80, 2), service=2),
+        row(ports=(80, 3)),
+        row(ports=(80, 4), service=2, state=State.REPLIED, held=Held.HALF_OPEN),
+        locals_=(V4, mark(0xFFFFFF), mark(7)),
+    )
+    assert door.connections.write(door.tap, wanted) == Written(put=4)
+    read = door.connections.read(door.tap)
+    assert told(read) == told(wanted)
+    assert set(read.locals) == set(wanted.locals)
+    assert read.locals[0] == V4, "the marks stand behind the addresses"

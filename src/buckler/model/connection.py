@@ -9,6 +9,8 @@ from enum import IntEnum
 
 import msgspec
 
+from buckler.model.bundle import MOST_SERVICE_NUMBER
+
 ROW_SIZE = 40
 """Little endian. What a row does not say (rule, peer, policy port, observed) is found anew where it arrives.
 
@@ -22,7 +24,7 @@ offset  bytes  meaning
 4       1      local address, as an index into the addresses that stand before the rows
 5       1      the VM's TCP: window scale in the low, FIN sent (1) and acknowledged (2) in the high four bits
 6       1      the remote end's, likewise
-7       1      0
+7       1      0; through a service's virtual address: 1 + the place of its ``mark`` among the addresses
 8       2      remote port, or the identifier of an echo
 10      2      local port, or the same identifier
 12      4      milliseconds until it expires unless it is used
@@ -31,11 +33,23 @@ offset  bytes  meaning
 ======  =====  ==========================================================================================
 """
 
-PROTOCOL, DIRECTION, STATE, HELD, LOCAL, LOCAL_TCP, REMOTE_TCP = range(7)
+PROTOCOL, DIRECTION, STATE, HELD, LOCAL, LOCAL_TCP, REMOTE_TCP, SERVICE = range(8)
 REMOTE_PORT, LOCAL_PORT, REMAINING, REMOTE, AGE = 8, 10, 12, 16, 32
 """Offsets in a row."""
 MAX_REMAINING = 0xFFFFFFFF
 MAX_LOCALS = 255
+_MARK = bytes(12)
+
+
+def mark(service: int) -> bytes:
+    """How a service's number stands among the addresses: as one that no interface has."""
+    return _MARK + service.to_bytes(4, "big")
+
+
+def marked(entry: bytes) -> int:
+    """The service's number; 0: an address."""
+    number = int.from_bytes(entry[12:], "big")
+    return number if entry.startswith(_MARK) and number <= MOST_SERVICE_NUMBER else 0
 
 
 class State(IntEnum):
@@ -57,7 +71,10 @@ class Held(IntEnum):
 
 
 class Rows(msgspec.Struct, frozen=True):
-    """Connections of one tap. ``locals`` are its addresses as 16 bytes each, in the order that the rows refer to."""
+    """Connections of one tap. ``locals`` are its addresses as 16 bytes each, in the order that the rows refer to.
+
+    Behind them stand the marks of services: who knows of none refuses the rows that name one, and takes all others.
+    """
 
     locals: tuple[bytes, ...] = ()
     rows: bytes = b""

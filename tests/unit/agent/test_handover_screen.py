@@ -13,11 +13,11 @@ from buckler.agent.handover.connections import read_blocks, write_blocks
 from buckler.agent.handover.screen import MAX_HALF_OPEN, ranges_of, screen, timeout
 from buckler.agent.handover.section import BadSection
 from buckler.drivers.ebpf.layout import pack_address, unpack_address
-from buckler.model.connection import ROW_SIZE, Held, Rows, State
+from buckler.model.connection import ROW_SIZE, Held, Rows, State, mark
 
 FORM = struct.Struct("<8BHHI16sQ")
 OWN = ("10.9.0.1", "fd00:9::1", "fe80::1")
-LOCALS = tuple(pack_address(address) for address in (*OWN, "10.9.0.99"))
+LOCALS = (*(pack_address(address) for address in (*OWN, "10.9.0.99")), mark(7))
 INFRA = ("10.99.0.0/24", "fd00:99::1/128", "192.0.2.7/32")
 ROOM = 10
 REMOTES = ("10.9.0.2", "203.0.113.9", "fd00:9::2", "10.9.0.1", "127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255",
@@ -33,7 +33,9 @@ def one(protocol=6, way=0, state=2, held=0, local=0, mine=7, theirs=7, rest=0, p
 def is_sound(line: bytes) -> bool:
     """Say it plainly, one row at a time."""
     protocol, way, state, held, local, mine, theirs, rest, remote_port, local_port, left, raw, _ = FORM.unpack(line)
-    if rest or way > 1 or held > 2 or state > 4 or protocol == 2 or local >= len(OWN):
+    if rest and (rest != len(LOCALS) or way or protocol not in (6, 17, 132)):
+        return False
+    if way > 1 or held > 2 or state > 4 or protocol == 2 or local >= len(OWN):
         return False
     if held == Held.ESTABLISHED and state < State.ESTABLISHED:
         return False
@@ -67,7 +69,7 @@ LINES = st.builds(
     local=st.integers(0, 5),
     mine=st.sampled_from([0, 0, 7, 0x3E, 0x0F, 0x40]),
     theirs=st.sampled_from([0, 0, 14, 0xFF]),
-    rest=st.sampled_from([0, 0, 0, 1]),
+    rest=st.sampled_from([0, 0, 0, 1, 5, 5, 6, 255]),
     ports=st.sampled_from([(80, 40000), (7, 7), (0, 0), (0, 1)]),
     left=st.sampled_from([0, 9_000, 29_000, 31_999, 32_001, 61_000, 181_000, 21_602_000, 21_602_001, 2**32 - 1]),
     remote=st.sampled_from(REMOTES),

@@ -23,6 +23,7 @@ from buckler.model.connection import (
     Held,
     Rows,
     State,
+    marked,
 )
 from buckler.model.program import Direction
 
@@ -112,7 +113,7 @@ def _limit(word: bytes, locals_: tuple[bytes, ...], own: frozenset[bytes]) -> in
     protocol, direction, state, held, local, local_tcp, remote_tcp, rest = word
     is_tcp = protocol == _TCP
     is_sound = (
-        not rest
+        (not rest or _is_served(protocol, direction, rest - 1, locals_))
         and direction in tuple(Direction)
         and held in tuple(Held)
         and state in _STATES[Held(held)]
@@ -126,6 +127,12 @@ def _limit(word: bytes, locals_: tuple[bytes, ...], own: frozenset[bytes]) -> in
     if not is_sound:
         return -1
     return MAX_REMAINING if held == Held.ENDED else timeout(protocol, state) + _SLACK
+
+
+def _is_served(protocol: int, direction: int, place: int, locals_: tuple[bytes, ...]) -> bool:
+    """Only the VM itself speaks first through a virtual address. Whether its remote end is a member is asked of each packet."""
+    is_named = place < len(locals_) and marked(locals_[place]) != 0
+    return is_named and protocol in _WITH_PORTS and direction == Direction.EGRESS
 
 
 def _addresses_fit(

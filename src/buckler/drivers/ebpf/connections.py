@@ -16,7 +16,7 @@ from buckler.drivers.ebpf.kernel import Kernel
 from buckler.drivers.ebpf.table import Table
 from buckler.drivers.ebpf.waiting import read_waiting
 from buckler.model import connection as row
-from buckler.model.connection import MAX_LOCALS, MAX_REMAINING, ROW_SIZE, Held, Rows, State, Written
+from buckler.model.connection import MAX_LOCALS, MAX_REMAINING, ROW_SIZE, Held, Rows, State, Written, mark, marked
 from buckler.model.program import Direction
 from buckler.ports.shield import ShieldFailed
 
@@ -51,7 +51,7 @@ _SCALES, _FINISHED = (
     tuple(_offset(layout.CONNECTION, at) for at in (7, 13)),
     tuple(_offset(layout.CONNECTION, at) for at in (9, 15)),
 )
-_PORT, _DIRECTION, _STATE = (_offset(layout.CONNECTION, field) for field in (21, 22, 23))
+_PORT, _DIRECTION, _STATE, _SERVICE = (_offset(layout.CONNECTION, field) for field in (21, 22, 23, 27))
 
 
 class EbpfConnections:
@@ -77,6 +77,8 @@ class EbpfConnections:
         locals_ = sorted({local for _, keys, _ in parts for local in _column(keys, _KEY, _KEY_AT["local"], 16)})
         if len(locals_) > MAX_LOCALS:
             raise ShieldFailed(f"tap {ifindex} has more than {MAX_LOCALS} addresses")
+        services = {number for _, _, values in parts for number in _words(values, _VALUE, _SERVICE)} - {0}
+        locals_ += [mark(number) for number in sorted(services)[: MAX_LOCALS - len(locals_)]]
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         return Rows(
             tuple(locals_), b"".join(_to_rows(held, keys, values, locals_, now) for held, keys, values in parts)
@@ -95,7 +97,7 @@ class EbpfConnections:
         wanted = kinds.get(Held.ESTABLISHED, b"") + half_open
         with self._kernel.lock, self._table(ifindex, "established") as table:
             ended = _end(table, _keys(kinds.get(Held.ENDED, b""), rows.locals))
-            keys, values, judged = _without_judged(table, _keys(wanted, rows.locals), _values(wanted))
+            keys, values, judged = _without_judged(table, _keys(wanted, rows.locals), _values(wanted, rows.locals))
             done = table.put_many(keys, values)
         return Written(done, newer + judged, len(keys) // _KEY - done, ended)
 
@@ -138,6 +140,11 @@ def _numbers(raw: bytes, size: int, at: int) -> list[int]:
     return memoryview(raw).cast("Q")[at // 8 :: size // 8].tolist()
 
 
+def _words(raw: bytes, size: int, at: int) -> list[int]:
+    """A column of u32 that stand at multiples of four."""
+    return memoryview(raw).cast("I")[at // 4 :: size // 4].tolist()
+
+
 def _spread(target: bytearray, size: int, at: int, source: bytes, width: int, from_size: int, from_at: int) -> None:
     """Copy a column of ``width`` bytes from records of one size into records of another."""
     for byte in range(width):
@@ -163,6 +170,11 @@ def _to_rows(held: Held, keys: bytes, values: bytes, locals_: list[bytes], now: 
         scales = values[_SCALES[side] :: _VALUE].translate(_SCALE)
         rows[at::ROW_SIZE] = _either(scales, values[_FINISHED[side] :: _VALUE].translate(_FINISHED_UP))
     left = [max(expires - now, 0) // _MILLISECOND for expires in _numbers(values, _VALUE, _EXPIRES)]
+    services = _words(values, _VALUE, _SERVICE)
+    if any(services):
+        named = {0: 0} | {marked(local): place + 1 for local, place in places.items() if marked(local)}
+        rows[row.SERVICE :: ROW_SIZE] = bytes(named.get(number, 0) for number in services)
+        left = [time_left if number in named else 0 for time_left, number in zip(left, services, strict=True)]
     remaining = array("I", [min(time_left, MAX_REMAINING) for time_left in left])
     ages = array("Q", [max(now - created, 0) // _MILLISECOND for created in _numbers(values, _VALUE, _CREATED)])
     _spread(rows, ROW_SIZE, row.REMAINING, remaining.tobytes(), 4, 4, 0)
@@ -190,7 +202,7 @@ def _keys(rows: bytes, locals_: tuple[bytes, ...]) -> bytes:
     return bytes(keys)
 
 
-def _values(rows: bytes) -> bytes:
+def _values(rows: bytes, locals_: tuple[bytes, ...]) -> bytes:
     """Stamp 0, windows unknown, no rule: the next packet is judged first. The policy port is what the key says."""
     count = len(rows) // ROW_SIZE
     now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -207,6 +219,9 @@ def _values(rows: bytes) -> bytes:
     _spread(values, _VALUE, _DIRECTION, rows, 1, ROW_SIZE, row.DIRECTION)
     _spread(values, _VALUE, _STATE, rows, 1, ROW_SIZE, row.STATE)
     _spread(values, _VALUE, _PORT, _policy_ports(rows), 2, 2, 0)
+    if any(places := rows[row.SERVICE :: ROW_SIZE]):
+        numbers = [0, *map(marked, locals_)]
+        _spread(values, _VALUE, _SERVICE, array("I", [numbers[place] for place in places]).tobytes(), 4, 4, 0)
     return bytes(values)
 
 

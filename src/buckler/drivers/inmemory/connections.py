@@ -12,6 +12,7 @@ from buckler.model.connection import (
     REMOTE,
     REMOTE_PORT,
     ROW_SIZE,
+    SERVICE,
     Held,
     Rows,
     Written,
@@ -26,15 +27,16 @@ class InMemoryConnections:
 
     def __init__(self, room: Callable[[int], int | None]) -> None:
         self._room = room
-        self._rows: dict[int, dict[_Key, tuple[bytes, bytes]]] = {}
+        self._rows: dict[int, dict[_Key, tuple[bytes, bytes, bytes]]] = {}
         self._judged: set[tuple[int, _Key]] = set()
 
     def read(self, ifindex: int) -> Rows:
         """See the port."""
         self._check(ifindex)
         held = self._rows.get(ifindex, {})
-        locals_ = sorted({local for local, _ in held.values()})
-        rows = (line[:LOCAL] + bytes([locals_.index(local)]) + line[LOCAL + 1 :] for local, line in held.values())
+        locals_ = sorted({local for local, _, _ in held.values()})
+        locals_ += sorted({service for _, service, _ in held.values() if service})
+        rows = (_placed(locals_, *each) for each in held.values())
         return Rows(tuple(locals_), b"".join(rows))
 
     def write(self, ifindex: int, rows: Rows) -> Written:
@@ -54,7 +56,7 @@ class InMemoryConnections:
             elif others >= room:
                 full += 1
             else:
-                held[key] = (local, line)
+                held[key] = (local, rows.locals[line[SERVICE] - 1] if line[SERVICE] else b"", line)
                 put += 1
         return Written(put, newer, full, ended)
 
@@ -70,6 +72,14 @@ class InMemoryConnections:
         for start in range(0, len(rows.rows), ROW_SIZE):
             line = rows.rows[start : start + ROW_SIZE]
             self._judged.add((ifindex, _key(rows.locals[line[LOCAL]], line)))
+
+
+def _placed(locals_: list[bytes], local: bytes, service: bytes, line: bytes) -> bytes:
+    """A row that refers to this order of addresses."""
+    placed = bytearray(line)
+    placed[LOCAL] = locals_.index(local)
+    placed[SERVICE] = locals_.index(service) + 1 if service else 0
+    return bytes(placed)
 
 
 def _key(local: bytes, line: bytes) -> _Key:
