@@ -58,7 +58,7 @@ def check_documents(
     for document in rest:
         problems += _policy(document, networks)
     problems += check_things(documents, networks, checked)
-    problems += check_virtual_addresses(documents, networks)
+    problems += check_virtual_addresses(documents, networks, checked)
     problems += check_exceptions(rest)
     problems += check_instances(rest)
     return tuple(sorted(problems, key=lambda each: (each.file, each.line, each.path)))

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from buckler.model.bundle import MOST_MEMBERS, MOST_SERVICES
-from buckler.model.ids import VmId, VmNumber, Zone
 from buckler.model.label import LABEL_ID, Selector
 from buckler.policy.language import Document, EndpointSpec, Kind, NetworkSpec, ServiceSpec, VmSpec
-from buckler.policy.pool import (
-    Singled,
-    Station,
-    link_local_address,
-    network_from_document,
-    stations_of,
-    vm_from_document,
-)
+from buckler.policy.membercount import Count
+from buckler.policy.pool import link_local_address
 from buckler.policy.prefix import address_of, network_of
 from buckler.policy.problem import Problem, Severity, guess
-from buckler.policy.serving import is_meant, member_at
-from buckler.policy.vmcheck import is_inside
+from buckler.policy.vmcheck import CheckedVms, is_inside
 
 Found = tuple[str, str]
 """What is wrong, and what to do about it."""
 
 
-def check_virtual_addresses(documents: Sequence[Document], networks: Mapping[str, Document]) -> Iterator[Problem]:
-    """Note every virtual address that somebody has, and every service that more serve than a shield can choose among."""
+def check_virtual_addresses(
+    documents: Sequence[Document], networks: Mapping[str, Document], checked: CheckedVms
+) -> Iterator[Problem]:
+    """Note every virtual address that somebody has, and every service that more serve than a shield can choose among.
+
+    ``checked``: it checked these VMs last.
+    """
     services = [each for each in documents if isinstance(each.spec, ServiceSpec) and each.spec.virtual_address]
     if not services:
         return
     for document in services[MOST_SERVICES:]:
         words = f"the pool has more than {MOST_SERVICES} virtual addresses"
         yield _problem(document, "spec.virtualAddress", (words, "no host has room for more"))
-    wanted = {each.spec.network for each in services if isinstance(each.spec, ServiceSpec)}
-    owners = _owners(documents, wanted)
-    stations = _stations(documents, networks, wanted)
+    vms = [each for each in documents if each.kind is Kind.VM]
+    owners = _owners(each for each in documents if each.kind is not Kind.VM)
+    if any(checked.has(*place) for place in owners):
+        owners = _owners(documents)
+    counts = checked.members.look(vms, services, networks)
     for document in services:
         assert isinstance(document.spec, ServiceSpec)  # noqa: S101 - as they were found
-        yield from _service(document, document.spec, networks, owners, stations.get(document.spec.network, []))
+        yield from _service(document, document.spec, networks, owners, counts[document.key])
 
 
 def _service(
@@ -46,7 +45,7 @@ def _service(
     spec: ServiceSpec,
     networks: Mapping[str, Document],
     owners: Mapping[tuple[str, str], list[Document]],
-    stations: Sequence[Station],
+    count: Count,
 ) -> Iterator[Problem]:
     network = networks.get(spec.network)
     if network is None or not isinstance(network.spec, NetworkSpec):
@@ -68,20 +67,17 @@ def _service(
         words = f"{spec.virtual_address} lies in no prefix of network {network.name}"
         hint = "VMs reach it only by a route, or through their default router"
         yield _problem(document, "spec.virtualAddress", (words, hint), Severity.WARNING)
-    yield from _members(document, spec, stations)
+    yield from _members(document, spec, count)
 
 
-def _members(document: Document, spec: ServiceSpec, stations: Sequence[Station]) -> Iterator[Problem]:
-    meant = [each for each in stations if is_meant(spec.selector, each)]
-    count = sum(member_at(each, spec.virtual_address) is not None for each in meant)
-    if count > MOST_MEMBERS:
-        words = f"{count} interfaces in network {spec.network} serve at {spec.virtual_address}, which at most {MOST_MEMBERS} can"
+def _members(document: Document, spec: ServiceSpec, count: Count) -> Iterator[Problem]:
+    where = f"in network {spec.network} {'serve' if count.meant else 'serves'} at {spec.virtual_address}"
+    if count.serving > MOST_MEMBERS:
+        words = f"{count.serving} interfaces {where}, which at most {MOST_MEMBERS} can"
         yield _problem(document, "spec.selector", (words, "choose fewer, or give a second service the others"))
-    elif not meant and not _asks_for_ids(spec.selector):
-        words = f"no VM in network {spec.network} serves at {spec.virtual_address}: nothing answers there"
-        yield _problem(
-            document, "spec.selector", (words, "label VMs so that the selector means them"), Severity.WARNING
-        )
+    elif not count.meant and not _asks_for_ids(spec.selector):
+        hint = "label VMs so that the selector means them"
+        yield _problem(document, "spec.selector", (f"no VM {where}: nothing answers there", hint), Severity.WARNING)
 
 
 def _asks_for_ids(selector: Selector) -> bool:
@@ -104,18 +100,14 @@ def _reserved(address: str, name: str, spec: NetworkSpec) -> Iterator[Found]:
             yield f"{address} stands for all of {cidr} in network {name}", "choose another"
 
 
-def _owners(documents: Sequence[Document], networks: set[str]) -> dict[tuple[str, str], list[Document]]:
+def _owners(documents: Iterable[Document]) -> dict[tuple[str, str], list[Document]]:
     owners: dict[tuple[str, str], list[Document]] = {}
     for document in documents:
         spec = document.spec
         held: list[tuple[str, str]] = []
         if isinstance(spec, VmSpec):
-            held = [
-                (card.network, each)
-                for card in spec.interfaces
-                if card.network in networks
-                for each in (*card.addresses, link_local_address(card.mac))
-            ]
+            cards = ((card.network, (*card.addresses, link_local_address(card.mac))) for card in spec.interfaces)
+            held = [(network, each) for network, addresses in cards for each in addresses]
         elif isinstance(spec, EndpointSpec):
             held = [(spec.network, each) for each in spec.addresses]
         elif isinstance(spec, ServiceSpec) and spec.virtual_address:
@@ -123,25 +115,6 @@ def _owners(documents: Sequence[Document], networks: set[str]) -> dict[tuple[str
         for place in held:
             owners.setdefault(place, []).append(document)
     return owners
-
-
-def _stations(
-    documents: Sequence[Document], networks: Mapping[str, Document], wanted: set[str]
-) -> dict[str, list[Station]]:
-    """Place the VMs of these networks as the pool will, by what is declared alone; names count as `is_meant` has them."""
-    placed = {name: network_from_document(networks[name], Zone(0)) for name in wanted if name in networks}
-    found: dict[str, list[Station]] = {}
-    for document in documents:
-        spec = document.spec
-        if (
-            document.kind is Kind.VM
-            and isinstance(spec, VmSpec)
-            and any(card.network in placed for card in spec.interfaces)
-        ):
-            vm = vm_from_document(document, VmId(document.key), VmNumber(0))
-            for station in stations_of(vm, placed, Singled()):
-                found.setdefault(station.network.name, []).append(station)
-    return found
 
 
 def _problem(document: Document, path: str, found: Found, severity: Severity = Severity.ERROR) -> Problem:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
 from buckler.policy.language import Document, NetworkSpec, VmSpec
+from buckler.policy.membercount import MemberCounts
 from buckler.policy.pool import link_local_address
 from buckler.policy.prefix import Address, address_of, network_of
 from buckler.policy.problem import Problem, Severity, guess
@@ -28,6 +29,7 @@ class CheckedVms:
         self._claims: Counter[Hashable] = Counter()
         self._twice: set[Hashable] = set()
         self._addresses: Counter[Address] = Counter()
+        self.members = MemberCounts()
 
     def check(self, vms: Sequence[Document], networks: Mapping[str, Document]) -> Iterable[Problem]:
         """Do what ``check_vms`` does."""

@@ -15,13 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from buckler.__main__ import main
+from buckler.model.label import Selector
 from buckler.model.pool import ShieldMode
 from buckler.policy.documents import read_documents
 from buckler.policy.draft import Draft, draft_pool
 from buckler.policy.exporters.asa import asa_configuration
 from buckler.policy.exporters.nftables import nftables_ruleset
 from buckler.policy.exporters.permits import list_permits
-from buckler.policy.language import PROTOCOLS, AddressClaimsSpec, Document, Kind, NetworkSpec
+from buckler.policy.language import PROTOCOLS, AddressClaimsSpec, Document, Kind, NetworkSpec, Port, ServiceSpec
 from buckler.policy.packet import Packet
 from buckler.policy.reference import judge
 from buckler.policy.source import Source
@@ -209,6 +210,15 @@ def test_claims_and_names_are_told_with_their_place():
     permits = list_permits(draft_pool((claims, vm(0, {}), *bounded_documents(rule))))
     told = [(each.file, each.line, each.effect) for each in permits.losses if each.effect != "note"]
     assert told == [("n.yaml", 2, "loosened"), ("p.yaml", 1, "tightened")]
+
+
+def test_a_virtual_address_is_told_as_not_translated():
+    spec = ServiceSpec(Selector(), (Port("TCP", 80),), network="net", virtual_address="10.9.0.200")
+    permits = list_permits(
+        draft_pool((network(), vm(0, {}), Document(Kind.SERVICE, "shop", spec, file="s.yaml", line=3)))
+    )
+    told = [(each.file, each.line, each.effect) for each in permits.losses if "virtual" in each.what]
+    assert told == [("s.yaml", 3, "tightened")]
 
 
 def test_the_commands(tmp_path: Path):

@@ -7,9 +7,11 @@ import random
 import pytest
 
 from buckler.model.ids import HostId
+from buckler.model.label import Selector
 from buckler.model.pool import Host
+from buckler.policy import virtualcheck
 from buckler.policy.crosscheck import check_documents, check_hosts
-from buckler.policy.language import Document, EndpointSpec, InterfaceSpec, Kind, NetworkSpec, VmSpec
+from buckler.policy.language import Document, EndpointSpec, InterfaceSpec, Kind, NetworkSpec, Port, ServiceSpec, VmSpec
 from buckler.policy.pool import link_local_address
 from buckler.policy.vmcheck import CheckedVms
 
@@ -44,7 +46,12 @@ class World:
     def document(self) -> Document:
         pick, tenant = self.chance.choice, self.chance.choice(("default", "default", "shop"))
         file, line = pick(("a.yaml", "b.yaml")), pick((1, 2, 3))
-        match pick(("vm", "vm", "vm", "vm", "network", "endpoint")):
+        match pick(("vm", "vm", "vm", "vm", "network", "endpoint", "service")):
+            case "service":
+                meant = Selector(pick(({}, {"app": "a"}, {"buckler.io/name": "vm1"})))
+                ports = (Port("TCP", 80),)
+                spec = ServiceSpec(meant, ports, network=pick(NETWORKS), virtual_address=pick((*ADDRESSES[:8], "")))
+                return Document(Kind.SERVICE, pick(("shop", "mail")), spec, tenant, file=file, line=line)
             case "network":
                 spec: object = NetworkSpec(
                     f"br{pick('ab')}", cidrs=pick(((), ("10.0.0.0/24",))), gateway=pick(((), ("10.0.0.1",))),
@@ -60,7 +67,7 @@ class World:
         )
         name = pick((*(f"vm{number}" for number in range(8)), "world"))
         uuid = f"0000000{self.chance.randrange(9)}-1111-4111-8111-111111111111"
-        return Document(Kind.VM, name, VmSpec(uuid, cards), tenant, file=file, line=line)
+        return Document(Kind.VM, name, VmSpec(uuid, cards), tenant, pick(({}, {"app": "a"})), file=file, line=line)
 
     def addresses(self) -> list[str]:
         return [self.chance.choice(ADDRESSES) for _ in range(self.chance.choice((0, 1, 1, 2)))]
@@ -70,7 +77,8 @@ class World:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_what_differs_is_all_that_needs_checking(seed: int) -> None:
+def test_what_differs_is_all_that_needs_checking(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(virtualcheck, "MOST_MEMBERS", 1)
     world, checked = World(seed), CheckedVms()
     clean = clashing = 0
     for _ in range(150):

@@ -17,7 +17,17 @@ from buckler.model.program import Direction, Verdict
 from buckler.policy.compile import Resolved, resolve_pool
 from buckler.policy.draft import Draft
 from buckler.policy.importers.outcome import Effect, Loss, LossBook
-from buckler.policy.language import Document, ExceptionSpec, FlowSpec, Kind, NetworkSpec, PolicyMode, PolicySpec, VmSpec
+from buckler.policy.language import (
+    Document,
+    ExceptionSpec,
+    FlowSpec,
+    Kind,
+    NetworkSpec,
+    PolicyMode,
+    PolicySpec,
+    ServiceSpec,
+    VmSpec,
+)
 from buckler.policy.matrix import Connection, write_connections
 from buckler.policy.meet import meet
 from buckler.policy.pool import identity_key, singled_out, stations, visitors
@@ -158,6 +168,8 @@ def _tell_documents(draft: Draft, book: LossBook) -> None:
             _tell(book, each, f"mode {spec.mode} only records", "the firewall records nothing", Effect.NOTE)
         if _names(spec):
             _tell(book, each, "names of DNS", "the firewall knows no addresses of names: they are not permitted")
+        if isinstance(spec, ServiceSpec) and spec.virtual_address:
+            _tell(book, each, "a virtual address", "the firewall translates none: nobody answers there")
         if isinstance(spec, VmSpec) and spec.mode is ShieldMode.OBSERVE:
             _tell(book, each, "mode observe lets everything pass", "its own end is permitted everything", Effect.NOTE)
 
