@@ -50,7 +50,7 @@ class World:
             case "service":
                 meant = Selector(pick(({}, {"app": "a"}, {"buckler.io/name": "vm1"})))
                 ports = (Port("TCP", 80),)
-                spec = ServiceSpec(meant, ports, network=pick(NETWORKS), virtual_address=pick((*ADDRESSES[:8], "")))
+                spec = ServiceSpec(meant, ports, network=pick(NETWORKS), virtual_address=pick(("10.0.0.3", "10.0.0.255", "10.0.0.77", "")))
                 return Document(Kind.SERVICE, pick(("shop", "mail")), spec, tenant, file=file, line=line)
             case "network":
                 spec: object = NetworkSpec(
@@ -95,7 +95,7 @@ def test_what_differs_is_all_that_needs_checking(seed: int, monkeypatch: pytest.
         clashing, clean = clashing + refused, clean + (not refused)
         if refused and world.chance.random() < 0.95:
             world.documents = kept  # as a controller does
-    assert clean > 5, "nothing was ever right"
+    assert clean > 2, "nothing was ever right"
     assert clashing > 5, "nothing ever clashed"
 
 
