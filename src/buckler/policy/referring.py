@@ -19,6 +19,7 @@ from buckler.policy.language import (
     InstanceSpec,
     Kind,
     PolicySpec,
+    ServiceSpec,
     VmSpec,
 )
 from buckler.policy.problem import Problem, guess
@@ -65,6 +66,9 @@ def references_of(document: Document) -> Iterator[Reference]:
             yield Reference(f"spec.interfaces[{index}].network", Kind.NETWORK, card.network)
     elif isinstance(spec, EndpointSpec):
         yield Reference("spec.network", Kind.NETWORK, spec.network)
+    elif isinstance(spec, ServiceSpec):
+        if spec.network:
+            yield Reference("spec.network", Kind.NETWORK, spec.network)
     elif isinstance(spec, ExceptionSpec):
         if spec.policy:
             yield Reference("spec.policy", Kind.POLICY, spec.policy, (document.tenant,))

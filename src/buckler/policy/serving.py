@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from buckler.model.bundle import MOST_MEMBERS, ServiceMember, ServicePort, VirtualService
 from buckler.model.ids import Digest, Zone
-from buckler.model.label import LABEL_ID, LABEL_NAME, Selector
+from buckler.model.label import LABEL_ID, LABEL_NAME, LABEL_QUARANTINE, Selector
 from buckler.model.pool import Network, ServiceAddress
 from buckler.policy.pieces import hold_services
 from buckler.policy.pool import Station
@@ -33,7 +33,9 @@ def member_at(station: Station, address: str) -> ServiceMember | None:
 
 
 def is_meant(selector: Selector, station: Station) -> bool:
-    """Say whether a service's selector means an interface; by name or id too, whoever else is named so."""
+    """Say whether a service's selector means an interface, by name or id too. In quarantine a VM serves nobody."""
+    if LABEL_QUARANTINE in station.labels:
+        return False
     return selector.matches({**station.labels, LABEL_NAME: station.vm.name, LABEL_ID: station.vm.id})
 
 

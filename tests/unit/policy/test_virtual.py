@@ -161,6 +161,17 @@ def test_another_port_no_member_and_the_client_itself():
     assert [each.to for each in asked(shop(("a", "a")), origin="vm1").paths] == ["vm2"]
 
 
+def test_a_vm_in_quarantine_serves_nobody():
+    store, documents = Store(), shop(("a", "a"))
+    bundles = []
+    for quarantined in ((), ("vm1",)):
+        pool = store.pool(documents, quarantined)
+        bundles.append(build_bundle(pool, documents, store.allocate(pool, documents)))
+    before, after = ([each.address for each in one.segments[0].services[0].members] for one in bundles)
+    assert (before, after) == (["10.9.0.11", "10.9.0.12"], ["10.9.0.12"])
+    assert plan_rollout(bundles[:1], bundles[1])[0].stage is Stage.CLOSE
+
+
 def test_more_than_a_shield_chooses_among_are_cut_and_told():
     documents = shop(("a",) * 35)
     pool, store = Store().pool(documents), Store()

@@ -9,11 +9,12 @@ from buckler.model.ids import VmId, VmNumber, Zone
 from buckler.policy.claim import Grant, ground_of, list_stale, owners_of, refuse_claim
 from buckler.policy.claimcheck import Holding, check_holdings
 from buckler.policy.crosscheck import check_documents, check_hosts
-from buckler.policy.documents import read_documents
+from buckler.policy.documents import Reading, read_documents
 from buckler.policy.form import document_from_dict, document_to_dict
 from buckler.policy.language import Document, Kind
 from buckler.policy.pool import Pool, network_from_document, service_addresses, vm_from_document
 from buckler.policy.problem import Problem, Severity
+from buckler.policy.referring import settle_problems
 from buckler.policy.source import Source
 from tests.policyworld import host
 
@@ -147,6 +148,17 @@ def test_the_network_must_be_there_and_of_the_services_tenant():
     assert "net" in unknown.hint
     (foreign,) = told(NETWORK, service(name="other-shop"))
     assert (foreign.path, "belongs to tenant" in foreign.message) == ("spec.network", True)
+
+
+def test_a_network_that_is_wrong_in_itself_or_goes_is_told_once():
+    wrong = "---\napiVersion: buckler.io/v1\nkind: Network\nmetadata: {name: net}\nspec: {bridge: br0, vlan: 9999}\n"
+    reading = read_documents([Source("a.yaml", wrong + service())])
+    found = settle_problems(reading, check_documents(reading.documents), reading.documents)
+    assert [each.path for each in found] == ["spec.vlan"]
+    documents = read(NETWORK, service())
+    left = tuple(each for each in documents if each.kind is Kind.SERVICE)
+    (still,) = settle_problems(Reading((), ()), check_documents(left), left, ["Network/default/net"])
+    assert "still names network 'net'" in still.message
 
 
 def test_outside_of_the_prefixes_or_served_by_nobody_is_a_warning():
