@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import select
 import struct
+import time
 
 import msgspec
 
@@ -12,7 +14,8 @@ from buckler.model.bundle import ServiceMember, ServicePort
 from buckler.model.program import Direction, Entry
 from buckler.model.shield import GuardState, Service, ServiceKey
 from tests import packets as p
-from tests.component.ground import APP, WEB, ZONE, Host, Vm, Wire, both_ways, open_tap
+from tests.component.ground import APP, SLOWNESS, WEB, ZONE, Host, Vm, Wire, both_ways, open_tap
+from tests.component.reading import take_frames
 
 CLIENT, FIRST, SECOND = Vm(1, WEB), Vm(2, APP), Vm(3, APP)
 VIP4, VIP6 = "10.9.0.200", "fd00:9::200"
@@ -148,13 +151,16 @@ class Served:
         """Send one frame that ends at the sender's own shield or goes on, and say what the shield made of it."""
         before = self.reasons(vm)
         self.wires[vm.number].send(frame)
-        after = self.reasons(vm)
+        end = time.monotonic() + 5 * SLOWNESS
+        while (after := self.reasons(vm)) == before and time.monotonic() < end:
+            time.sleep(0.001)
         (changed,) = [key for key, count in after.items() if count != before.get(key) and key[0] is Direction.EGRESS]
         return changed[1]
 
     def arrived(self) -> tuple[Vm, bytes]:
         """At which member the one frame under way came out."""
-        found = [(vm, frame) for vm in (FIRST, SECOND) for frame in self.wires[vm.number].receive(seconds=0.05)]
+        select.select([self.wires[vm.number].fd for vm in (FIRST, SECOND)], [], [], 5 * SLOWNESS)
+        found = [(vm, frame) for vm in (FIRST, SECOND) for frame in self.wires[vm.number].receive(seconds=0.03)]
         assert len(found) == 1, found
         return found[0]
 
@@ -163,7 +169,7 @@ class Served:
             assert wire.receive(seconds=0.1) == [], wire.name
 
     def take(self, wire: Wire) -> bytes:
-        (frame,) = wire.receive(seconds=0.05)
+        (frame,) = take_frames(wire)
         return frame
 
     def open(self, protocol: int = TCP, *, six: bool = False, local: int = 4000) -> Vm:
@@ -176,6 +182,11 @@ class Served:
         self.client.send(next_frame(protocol, to, local))
         assert self.arrived()[0] is vm
         return vm
+
+    def open_half(self, six: bool, local: int) -> Vm:
+        """One word, unanswered."""
+        self.client.send(first_frame(TCP, ends_to(six)[0], local))
+        return self.arrived()[0]
 
     def close(self) -> None:
         for wire in self.wires.values():

@@ -19,8 +19,8 @@ from tests.guestkernel import CHECKOUT, Run, boot, prepare
 HALVES = tuple(
     tuple(f"tests/component/test_{name}.py" for name in names)
     for names in (
-        ("connections", "directions", "standing", "claims", "offload", "resets", "waiting"),
-        ("bypass", "short_way", "terms", "answers_offload"),
+        ("connections", "directions", "standing", "claims", "offload", "resets", "waiting", "services_offload"),
+        ("bypass", "short_way", "terms", "answers_offload", "services", "services_asked", "services_hostile"),
     )
 )
 """Each half in a machine of its own, both at once: an emulated one uses one processor."""
