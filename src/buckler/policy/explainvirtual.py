@@ -8,7 +8,8 @@ import msgspec
 
 from buckler.model.operatorapi.answers import ExplainedMember, ExplainedPath, ExplainedService, Explanation
 from buckler.policy.explain import explain, protocol_number
-from buckler.policy.language import PROTOCOL_NAMES, Document
+from buckler.policy.language import PROTOCOL_NAMES, Document, Kind
+from buckler.policy.party import UnknownEnd
 from buckler.policy.pool import Pool
 from buckler.policy.virtual import Choices, find_services, list_choices
 
@@ -50,17 +51,29 @@ def _through(
     """Explain a packet to each member, as the sender's shield would have it judged."""
     if not choices.has_port(protocol_number(plain.protocol), plain.port):
         return ()
+    here, rest = _around(pool, choices.service.network), tuple(each for each in documents if each.kind is not Kind.VM)
     found: list[ExplainedPath] = []
     for choice in choices.found:
-        said = explain(pool, documents, plain.origin, choice.member.address, plain.protocol, plain.port, tenant)
+        try:
+            said = explain(here, rest, plain.origin, choice.member.address, plain.protocol, plain.port, tenant)
+        except UnknownEnd:
+            return ()  # it is somebody, but nobody in that network
         found += [
             each
             for each in said.paths
-            if each.network == choices.service.network
-            and each.origin != choice.station.vm.name
-            and any(side.direction == "egress" for side in each.sides)
+            if each.origin != choice.station.vm.name and any(side.direction == "egress" for side in each.sides)
         ]
     return tuple(found)
+
+
+def _around(pool: Pool, network: str) -> Pool:
+    """Leave out what is in other networks alone: it is asked once for each member."""
+    return msgspec.structs.replace(
+        pool,
+        networks=tuple(each for each in pool.networks if each.name == network),
+        vms=tuple(vm for vm in pool.vms if any(card.network == network for card in vm.interfaces)),
+        outsiders=tuple(each for each in pool.outsiders if each.network == network),
+    )
 
 
 def _told(plain: Explanation, choices: Choices, paths: tuple[ExplainedPath, ...]) -> str:

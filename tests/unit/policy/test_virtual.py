@@ -237,3 +237,27 @@ def test_a_member_that_comes_or_goes_is_a_change_of_one_stage_for_the_others():
     (stage,) = plan_rollout(bundles[:1], bundles[1])
     assert stage.bundle.is_same(bundles[1])
     assert len(bundles[1].segments[0].services[0].members) == 3
+
+
+def in_lan(index: int, *networks: str, address: str = "") -> Document:
+    document = vm(index, {})
+    card = document.spec.interfaces[0]
+    cards = tuple(
+        msgspec.structs.replace(card, network=name, addresses=(address,) if address else card.addresses)
+        for name in networks
+    )
+    return msgspec.structs.replace(document, spec=msgspec.structs.replace(document.spec, interfaces=cards))
+
+
+def test_in_another_network_the_address_is_whoever_has_it_there():
+    lan = msgspec.structs.replace(net(), name="lan", spec=msgspec.structs.replace(net().spec, bridge="br1"))
+    away, both, owner = in_lan(7, "lan"), in_lan(8, "net", "lan"), in_lan(9, "lan", address="10.9.0.200")
+    documents = (*shop(("a", "a")), lan, away, both, owner)
+    told = asked(documents, origin="vm8")
+    assert [(each.network, each.to) for each in told.paths] == [("lan", "vm9"), ("net", "vm1"), ("net", "vm2")]
+    elsewhere = asked(documents, origin="vm7")
+    assert [(each.network, each.to) for each in elsewhere.paths] == [("lan", "vm9")]
+    other = msgspec.structs.replace(lan, spec=msgspec.structs.replace(lan.spec, cidrs=("10.8.0.0/24",)))
+    alone = asked((*shop(("a", "a")), other, away), origin="vm7")
+    assert (alone.verdict, alone.paths) == ("deny", ())
+    assert "nothing answers vm7" in alone.text
