@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from buckler.client.agentside import ControllerRefused
 from buckler.client.operator import OperatorFailed
 from buckler.model.agentapi import (
     AddressClaim,
@@ -128,3 +129,10 @@ def test_explain_tells_whose_address_it_is_and_each_member(running: tuple[Contro
     assert [each.address for each in open_.services[0].members] == ["10.0.0.2", "10.0.0.3"]
     assert "service data in network front" in open_.text
     assert (closed.verdict, closed.paths) == ("deny", ())
+
+
+def test_no_host_joins_with_its_address(running: tuple[ControllerProcess, list[Agent]]) -> None:
+    controller, _ = running
+    controller.apply(service("198.51.100.9", "far"))
+    with pytest.raises(ControllerRefused, match=r"198\.51\.100\.9 is service far's virtual address"):
+        Agent(controller, "host-i", 9)

@@ -140,13 +140,14 @@ def _unfit(address: str) -> str:
 
 
 def refuse_taken(state: State, request: JoinRequest) -> None:
-    """Refuse addresses that are VMs' or reach whole networks: whoever joins must not cut them off. Raises Refused."""
+    """Refuse addresses that are VMs' or services', or reach whole networks: whoever joins must not cut them off. Raises Refused."""
     owners = {
         address_of(address): f"VM {each.vm.name}'s"
         for each in state.registered
         for card in each.vm.interfaces
         for address in (*card.addresses, link_local_address(card.mac))
     }
+    owners |= {address_of(each.address): f"service {each.name}'s virtual address" for each in state.pool.services}
     for network in state.pool.networks:
         for cidr in map(network_of, network.cidrs):
             if isinstance(cidr, ipaddress.IPv4Network) and cidr.prefixlen < 31:
