@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from buckler.model.agentapi import Issuers
-from buckler.model.bundle import Endpoint, Manifest, Member, Members, Passport, RuleName, Segment, Stage
+from buckler.model.bundle import Endpoint, Manifest, Member, Members, Passport, RuleName, Segment, Stage, VirtualService
 from buckler.model.canonical import canonical_bytes, digest_of
 from buckler.model.domain import PASSPORT_NAMESPACE
 from buckler.model.ids import Digest, HostId, IdentityNumber, Revision, RuleNumber, VmId, VmNumber, Zone
@@ -45,6 +45,7 @@ class Pool:
         self.made: dict[Digest, bytes] = {}
         self.endpoints = tuple(self.endpoint(number, program(80)) for number in range(1, vms + 1))
         self.programs = {digest_of(canonical_bytes(one)): one for one in (program(80),)}
+        self.services: tuple[VirtualService, ...] = ()
 
     @staticmethod
     def uuid(number: int) -> str:
@@ -80,6 +81,7 @@ class Pool:
             gateway=(),
             endpoints=self.endpoints,
             identities={address: one.identity for one in self.endpoints for address in one.addresses},
+            services=self.services,
         )
 
     def issuers(self) -> str:

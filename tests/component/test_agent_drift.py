@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from buckler.agent.doorman import Request, ask
+from buckler.model.bundle import ServiceMember, ServicePort, VirtualService
 from buckler.model.event import EventKind
 from tests.component.agenthost import AgentHost, agent_host
 from tests.poolkit import Pool, card, domain, program
@@ -98,6 +101,60 @@ def test_a_removed_link_is_seen_within_two_seconds_though_hooks_keep_the_agent_b
             caller.join()
         ask(socket, Request("release", xml=rogue))
     told(host, EventKind.DRIFT_REPAIRED, count)
+
+
+_MEDDLE = """
+from pathlib import Path
+from buckler.drivers.ebpf.kernel import DEFAULT_PINS, Kernel
+from buckler.drivers.ebpf.services import EbpfServices
+from buckler.model.shield import Service, ServiceKey
+kernel = Kernel(Path(DEFAULT_PINS))
+kernel.open()
+services = EbpfServices(kernel)
+standing = services.services()
+"""
+_HIJACK = """
+for key, service in standing.items():
+    services.put_services({key: Service(service.number, service.ports, service.members[:1])})
+services.put_services({ServiceKey(1, "10.50.0.251"): Service(9, (), ())})
+"""
+
+
+def test_virtual_addresses_changed_behind_its_back_are_put_right_and_told(host: AgentHost, device: str):
+    host.pool.services = (
+        VirtualService(
+            number=4,
+            name="shop",
+            tenant="default",
+            address="10.50.0.250",
+            ports=(ServicePort(6, 80, 80),),
+            members=tuple(ServiceMember(f"10.50.0.{10 + number}", Pool.mac(number)) for number in (1, 2)),
+        ),
+    )
+    host.publish()
+    host.kill_agent()
+    host.start_agent()
+
+    def standing() -> list[str]:
+        show = "print([(key.address, s.number, len(s.members)) for key, s in sorted(standing.items(), key=str)])"
+        return ast.literal_eval(host.host.run(sys.executable, "-c", _MEDDLE + show))
+
+    right = [("10.50.0.250", 4, 2)]
+    wait_until(lambda: standing() == right and host.is_admitted(device), 10)
+    for meddling, steps in (
+        (_HIJACK, {"put-services", "delete-services"}),
+        ("services.delete_services(frozenset(standing))", {"put-services"}),
+        ("kernel['service_numbers'].delete((4).to_bytes(4, 'little'))", {"put-services"}),
+    ):
+        count = len(host.events(EventKind.DRIFT_REPAIRED))
+        host.host.run(sys.executable, "-c", _MEDDLE + meddling)
+        assert steps <= set(told(host, EventKind.DRIFT_REPAIRED, count, 10)[-1]["differed"])
+        assert standing() == right
+    host.pool.services = ()
+    host.publish()
+    host.kill_agent()
+    host.start_agent()
+    wait_until(lambda: standing() == [] and host.is_admitted(device), 10)
 
 
 def test_learning_forbidden_by_hand_is_allowed_again(host: AgentHost, device: str):
