@@ -130,7 +130,7 @@ def _ours(ground: Ground, owners: Owners, address: _Address) -> str:
             return f"{text} serves network {network.name}"
         if any(cidr.version == address.version and address in cidr for cidr in map(network_of, network.cidrs)):
             return f"{text} lies in network {network.name}"
-        if (network.name, text) in owners or (network.name, text) in ground.endpoints:
+        if any((network.name, text) in each for each in (owners, ground.endpoints, ground.services)):
             return f"{text} is somebody's in network {network.name}"
     return ""
 

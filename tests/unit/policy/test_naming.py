@@ -6,7 +6,8 @@ import pytest
 
 from buckler.model.ids import VmId, Zone
 from buckler.model.label import LABEL_TENANT
-from buckler.model.pool import Host, Interface, Network, Outsider, Vm
+from buckler.model.label import Selector
+from buckler.model.pool import Host, Interface, Network, Outsider, ServiceAddress, Vm
 from buckler.policy.claim import ground_of, owners_of
 from buckler.policy.documents import read_documents
 from buckler.policy.language import Document
@@ -35,6 +36,7 @@ POOL = Pool(
     (WEB,),
     (Host("h", "host-a", "k", "192.0.2.1", ("198.51.100.1",)),),  # type: ignore[arg-type]
     (Outsider("printer", "default", "front", ("198.18.0.10",)),),
+    (ServiceAddress("shop", "default", "front", "198.18.0.11", Selector(), ((6, 80, 80),)),),
 )
 GROUND, OWNERS = ground_of(POOL, ("203.0.113.99",)), owners_of(POOL.vms)
 
@@ -68,7 +70,7 @@ def test_a_hosts_wrong_clock_does_not_lengthen_it() -> None:
 
 @pytest.mark.parametrize(("address", "word"), [
     ("192.0.2.1", "host"), ("198.51.100.1", "host"), ("192.168.9.1", "serves"), ("10.0.0.77", "lies in"), ("172.20.3.3", "lies in"),
-    ("198.18.0.9", "somebody's"), ("198.18.0.10", "somebody's"), ("127.0.0.1", "nobody's"), ("0.0.0.0", "nobody's"),
+    ("198.18.0.9", "somebody's"), ("198.18.0.10", "somebody's"), ("198.18.0.11", "somebody's"), ("127.0.0.1", "nobody's"), ("0.0.0.0", "nobody's"),
     ("203.0.113.99", "a controller's"), ("2002:cb00:7163::1", "203.0.113.99 is a controller's"), ("255.255.255.255", "nobody's"), ("240.0.0.1", "nobody's"), ("169.254.1.1", "nobody's"), ("::", "nobody's"),
     ("::ffff:203.0.113.7", "not written"), ("::ffff:cb00:7107", "nobody's"), ("2002:c000:201::", "192.0.2.1 is a hypervisor"), ("64:ff9b::c000:201", "192.0.2.1 is a hypervisor"),
     ("64:ff9b::a00:4d", "10.0.0.77 lies in"), ("FD00::1", "not written"), ("fe80::1%eth0", "not written"), ("10.0.0.0/8", "no address"),
