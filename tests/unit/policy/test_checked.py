@@ -50,7 +50,12 @@ class World:
             case "service":
                 meant = Selector(pick(({}, {"app": "a"}, {"buckler.io/name": "vm1"})))
                 ports = (Port("TCP", 80),)
-                spec = ServiceSpec(meant, ports, network=pick(NETWORKS), virtual_address=pick(("10.0.0.3", "10.0.0.255", "10.0.0.77", "")))
+                spec = ServiceSpec(
+                    meant,
+                    ports,
+                    network=pick(NETWORKS),
+                    virtual_address=pick(("10.0.0.3", "10.0.0.255", "10.0.0.77", "")),
+                )
                 return Document(Kind.SERVICE, pick(("shop", "mail")), spec, tenant, file=file, line=line)
             case "network":
                 spec: object = NetworkSpec(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from buckler.model.ids import VmId, Zone
-from buckler.model.label import LABEL_TENANT
-from buckler.model.label import Selector
+from buckler.model.label import LABEL_TENANT, Selector
 from buckler.model.pool import Host, Interface, Network, Outsider, ServiceAddress, Vm
 from buckler.policy.claim import ground_of, owners_of
 from buckler.policy.documents import read_documents
