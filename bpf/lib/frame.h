@@ -50,14 +50,15 @@ struct frame {
 	__u8 opens, plain, missed,
 		recalled; /* opens: a SYN, an INIT; plain, missed, recalled: see plain.h and known.h */
 	__u64 stamp, now;
-	__u32 book, mode;
+	__u32 book;
+	__u32 service; /* whose virtual address the VM speaks with: `destination` or `source` is its member then */
 	__u32 sum_start;
 	__u16 sum_offset, summed;
 	__u32 cut, cut_size;                     /* see offload.h */
 	__u8 staged, logged, rejected, answered; /* of the verdict; staged_rule is that of `staged`, if not 0 */
 	__u8 tolerated; /* part of a connection that policy refuses and observe mode lets live */
-	__u8 served;    /* its network has virtual addresses */
-	__u32 service;  /* whose virtual address the VM speaks with: `destination` or `source` is its member then */
+	__u8 mode;
+	__u8 served; /* its network has virtual addresses */
 	/* From here on nothing is cleared for a new frame (FRAME_KEEPS). What decides writes these: */
 	__u64 until;
 	__u32 staged_rule, connections, within;
