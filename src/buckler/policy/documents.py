@@ -159,7 +159,7 @@ def _network(place: Place) -> NetworkSpec:
         "addressClaims",
         "connections",
     )
-    fields = place.fields(known, ("bridge",), _LATER_NETWORK)
+    fields = place.fields((*known, "linkLocal"), ("bridge",), _LATER_NETWORK)
     bridge = fields["bridge"].device() if "bridge" in fields else ""
     vlan = fields["vlan"].integer(0, 4094) if "vlan" in fields else 0
     return NetworkSpec(
@@ -172,6 +172,7 @@ def _network(place: Place) -> NetworkSpec:
         resolvers=_resolvers(fields.get("resolvers")),
         address_claims=_address_claims(fields.get("addressClaims"), fields.get("cidrs")),
         connections=_connections(fields),
+        link_local=fields["linkLocal"].flag() if "linkLocal" in fields else True,
     )
 
 

@@ -129,10 +129,7 @@ class RateLimitSpec(_Spec, frozen=True):
 
 
 class RuleSpec(_Spec, frozen=True):
-    """One rule. No peers or no ports: any. ``service`` names a Service: its VMs in place of peers, its ports.
-
-    ``until`` is a time with its offset, after which the rule is none.
-    """
+    """One rule, none after ``until``. No peers or no ports: any. ``service``: its VMs in place of peers, its ports."""
 
     name: str
     action: Action
@@ -250,6 +247,7 @@ class NetworkSpec(_Spec, frozen=True):
     resolvers: tuple[str, ...] = ()
     address_claims: AddressClaimsSpec = NO_CLAIMS
     connections: int | None = None
+    link_local: bool = True
 
 
 class EndpointSpec(_Spec, frozen=True):
