@@ -148,18 +148,8 @@ def _metadata(place: Place) -> tuple[str, str, dict[str, str]]:
 
 
 def _network(place: Place) -> NetworkSpec:
-    known = (
-        "bridge",
-        "vlan",
-        "cidrs",
-        "dhcpServers",
-        "routers",
-        "gateway",
-        "resolvers",
-        "addressClaims",
-        "connections",
-    )
-    fields = place.fields((*known, "linkLocal"), ("bridge",), _LATER_NETWORK)
+    known = ("bridge", "vlan", "cidrs", "dhcpServers", "routers", "gateway", "resolvers")
+    fields = place.fields((*known, "addressClaims", "connections", "linkLocal"), ("bridge",), _LATER_NETWORK)
     bridge = fields["bridge"].device() if "bridge" in fields else ""
     vlan = fields["vlan"].integer(0, 4094) if "vlan" in fields else 0
     return NetworkSpec(
