@@ -18,6 +18,7 @@ from buckler.policy.party import HOST, WORLD, Party, endpoint_key, find_party, n
 from buckler.policy.pool import Numbers, Pool
 from buckler.policy.reach import Ends, Judge, list_ends
 from buckler.policy.space import WHOLE, Range, range_of, without
+from buckler.policy.unpoliced import is_somewhere
 
 ANYBODY = Party()
 
@@ -92,7 +93,7 @@ def _asked(party: Party, told: _Told, pool: Pool, *, is_served: bool) -> _Asked:
     room = party.room
     if room != WHOLE:  # of all of them nobody asks for the hosts' own
         room = without(room, map(range_of, infra_prefixes(pool)))
-    return _Asked((party.key,) if party.key else (), party.is_host, room)
+    return _Asked((party.key,) if party.key else (), party.is_host, room if is_somewhere(room) else ())
 
 
 def _between(told: _Told, one: _Asked, other: _Asked) -> Iterator[ReachPair]:

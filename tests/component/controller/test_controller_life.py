@@ -368,6 +368,9 @@ def test_answers_about_the_pool_agree(controller: ControllerProcess, agents: lis
         with pytest.raises(OperatorFailed) as refused:
             client.explain("nobody", "web", "TCP", 1)
         assert refused.value.problem.status == 404
+        with pytest.raises(OperatorFailed, match="no such packet"):
+            client.explain("web", "192.0.2.1", "ICMPv6", 128 << 8)
+        assert client.explain("web", "::1", "TCP", 80).verdict == "deny"
         for asked in ({"to": "nobody"}, {"origin": "203.0.113.1/24"}, {"to": "web", "tenant": "other"}):
             with pytest.raises(OperatorFailed) as refused:
                 client.reach(**asked)

@@ -26,7 +26,7 @@ from buckler.model.operatorapi.pool import Rogue
 from buckler.model.operatorapi.traffic import CounterItem, FlowItem
 from buckler.model.operatorapi.vms import TaskView
 from buckler.policy.draft import Draft
-from buckler.policy.explain import explain
+from buckler.policy.explain import NoSuchPacket, explain
 from buckler.policy.lend import lend_numbers
 from buckler.policy.pairs import answer_reach
 from buckler.policy.party import UnknownEnd
@@ -57,6 +57,8 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
             return explain(state.pool, state.documents, origin, to, protocol, port, tenant)
         except UnknownEnd as error:
             raise Refused(404, "no such end", str(error)) from error
+        except NoSuchPacket as error:
+            raise Refused(422, "no such packet", str(error)) from error
 
     @get(PREFIX + "/reach", sync_to_thread=True)
     def reach(tenant: str = "", origin: str = Parameter(query="from", default=""), to: str = "") -> Reach:
