@@ -49,9 +49,10 @@ def import_kubernetes(sources: Iterable[Source], review: str) -> Import:
         labels = _vm_labels(objects, workloads, words, book)
     except Unclear as unclear:
         return unreadable(SOURCE, [Problem(unclear.place.file, unclear.place.line, unclear.place.path, unclear.what)])
-    inventory = [network_document(NETWORK), *_vms(workloads, labels, book)]
-    policies = _policies(objects, workloads, labels, review, book)
-    return Import(SOURCE, tuple(inventory), tuple(policies), book.told())
+    outside = Outside(objects.known.get("Node", []), workloads)
+    policies = tuple(_policies(objects, outside, workloads, labels, review, book))
+    network = network_document(NETWORK, severed={NETWORK} if outside.severs else ())
+    return Import(SOURCE, (network, *_vms(workloads, labels, book)), policies, book.told())
 
 
 def _words_in_use(objects: Objects) -> WordsInUse:
@@ -138,9 +139,13 @@ def _is_hosts(address: str) -> bool:
 
 
 def _policies(
-    objects: Objects, workloads: Sequence[Workload], vms: Sequence[Mapping[str, str]], review: str, book: LossBook
+    objects: Objects,
+    outside: Outside,
+    workloads: Sequence[Workload],
+    vms: Sequence[Mapping[str, str]],
+    review: str,
+    book: LossBook,
 ) -> Iterable[Document]:
-    outside = Outside(objects.known.get("Node", []), workloads)
     kinds = ("AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "ClusterNetworkPolicy")
     read = [read_admin_policy(item, outside, book) for kind in kinds for item in objects.known.get(kind, [])]
     read = settle_passes(read, book)
