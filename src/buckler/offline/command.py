@@ -201,9 +201,14 @@ def reach(
 ) -> None:
     """List every ordered pair that may talk, VMs and blocks of outside addresses, both ends' shields considered.
 
-    With -o json a list of {"from": P, "to": P, "connections": C}: P is {"vm": "TENANT/NAME"} or {"blocks": ["CIDR", …]},
-    C is "all" or [{"protocol": "TCP", "ports": [[first, last], …]}, …], with "types" in place of "ports" for ICMP.
-    An endpoint is {"endpoint": "TENANT/NAME"}. The host's gateway is not listed: ask `who-can-reach host`, `what-can-reach host`.
+    With -o json a list of {"from": P, "to": P, "connections": C}. P is {"vm": "TENANT/NAME"} (of an imported workload
+    "NAMESPACE/NAME"), {"endpoint": "TENANT/NAME"} or {"blocks": ["CIDR", …]}: addresses outside that all have this answer.
+
+    C is "all", or a list of {"protocol": "TCP", "ports": [[first, last], …]}. For ICMP and ICMPv6 "types" stand in place of
+    "ports", and where not every code of a type may be sent, "codes" of that one type. "other" is every protocol that is none
+    of TCP, UDP, SCTP, ICMP and ICMPv6. Without ports or types: all of them.
+
+    The host's gateway is not listed: ask `who-can-reach host`, `what-can-reach host`.
 
     Exit codes: 0 told, 1 the documents have problems, 2 wrong usage.
     """
