@@ -88,19 +88,21 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
         after: int = Parameter(query="after", ge=0, default=0),
         limit: int = Parameter(query="limit", ge=0, default=0),
         follow: bool = False,
+        tenant: str = "",
     ) -> Stream:
-        query = FlowQuery(verdict, origin, to, after, min(limit or 100, _PAGE))
+        query = FlowQuery(verdict, origin, to, after, min(limit or 100, _PAGE), tenant)
         lines = _followed(parts, query) if follow else _found(parts, query)
         return Stream(lines, media_type="application/x-ndjson" if follow else "application/json")
 
     @get(PREFIX + "/counters", sync_to_thread=True)
     def counters(
-        verdict: str = "", origin: str = Parameter(query="from", default=""), to: str = ""
+        verdict: str = "", origin: str = Parameter(query="from", default=""), to: str = "", tenant: str = ""
     ) -> list[CounterItem]:
         with parts.store.read() as unit:
             names = {record.host.id: record.host.name for record in unit.hosts.all()}
             items = [_counter_item(total, names) for total in unit.counters.totals()]
-        return [item for item in items if _is_wanted(item, verdict, origin, to)]
+            mine = {vm.name for vm in unit.vms.ever() if vm.tenant == tenant} if tenant else None
+        return [item for item in items if _is_wanted(item, verdict, origin, to) and _is_of(item, mine)]
 
     @get(PREFIX + "/names", sync_to_thread=True)
     def names() -> list[NameAnswer]:
@@ -161,6 +163,11 @@ def _is_wanted(item: CounterItem, verdict: str, origin: str, to: str) -> bool:
     return verdict in {"", item.verdict} and origin in {"", ends[0]} and to in {"", ends[1]}
 
 
+def _is_of(item: CounterItem, mine: set[str] | None) -> bool:
+    """Say whether an end is called as one of these; what was shed has no ends."""
+    return mine is None or item.verdict == "shed" or bool(mine & {item.local, item.peer})
+
+
 def _tasks(unit: Unit) -> dict[str, TaskView]:
     names = {record.host.id: record.host.name for record in unit.hosts.all()}
     return {record.task.id: task_view(record, names) for record in unit.tasks.all()}
@@ -177,9 +184,9 @@ async def _followed(parts: Parts, query: FlowQuery) -> AsyncIterator[bytes]:
         for each in found:
             yield msgspec.json.encode(_item(each)) + b"\n"
         if found:
-            query = FlowQuery(query.verdict, query.origin, query.to, found[-1].cursor, _PAGE)
+            query = msgspec.structs.replace(query, after=found[-1].cursor, limit=_PAGE)
         elif query.after == 0:
-            query = FlowQuery(query.verdict, query.origin, query.to, 0, _PAGE)
+            query = msgspec.structs.replace(query, limit=_PAGE)
         quiet = 0 if found else quiet + 1
         if quiet == _HEARTBEATS:
             yield b"\n"
