@@ -59,9 +59,10 @@ def reach_pairs(
     documents = tuple(documents)
     names = vm_names(pool, tenant)
     sender, receiver = (find_party(pool, each, tenant) if each else ANYBODY for each in (origin, to))
-    resolved = resolve_pool(pool, documents, numbers)
+    near = who_matters(pool, sender, receiver)
+    resolved = resolve_pool(near, documents, numbers)
     judge = Judge(resolved)
-    ends = {key: found for key, found in list_ends(pool, documents, numbers).items() if key in names}
+    ends = {key: found for key, found in list_ends(near, documents, numbers).items() if key in names}
     ends = {**dict.fromkeys(names, ()), **ends}
     zones = {each.zone for each in pool.networks if each.gateway and tenant in {"", each.tenant}}
     served = {key: tuple(end for end in found if end[0] in zones) for key, found in ends.items()}
@@ -85,6 +86,25 @@ def answer_reach(draft: Draft, revision: int, tenant: str = "", origin: str = ""
     asked = [find_party(draft.pool, each, tenant) for each in (origin, to) if each]
     notes = tuple(note for each in asked for note in note_insiders(draft.pool, each, tenant))
     return Reach(revision, (*known, *((HOST,) if served else ()), WORLD), pairs, notes)
+
+
+def who_matters(pool: Pool, sender: Party, receiver: Party) -> Pool:
+    """Leave out whom a question about named ends cannot be about: who shares no network with them, or was not asked for.
+
+    What binds a VM follows from documents and its own labels, whoever else there is.
+    """
+    named = {each.key for each in (sender, receiver)} - {""}
+    if not named:
+        return pool
+    shared: set[str] = set()
+    if ANYBODY in (sender, receiver):
+        shared = {card.network for vm in pool.vms if vm.id in named for card in vm.interfaces}
+        shared |= {each.network for each in pool.outsiders if endpoint_key(each) in named}
+    return msgspec.structs.replace(
+        pool,
+        vms=tuple(vm for vm in pool.vms if vm.id in named or any(card.network in shared for card in vm.interfaces)),
+        outsiders=tuple(each for each in pool.outsiders if endpoint_key(each) in named or each.network in shared),
+    )
 
 
 def _asked(party: Party, told: _Told, pool: Pool, *, is_served: bool) -> _Asked:
