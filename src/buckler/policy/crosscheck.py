@@ -11,6 +11,7 @@ from buckler.policy.instances import check_instances
 from buckler.policy.language import Document, EndpointSpec, FlowSpec, Kind, NetworkSpec, Peer, PolicySpec, Tier, VmSpec
 from buckler.policy.prefix import address_of, is_within
 from buckler.policy.problem import Problem, Severity
+from buckler.policy.subjects import check_askers
 from buckler.policy.thingcheck import check_things
 from buckler.policy.vmcheck import CheckedVms, is_inside
 
@@ -47,6 +48,7 @@ def check_documents(
         problems += _policy(document, networks)
     problems += check_things(documents, networks, checked)
     problems += check_exceptions(rest)
+    problems += check_askers(rest)
     problems += check_instances(rest)
     return tuple(sorted(problems, key=lambda each: (each.file, each.line, each.path)))
 
