@@ -17,6 +17,7 @@ from buckler.model.domain import PASSPORT_NAMESPACE
 from buckler.model.ids import Digest, HostId, IdentityNumber, Revision, RuleNumber, VmId, VmNumber, Zone
 from buckler.model.program import Direction, Entry, Program, Verdict
 from buckler.policy.bundle import Bundle
+from buckler.policy.pool import link_local_address
 from buckler.policy.whole import split_bundle
 from buckler.ports.state import Membership, State
 from buckler.trust.statement import Kind, key_text, sign
@@ -63,7 +64,7 @@ class Pool:
             tenant="default",
             uuid=self.uuid(number),
             mac=mac or self.mac(number),
-            addresses=(address or f"10.50.0.{10 + number}",),
+            addresses=(address or f"10.50.0.{10 + number}", link_local_address(mac or self.mac(number))),
             identity=IdentityNumber(0x2000_0000 + number),
             program=digest_of(canonical_bytes(shield)),
         )

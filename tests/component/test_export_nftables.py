@@ -53,6 +53,16 @@ def questions(own: list[str], others: list[str]) -> list[tuple[str, str, str, in
     return found
 
 
+def test_a_ruleset_for_vms_without_addresses_is_one_that_nft_takes():
+    held = documents(0)
+    for cidrs in (("10.9.0.0/16", "fd09::/64"), ("10.9.0.0/16",), ()):
+        head = Document(Kind.NETWORK, "net", NetworkSpec(bridge="br0", cidrs=cidrs))
+        text = nftables_ruleset(list_permits(draft_pool((head, carrying(held[2], "net"), held[3]))))
+        assert "saddr" in text
+        with router({"0": ["10.9.0.1"]}):
+            inside(ROUTER, "nft", "-c", "-f", "-", text=text)
+
+
 def test_packets_pass_where_the_reference_allows_them():
     first = documents(0)
     vms = [list(each.spec.interfaces[0].addresses) for each in first[2 : 2 + VMS]]

@@ -15,16 +15,9 @@ _EVERYWHERE = Zone(0)
 _NOBODY = VmNumber(0)
 
 
-def link_local(mac: str) -> str:
-    """The EUI-64 link-local address of a MAC (RFC 4291, appendix A)."""
-    raw = bytes.fromhex(mac.replace(":", ""))
-    return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + bytes([raw[0] ^ 2]) + raw[1:3] + b"\xff\xfe" + raw[3:]))
-
-
 def endpoint_addresses(endpoint: Endpoint) -> tuple[str, ...]:
-    """All addresses that are the interface's own, sorted, the implied one among them."""
-    own = {str(ipaddress.ip_address(address)) for address in endpoint.addresses} | {link_local(endpoint.mac)}
-    return tuple(sorted(own))
+    """All addresses that are the interface's own, sorted. None is implied here: the link-local one is said too, or is none."""
+    return tuple(sorted({str(ipaddress.ip_address(address)) for address in endpoint.addresses}))
 
 
 def reachable_addresses(addresses: Iterable[str]) -> tuple[str, ...]:
@@ -176,7 +169,7 @@ def _own_prefixes(endpoint: Endpoint) -> tuple[str, ...]:
 
 
 def _lagging_identity(endpoint: Endpoint, identities: dict[str, IdentityNumber]) -> IdentityNumber:
-    """An implied address flips together with the declared ones, not before them."""
+    """An address of which nothing is said flips together with the others, not before them."""
     for address in endpoint.addresses:
         identity = identities.get(prefix_of(address))
         if identity is not None:

@@ -12,7 +12,14 @@ from buckler.cli.output import as_yaml, comment_option, dry_run_option, output_o
 from buckler.cli.session import EXIT_UNFINISHED, EXIT_USAGE, Failed, issue_lines, operator
 from buckler.cli.source import files_option, read_sources
 from buckler.model.operatorapi.body import HostWait, Issue
-from buckler.model.operatorapi.documents import ApplyRequest, ApplyResult, Change, DiffResult, DocumentDiff
+from buckler.model.operatorapi.documents import (
+    ApplyRequest,
+    ApplyResult,
+    Change,
+    DiffResult,
+    DocumentDiff,
+    ReachCount,
+)
 
 SHOWN = 200
 """Pairs that are listed for people; -o json lists more."""
@@ -145,10 +152,18 @@ def reach_lines(result: DiffResult, most: int = SHOWN) -> list[str]:
     more = count.changed - min(len(result.reach), most)
     lines += [f"  … and {more} more pairs"] if more > 0 else []
     if count.changed:
-        lines.append(f"  {count.changed} pairs differ: {count.gaining} gain, {count.losing} lose")
+        lines.append(f"  {count_line(count)}")
     if not count.complete:
         lines.append("  This is not all: there are too many different VMs to compare every pair.")
     return lines
+
+
+def count_line(count: ReachCount) -> str:
+    """Count each pair once: those that only gain, those that only lose, those that do both."""
+    both = count.gaining + count.losing - count.changed
+    parts = ((count.gaining - both, "gain"), (count.losing - both, "lose"), (both, "gain some and lose some"))
+    told = ", ".join(f"{number} {what}" for number, what in parts if number)
+    return f"{count.changed} {'pair differs' if count.changed == 1 else 'pairs differ'}: {told}"
 
 
 def _lines(document: dict[str, Any] | None) -> list[str]:

@@ -17,9 +17,11 @@ KINDS = {
     "flow": "Flow",
     "endpoint": "Endpoint",
     "addressgroup": "AddressGroup",
-    "response": "Response",
     "service": "Service",
+    "response": "Response",
+    "exception": "Exception",
 }
+"""Every kind of document, by the word that people write."""
 
 
 def complete_vm(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

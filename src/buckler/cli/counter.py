@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from buckler.cli.complete import complete_vm
-from buckler.cli.output import Table, output_option, say, show
+from buckler.cli.output import Table, output_option, say, show, tenant_option
 from buckler.cli.session import operator
 from buckler.model.operatorapi.traffic import CounterItem
 
@@ -17,12 +17,14 @@ from buckler.model.operatorapi.traffic import CounterItem
 )  # fmt: skip
 @click.option("--from", "origin", default="", metavar="VM", help="Only sent by this one.", shell_complete=complete_vm)
 @click.option("--to", default="", metavar="VM", help="Only sent to this one.", shell_complete=complete_vm)
+@tenant_option("Only with a VM of this tenant at an end, by name.")
 @output_option("table", "wide", "json")
 @click.pass_context
-def counters(context: click.Context, verdict: str | None, origin: str, to: str, output: str) -> None:
+def counters(context: click.Context, verdict: str | None, origin: str, to: str, tenant: str, output: str) -> None:
     """Show how many packets each rule allowed or denied between any two ends, since the VMs are protected.
 
     Each end's shield counts for itself. Events that busy shields did not tell as flows are counted here all the same.
+    Counts know names only: of a name that two tenants have, both are shown to each.
 
     \b
     Examples:
@@ -31,7 +33,7 @@ def counters(context: click.Context, verdict: str | None, origin: str, to: str, 
       buckler counters --to db -o json
     """
     with operator(context) as client:
-        items = client.counters(verdict or "", origin, to)
+        items = client.counters(verdict or "", origin, to, tenant)
     for item in items:
         if item.verdict == "shed" and item.packets:
             say(f"{item.packets} events of {', '.join(item.hosts)} were shed from flows (counted here)", err=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from buckler.cli.apply import report
-from buckler.cli.complete import complete_kind_or_name
+from buckler.cli.complete import KINDS, complete_kind_or_name
 from buckler.cli.output import (
     Table,
     as_json,
@@ -28,21 +28,17 @@ from buckler.model.operatorapi.documents import ApplyRequest, DocumentItem, Labe
 if TYPE_CHECKING:
     from buckler.client.operator import OperatorClient
 
-KINDS = {
-    "vm": "VM", "vms": "VM", "network": "Network", "networks": "Network", "net": "Network",
-    "policy": "Policy", "policies": "Policy", "pol": "Policy", "flow": "Flow", "flows": "Flow", "endpoint": "Endpoint", "endpoints": "Endpoint",
-    "addressgroup": "AddressGroup", "addressgroups": "AddressGroup", "service": "Service", "services": "Service",
-    "response": "Response", "responses": "Response",
-    "all": "",
-}  # fmt: skip
-KNOWN = "VM, Network, Policy, Flow, Endpoint, AddressGroup, Service or Response"
+_PLURALS = {f"{word}s": kind for word, kind in KINDS.items()} | {"policies": "Policy"}
+WORDS = {**KINDS, **_PLURALS, "net": "Network", "pol": "Policy", "all": ""}
+"""Every word for a kind."""
+KNOWN = ", ".join(KINDS.values())
 
 
 def kind_of(word: str) -> str:
     """Read a kind as people write it (``vms``, ``policy``, ``net``); ``all`` is the empty one."""
-    kind = KINDS.get(word.lower())
+    kind = WORDS.get(word.lower())
     if kind is None:
-        raise click.UsageError(f"{word!r} is no kind of document: {KNOWN} (hosts: `buckler host`)")
+        raise click.UsageError(f"{word!r} is no kind of document: one of {KNOWN}, or all (hosts: `buckler host`)")
     return kind
 
 
@@ -71,7 +67,9 @@ def references_of(words: tuple[str, ...], tenant: str) -> tuple[Reference, ...]:
 @output_option("table", "wide", "json", "yaml", "name")
 @click.pass_context
 def get(context: click.Context, what: tuple[str, ...], selector: str, tenant: str, output: str) -> None:
-    """List documents (KIND: vm, network, policy, flow, all) or show one. YAML and JSON can be applied again.
+    """List documents or show one. YAML and JSON can be applied again.
+
+    KIND is vm, network, policy, flow, endpoint, addressgroup, service, response, exception, one of these in the plural, or all.
 
     \b
     Examples:
@@ -138,8 +136,26 @@ def _summary(spec: dict[str, Any]) -> str:
     if "interfaces" in spec:
         addresses = [address for interface in spec["interfaces"] for address in interface.get("addresses") or ()]
         return " ".join([spec.get("mode", "enforce"), ",".join(addresses)]).rstrip()
+    said = spec.get("description") or spec.get("purpose") or ""
+    if "cidrs" in spec:
+        return ",".join(spec["cidrs"])
+    if "network" in spec:
+        return f"{spec['network']} {','.join(spec.get('addresses') or ())}: {said}".rstrip(": ")
+    if "selector" in spec:
+        return f"{','.join(map(_port_words, spec.get('ports') or ()))}: {said}".strip(": ")
+    if "trigger" in spec:
+        return f"{spec.get('mode', 'observe')}: {said}".rstrip(": ")
     tier, mode = spec.get("tier", "tenant"), spec.get("mode", "enforce")
-    return f"{tier} order {spec.get('order', 1000)} {mode}: {spec.get('description', '')}".rstrip(": ")
+    if "reason" in spec and "until" in spec and ("policy" in spec or "flow" in spec):
+        rule = f"{spec['policy']}/{spec.get('rule', '')}" if spec.get("policy") else spec["flow"]
+        return f"{tier} {spec['action']} {rule} until {spec['until']}: {said or spec['reason']}"
+    return f"{tier} order {spec.get('order', 1000)} {mode}: {said}".rstrip(": ")
+
+
+def _port_words(port: dict[str, Any]) -> str:
+    last = f"-{port['endPort']}" if "endPort" in port else ""
+    number = port.get("port", port.get("type", ""))
+    return f"{number}{last}/{port['protocol']}".lstrip("/")
 
 
 @click.command()

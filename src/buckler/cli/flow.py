@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from itertools import chain
+from typing import NamedTuple
 
 import click
 import msgspec
 
 from buckler.cli.complete import complete_vm
-from buckler.cli.output import Table, moment, output_option, say, show
+from buckler.cli.output import Table, moment, output_option, say, show, tenant_option
 from buckler.cli.session import operator
 from buckler.client.operator import OperatorClient
 from buckler.model.flow import FlowRecord
@@ -21,6 +22,15 @@ LAWS = {"": "no rule: default deny", "policy": "no rule: default deny", "infra":
 WIDTHS = (20, 7, 16, 16, 11, 0)
 
 
+class _Wanted(NamedTuple):
+    """Empty: any."""
+
+    verdict: str
+    origin: str
+    to: str
+    tenant: str
+
+
 @click.command()
 @click.option("--follow", is_flag=True, help="Go on showing new ones, until interrupted.")
 @click.option(
@@ -29,15 +39,24 @@ WIDTHS = (20, 7, 16, 16, 11, 0)
 )  # fmt: skip
 @click.option("--from", "origin", default="", metavar="VM", help="Only sent by this one.", shell_complete=complete_vm)
 @click.option("--to", default="", metavar="VM", help="Only sent to this one.", shell_complete=complete_vm)
+@tenant_option("Only with a VM of this tenant at an end, by name.")
 @click.option("--tail", type=click.IntRange(min=0), default=100, show_default=True, help="How many of the newest.")
 @output_option("table", "wide", "json")
 @click.pass_context
 def flows(
-    context: click.Context, follow: bool, verdict: str | None, origin: str, to: str, tail: int, output: str
+    context: click.Context,
+    follow: bool,
+    verdict: str | None,
+    origin: str,
+    to: str,
+    tenant: str,
+    tail: int,
+    output: str,
 ) -> None:
     """Show connections and refusals by name, as the shields saw them, oldest first.
 
     Each end's shield records its own view: an allowed connection between two VMs appears twice.
+    Records know names only: of a name that two tenants have, both are shown to each.
 
     \b
     Examples:
@@ -45,22 +64,27 @@ def flows(
       buckler flows --follow --from web1
       buckler flows --verdict observed
     """
-    wanted = (verdict or "", origin, to)
+    wanted = _Wanted(verdict or "", origin, to, tenant)
     with operator(context) as client:
         if follow:
             with suppress(KeyboardInterrupt):
                 _follow(client, wanted, tail, output)
             return
-        items = client.flows(*wanted, limit=tail) if tail else ()
+        items = _newest(client, wanted, tail)
     _warn_shed(items)
     show(items, output, lambda: flows_table(items), lambda: ())
 
 
-def _follow(client: OperatorClient, wanted: tuple[str, str, str], tail: int, output: str) -> None:
+def _newest(client: OperatorClient, wanted: _Wanted, tail: int) -> tuple[FlowItem, ...]:
+    return client.flows(wanted.verdict, wanted.origin, wanted.to, limit=tail, tenant=wanted.tenant) if tail else ()
+
+
+def _follow(client: OperatorClient, wanted: _Wanted, tail: int, output: str) -> None:
     before = client.flows(limit=1)
-    items = client.flows(*wanted, limit=tail) if tail else ()
+    items = _newest(client, wanted, tail)
     after = max((item.cursor for item in (*before, *items)), default=0)
-    for item in chain(items, client.follow_flows(*wanted, after=after)):
+    new = client.follow_flows(wanted.verdict, wanted.origin, wanted.to, after=after, tenant=wanted.tenant)
+    for item in chain(items, new):
         _warn_shed((item,))
         say(msgspec.json.encode(item).decode() if output == "json" else flow_line(item, wide=output == "wide"))
 

@@ -225,17 +225,17 @@ class OperatorClient:
         return self._send("GET", "/policy-findings", tuple[PolicyFinding, ...])
 
     def flows(
-        self, verdict: str = "", origin: str = "", to: str = "", after: int = 0, limit: int = 0
+        self, verdict: str = "", origin: str = "", to: str = "", after: int = 0, limit: int = 0, tenant: str = ""
     ) -> tuple[FlowItem, ...]:
         """Get recorded flows, oldest first."""
-        query = _flow_query(verdict, origin, to, after, limit)
+        query = _flow_query(verdict, origin, to, after, limit, tenant)
         return self._send("GET", "/flows", tuple[FlowItem, ...], query=query)
 
     def follow_flows(
-        self, verdict: str = "", origin: str = "", to: str = "", after: int = 0, limit: int = 0
+        self, verdict: str = "", origin: str = "", to: str = "", after: int = 0, limit: int = 0, tenant: str = ""
     ) -> Iterator[FlowItem]:
         """Yield flows as they are recorded, until the controller goes away."""
-        query = _flow_query(verdict, origin, to, after, limit) | {"follow": "true"}
+        query = _flow_query(verdict, origin, to, after, limit, tenant) | {"follow": "true"}
         try:
             with self._http.stream("GET", PREFIX + "/flows", params=query, timeout=httpx.Timeout(30)) as response:
                 if response.is_error:
@@ -247,9 +247,9 @@ class OperatorClient:
         except httpx.HTTPError as error:
             raise OperatorFailed(self._unreachable(error)) from error
 
-    def counters(self, verdict: str = "", origin: str = "", to: str = "") -> tuple[CounterItem, ...]:
+    def counters(self, verdict: str = "", origin: str = "", to: str = "", tenant: str = "") -> tuple[CounterItem, ...]:
         """Get totals per rule and pair of ends."""
-        query = _query(verdict=verdict, to=to) | _query(**{"from": origin})
+        query = _query(verdict=verdict, to=to, tenant=tenant) | _query(**{"from": origin})
         return self._send("GET", "/counters", tuple[CounterItem, ...], query=query)
 
     def names(self) -> tuple[NameAnswer, ...]:
@@ -350,8 +350,8 @@ def _query(**wanted: str | int | float | bool) -> Query:
     return {name: "true" if value is True else value for name, value in wanted.items() if value}
 
 
-def _flow_query(verdict: str, origin: str, to: str, after: int, limit: int) -> Query:
-    query = _query(verdict=verdict, to=to, after=after, limit=limit)
+def _flow_query(verdict: str, origin: str, to: str, after: int, limit: int, tenant: str) -> Query:
+    query = _query(verdict=verdict, to=to, after=after, limit=limit, tenant=tenant)
     return query | {"from": origin} if origin else query
 
 

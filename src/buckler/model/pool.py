@@ -21,7 +21,7 @@ class ShieldMode(StrEnum):
 
 
 class Interface(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One virtual network card. ``addresses`` are declared, without prefix length; EUI-64 link-local is implied."""
+    """One virtual network card. ``addresses`` are declared, without prefix length; Its network says whether EUI-64 link-local is implied."""
 
     mac: str
     network: str
@@ -75,7 +75,7 @@ class Network(msgspec.Struct, frozen=True):
     HOST); without it guests cannot reach the host at all. ``resolvers`` are whose DNS answers are believed, of names that
     one of ``names``, all patterns that policies may mean here, means. ``detected`` is how many addresses an interface may have
     by duplicate address detection, ``connections`` how many it may hold at once where its VM says nothing (0: all that
-    a shield has room for).
+    a shield has room for). ``link_local``: its interfaces have the IPv6 address of their MAC; else nobody here speaks by one.
     """
 
     name: str
@@ -92,6 +92,7 @@ class Network(msgspec.Struct, frozen=True):
     names: tuple[str, ...] = ()
     detected: int = 0
     connections: int = 0
+    link_local: bool = True
 
 
 class HostState(StrEnum):

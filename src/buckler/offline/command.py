@@ -31,6 +31,7 @@ from buckler.offline.naming import names_option
 from buckler.offline.questions import question_commands, warn_oddities
 from buckler.offline.shipping import library, tightens
 from buckler.policy.draft import Draft, draft_pool
+from buckler.policy.explain import NoSuchPacket
 from buckler.policy.explainvirtual import explain_connection
 from buckler.policy.matrix import Connection, Place, Talk, list_talks
 from buckler.policy.party import UnknownEnd
@@ -173,7 +174,7 @@ def explain(
     FROM and TO are VMs (NAME, TENANT/NAME or NAMESPACE/NAME), endpoints, addresses, `world`, or `host` (the gateway that the
     host serves). PORT is 5432, 53/udp, icmp.
 
-    Exit codes: 0 explained (and as expected), 1 not as expected or no such end, 2 wrong usage.
+    Exit codes: 0 explained (and as expected), 1 not as expected, or no such end or packet, 2 wrong usage.
     """
     protocol, number = parse_port(port)
     draft = read_draft(_both(inventory, policies), at=at, names=names)
@@ -181,6 +182,8 @@ def explain(
         answer = explain_connection(draft.pool, draft.documents, origin, to, protocol, number)
     except UnknownEnd as error:
         raise Failed("no such end", str(error)) from error
+    except NoSuchPacket as error:
+        raise Failed("no such packet", str(error)) from error
     show(answer, output, lambda: "\n".join(explanation_lines(answer, every_step=output == "wide")), tuple)
     if expect and answer.verdict != expect:
         raise Failed(f"the verdict is {answer.verdict}, expected was {expect}")
@@ -198,9 +201,14 @@ def reach(
 ) -> None:
     """List every ordered pair that may talk, VMs and blocks of outside addresses, both ends' shields considered.
 
-    With -o json a list of {"from": P, "to": P, "connections": C}: P is {"vm": "TENANT/NAME"} or {"blocks": ["CIDR", …]},
-    C is "all" or [{"protocol": "TCP", "ports": [[first, last], …]}, …], with "types" in place of "ports" for ICMP.
-    An endpoint is {"endpoint": "TENANT/NAME"}. The host's gateway is not listed: ask `who-can-reach host`, `what-can-reach host`.
+    With -o json a list of {"from": P, "to": P, "connections": C}. P is {"vm": "TENANT/NAME"} (of an imported workload
+    "NAMESPACE/NAME"), {"endpoint": "TENANT/NAME"} or {"blocks": ["CIDR", …]}: addresses outside that all have this answer.
+
+    C is "all", or a list of {"protocol": "TCP", "ports": [[first, last], …]}. For ICMP and ICMPv6 "types" stand in place of
+    "ports", and where not every code of a type may be sent, "codes" of that one type. "other" is every protocol that is none
+    of TCP, UDP, SCTP, ICMP and ICMPv6. Without ports or types: all of them.
+
+    The host's gateway is not listed: ask `who-can-reach host`, `what-can-reach host`.
 
     Exit codes: 0 told, 1 the documents have problems, 2 wrong usage.
     """

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 import click
 
 from buckler.cli.output import Table, output_option, say, show
 from buckler.cli.session import EXIT_USAGE, Failed
 from buckler.offline.files import policies_option, read_draft
+from buckler.policy.crosscheck import check_documents
 from buckler.policy.draft import Draft
+from buckler.policy.form import document_to_dict
 from buckler.policy.instances import packet_words
-from buckler.policy.language import Document
-from buckler.policy.shelf import BadParameters, Shipped, list_shipped, write_shipped
+from buckler.policy.language import API_VERSION, Document
+from buckler.policy.problem import Problem, Severity, has_errors
+from buckler.policy.shelf import BadParameters, Shipped, check_shipped, list_shipped, write_shipped
 from buckler.policy.tighten import Undecided, find_loosening
+
+_WORD = re.compile(r"[-A-Za-z0-9_./]+")
 
 
 @click.command()
@@ -34,10 +42,21 @@ def library(name: str | None, given: tuple[str, ...], output: str) -> None:
     if name not in shipped:
         raise Failed(f"the library has no {name!r}", f"it has: {', '.join(shipped)}")
     try:
-        text = write_shipped(shipped[name], dict(_pair(each) for each in given))
+        values = dict(_pair(each) for each in given)
+        text = write_shipped(shipped[name], values)
     except BadParameters as bad:
         raise Failed(f"{name} cannot be written", *bad.args) from bad
-    say(text.rstrip("\n"))
+    reading = check_shipped(name, text)
+    found = reading.problems if has_errors(reading.problems) else check_documents(reading.documents)
+    wrong = [_blamed(each, values, text) for each in found if each.severity is Severity.ERROR]
+    if wrong:
+        raise Failed(f"{name} cannot be written", *dict.fromkeys(wrong))
+    documents = {
+        "apiVersion": API_VERSION,
+        "kind": "List",
+        "items": [document_to_dict(each) for each in reading.documents],
+    }
+    show(documents, "json" if output == "json" else "table", lambda: text.rstrip("\n"), tuple)
 
 
 @click.command()
@@ -68,6 +87,15 @@ def tightens(against: tuple[str, ...], policies: tuple[str, ...]) -> None:
         say("nothing is allowed that was not allowed before")
         return
     raise Failed(f"{packet_words(found)} was not allowed before")
+
+
+def _blamed(problem: Problem, given: Mapping[str, str], text: str) -> str:
+    """Name the parameter whose word is told to be wrong; its place in what was not printed helps nobody."""
+    line = text.splitlines()[problem.line - 1] if problem.line else ""
+    told, written = (set(_WORD.findall(each)) for each in (problem.message, line))
+    names = [[f"{name}={value}" for name, value in given.items() if value in words] for words in (told, written)]
+    where = " or ".join(names[0] or names[1]) or problem.path
+    return f"{where}: {problem.message}" + (f" ({problem.hint})" if problem.hint else "")
 
 
 def _written(draft: Draft) -> tuple[Document, ...]:

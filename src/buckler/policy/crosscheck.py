@@ -22,6 +22,7 @@ from buckler.policy.language import (
 )
 from buckler.policy.prefix import address_of, is_within
 from buckler.policy.problem import Problem, Severity
+from buckler.policy.subjects import check_askers
 from buckler.policy.thingcheck import check_things
 from buckler.policy.virtualcheck import check_virtual_addresses
 from buckler.policy.vmcheck import CheckedVms, is_inside
@@ -60,6 +61,7 @@ def check_documents(
     problems += check_things(documents, networks, checked)
     problems += check_virtual_addresses(documents, networks, checked)
     problems += check_exceptions(rest)
+    problems += check_askers(rest)
     problems += check_instances(rest)
     return tuple(sorted(problems, key=lambda each: (each.file, each.line, each.path)))
 

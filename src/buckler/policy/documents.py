@@ -40,7 +40,7 @@ from buckler.policy.quarantine import opens_quarantine_only
 from buckler.policy.responses import read_response
 from buckler.policy.source import Raw, Source, name_in, read_source
 from buckler.policy.subjects import check_subject, read_subject
-from buckler.policy.termwords import check_terms, read_exception, read_rate_limit, read_schedule, read_until
+from buckler.policy.termwords import read_exception, read_rate_limit, read_schedule, read_until
 from buckler.policy.things import read_address_group, read_endpoint, read_service
 from buckler.policy.words import LATER, check_names, read_instance, read_peer, read_port
 
@@ -148,18 +148,8 @@ def _metadata(place: Place) -> tuple[str, str, dict[str, str]]:
 
 
 def _network(place: Place) -> NetworkSpec:
-    known = (
-        "bridge",
-        "vlan",
-        "cidrs",
-        "dhcpServers",
-        "routers",
-        "gateway",
-        "resolvers",
-        "addressClaims",
-        "connections",
-    )
-    fields = place.fields(known, ("bridge",), _LATER_NETWORK)
+    known = ("bridge", "vlan", "cidrs", "dhcpServers", "routers", "gateway", "resolvers")
+    fields = place.fields((*known, "addressClaims", "connections", "linkLocal"), ("bridge",), _LATER_NETWORK)
     bridge = fields["bridge"].device() if "bridge" in fields else ""
     vlan = fields["vlan"].integer(0, 4094) if "vlan" in fields else 0
     return NetworkSpec(
@@ -172,6 +162,7 @@ def _network(place: Place) -> NetworkSpec:
         resolvers=_resolvers(fields.get("resolvers")),
         address_claims=_address_claims(fields.get("addressClaims"), fields.get("cidrs")),
         connections=_connections(fields),
+        link_local=fields["linkLocal"].flag() if "linkLocal" in fields else True,
     )
 
 
@@ -229,7 +220,7 @@ def _policy(place: Place) -> PolicySpec:
     _check_tier(head["tier"], fields.get("egress"), [rule.action for rule in egress])
     subject = read_subject(fields["subject"]) if "subject" in fields else Subject()
     check_subject(fields, subject, head["tier"], {"ingress": ingress, "egress": egress})
-    spec = PolicySpec(
+    return PolicySpec(
         **head,
         **_terms(fields),
         subject=subject,
@@ -237,8 +228,6 @@ def _policy(place: Place) -> PolicySpec:
         ingress=ingress,
         egress=egress,
     )
-    check_terms(place, spec)
-    return spec
 
 
 def _flow(place: Place) -> FlowSpec:

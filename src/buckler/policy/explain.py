@@ -10,7 +10,7 @@ from buckler.model.ids import VmId
 from buckler.model.operatorapi.answers import ExplainedPath, Explanation, Side, Step
 from buckler.model.pool import Network, Outsider, ShieldMode
 from buckler.model.program import Direction, Verdict
-from buckler.policy.judgement import Considered, End, EndJudgement, Outcome, PeerKind
+from buckler.policy.judgement import UNREACHABLE, Considered, End, EndJudgement, Outcome, PeerKind
 from buckler.policy.language import PROTOCOLS, Document, Kind, Stand
 from buckler.policy.learned import group_of, patterns_of
 from buckler.policy.party import HOST, WORLD, UnknownEnd, find_thing, unknown_end
@@ -18,18 +18,28 @@ from buckler.policy.pool import Pool, Station, Visitor, singled_out, stations_of
 from buckler.policy.prefix import address_of, network_of
 from buckler.policy.reference import find_end, judge_parts
 from buckler.policy.timing import write_moment
+from buckler.policy.unpoliced import control_traffic, families_of, why_martian
 
 GROUP = "group"
 
 
+ANY_FAMILY = frozenset({4, 6})
+SAME = "an interface does not send to itself: such packets stay within the VM"
+
+
+class NoSuchPacket(ValueError):
+    """No packet can be what was asked about; the message says why, and what to ask."""
+
+
 class _Asked(msgspec.Struct, frozen=True):
-    """One end as a person named it: a VM's interfaces, or an outside peer."""
+    """One end as a person named it: a VM's interfaces, or an outside peer. ``families``: IP versions that it can speak."""
 
     text: str
     stations: tuple[Station, ...] = ()
     address: str = ""
     kind: PeerKind = PeerKind.WORLD
     visitor: Visitor | None = None
+    families: frozenset[int] = ANY_FAMILY
 
 
 def explain(
@@ -38,11 +48,12 @@ def explain(
     """Explain a first packet. Ends: a VM (``name``, ``tenant/name`` or id), an address, ``world``, ``host``, ``group``.
 
     ``tenant``: whose a name alone is. ``protocol`` is a name of ``PROTOCOLS`` or a number as text; ``port`` the destination port, or type << 8 | code.
-    Raises UnknownEnd.
+    Raises UnknownEnd, NoSuchPacket.
     """
     documents = tuple(documents)
     number = protocol_number(protocol)
     source, destination = (_asked(pool, documents, each, tenant) for each in (origin, to))
+    _refuse_impossible(source, destination, protocol, number)
     paths = tuple(_paths(pool, documents, source, destination, number, port))
     verdict = "allow" if any(path.verdict == "allow" for path in paths) else "deny"
     text = _summary(source, destination, paths, verdict, _asked_words(protocol, port))
@@ -71,13 +82,14 @@ def _asked(pool: Pool, documents: tuple[Document, ...], text: str, tenant: str) 
     if text == HOST:
         if not any(network.gateway for network in pool.networks if tenant in {"", network.tenant}):
             raise UnknownEnd("no network has a gateway that the host serves (spec.gateway)")
-        return _Asked(text, kind=PeerKind.HOST)
+        served = _families(address for network in pool.networks for address in network.gateway)
+        return _Asked(text, kind=PeerKind.HOST, families=served)
     networks = {network.name: network for network in pool.networks}
     is_full = "/" in text or any(vm.id == text for vm in pool.vms)
     thing = find_thing(pool, text, "" if is_full else tenant)
     if isinstance(thing, Outsider):
         visitor = visitor_of(thing, networks, singled_out(documents))
-        return _Asked(text, kind=PeerKind.ENDPOINT, visitor=visitor)
+        return _Asked(text, kind=PeerKind.ENDPOINT, visitor=visitor, families=_families(thing.addresses))
     if thing is not None:
         mine = tuple(stations_of(thing, networks, singled_out(documents)))
         return _Asked(text, mine, kind=PeerKind.VM)
@@ -86,7 +98,27 @@ def _asked(pool: Pool, documents: tuple[Document, ...], text: str, tenant: str) 
     except ValueError:
         hint = "ask by one address of it; who-can-reach takes prefixes" if _is_prefix(text) else ""
         raise unknown_end(pool, text, tenant, hint=hint) from None
-    return _Asked(text, address=address)
+    return _Asked(text, address=address, families=_families([address]))
+
+
+def _families(addresses: Iterable[str]) -> frozenset[int]:
+    return frozenset(address_of(each).version for each in addresses)
+
+
+def _refuse_impossible(source: _Asked, destination: _Asked, protocol: str, number: int) -> None:
+    carrying = families_of(number)
+    for asked in (source, destination):
+        if not asked.families & carrying:
+            other = {"ICMP": "icmpv6", "ICMPv6": "icmp"}.get(protocol)
+            hint = f" (ask about {other}, or another end)" if other else ""
+            raise NoSuchPacket(f"{protocol} is not sent over {_speaks(asked)}, and {asked.text} has nothing else{hint}")
+    if not source.families & destination.families:
+        told = ", ".join(f"{asked.text} has {_speaks(asked)} alone" for asked in (source, destination))
+        raise NoSuchPacket(f"no packet has both ends: {told} (name addresses of one family)")
+
+
+def _speaks(asked: _Asked) -> str:
+    return " and ".join(f"IPv{each}" for each in sorted(asked.families))
 
 
 def _is_prefix(text: str) -> bool:
@@ -100,13 +132,13 @@ def _paths(
     pool: Pool, documents: tuple[Document, ...], source: _Asked, destination: _Asked, protocol: int, port: int
 ) -> Iterable[ExplainedPath]:
     for network in pool.networks:
-        for one in _ends(pool, documents, source, network):
+        for one in _ends(pool, documents, source, network, is_source=True):
             for other in _ends(pool, documents, destination, network):
                 sides: list[EndJudgement] = []
                 if one.station:
-                    sides += judge_parts(documents, one.station, Direction.EGRESS, other, protocol, port)
-                if other.station:
-                    sides += judge_parts(documents, other.station, Direction.INGRESS, one, protocol, port)
+                    sides += _judge(documents, one.station, Direction.EGRESS, other, protocol, port)
+                if other.station and other.station != one.station:
+                    sides += _judge(documents, other.station, Direction.INGRESS, one, protocol, port)
                 if sides:
                     passes = all(_passes(side) for side in sides)
                     told = tuple(_with_answers(_side(side), side, documents, pool) for side in sides)
@@ -114,7 +146,24 @@ def _paths(
                     yield ExplainedPath(network.name, name_end(one), name_end(other), verdict, told)
 
 
-def _ends(pool: Pool, documents: tuple[Document, ...], asked: _Asked, network: Network) -> list[End]:
+def _judge(
+    documents: tuple[Document, ...], station: Station, direction: Direction, peer: End, protocol: int, port: int
+) -> tuple[EndJudgement, ...]:
+    """Judge by policy, unless shields decide before they ask any."""
+    blank = EndJudgement(station, peer, direction, False, None, None, ())
+    if peer.station == station:
+        itself = End(PeerKind.MARTIAN, peer.address, station)
+        return (msgspec.structs.replace(blank, peer=itself, because=SAME),)
+    control = control_traffic(protocol, port)
+    observed = control is not None and control.is_soft and station.vm.mode is ShieldMode.OBSERVE
+    if control is None or observed or peer.kind in UNREACHABLE:
+        return judge_parts(documents, station, direction, peer, protocol, port)
+    return (msgspec.structs.replace(blank, allowed=control.passes, because=control.text),)
+
+
+def _ends(
+    pool: Pool, documents: tuple[Document, ...], asked: _Asked, network: Network, *, is_source: bool = False
+) -> list[End]:
     """Give what the asked end is, seen in one network."""
     if asked.kind is PeerKind.VM:
         here = [each for each in asked.stations if each.network.name == network.name]
@@ -127,7 +176,7 @@ def _ends(pool: Pool, documents: tuple[Document, ...], asked: _Asked, network: N
         return [End(PeerKind.HOST, network.gateway[0])] if network.gateway else []
     if not asked.address:
         return [End(asked.kind, "")]
-    end = find_end(pool, documents, network.name, asked.address)
+    end = find_end(pool, documents, network.name, asked.address, is_source=is_source)
     elsewhere = end.kind is PeerKind.WORLD and _owned_elsewhere(pool, asked.address, network)
     return [] if elsewhere else [end]
 
@@ -204,6 +253,10 @@ def side_text(judged: EndJudgement) -> str:
         head = f"There, for the {judged.at}'s own end, it "
     if judged.peer.kind is PeerKind.INFRA:
         return head + "denies: addresses of hypervisor hosts are no guest's peers, and no policy can open them."
+    if judged.peer.kind is PeerKind.MARTIAN or judged.because:
+        is_source = judged.direction is Direction.INGRESS
+        why = judged.because or why_martian(judged.peer.address, is_source=is_source)
+        return head + f"{'lets pass' if judged.allowed else 'drops'}, before any policy is asked: {why}."
     if judged.rule is None and judged.allowed:
         text = head + "has no say yet: only staged policies ask it."
     elif judged.rule is None:
@@ -249,7 +302,8 @@ def _terms_text(judged: EndJudgement) -> str:
 
 
 def _passes(judged: EndJudgement) -> bool:
-    return judged.allowed or (judged.mode is ShieldMode.OBSERVE and judged.peer.kind is not PeerKind.INFRA)
+    is_hard = judged.peer.kind in UNREACHABLE or bool(judged.because)
+    return judged.allowed or (judged.mode is ShieldMode.OBSERVE and not is_hard)
 
 
 def _summary(source: _Asked, destination: _Asked, paths: tuple[ExplainedPath, ...], verdict: str, what: str) -> str:

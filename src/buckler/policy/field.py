@@ -21,6 +21,8 @@ _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _DEVICE = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.]{0,14}\Z")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+_LONG = re.compile(r"[-+]?[0-9]{19,}\Z")
+"""A number of more digits than are read as one."""
 _TYPES = {str: "a text", int: "a whole number", bool: "true or false", dict: "a mapping", tuple: "a list"}
 
 
@@ -96,6 +98,9 @@ class Place:
 
     def integer(self, low: int, high: int) -> int | None:
         value = self.raw.value
+        if isinstance(value, str) and _LONG.match(value):
+            self.note(f"{value[:24]} is out of range", f"{low} to {high}")
+            return None
         if isinstance(value, bool) or not isinstance(value, int):
             self.expected(int)
             return None

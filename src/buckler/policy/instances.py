@@ -138,8 +138,13 @@ def _shut(tenant: str, tier: Tier, order: int) -> tuple[Document, Document]:
 
 def packet_words(found: Loosening) -> str:
     """Name a packet that only an edit allows."""
-    protocol = PROTOCOL_NAMES.get(found.protocol, "another protocol")
-    return f"{protocol} {found.port} from {_end(found.origin)} to {_end(found.to)}"
+    protocol = PROTOCOL_NAMES.get(found.protocol)
+    what = f"{protocol} {found.port}"
+    if protocol is None:
+        what = f"a packet of a protocol other than {', '.join(PROTOCOL_NAMES.values())},"
+    elif protocol.startswith("ICMP"):
+        what = f"{protocol} type {found.port >> 8} code {found.port & 255}"
+    return f"{what} from {_end(found.origin)} to {_end(found.to)}"
 
 
 def _end(end: dict[str, str] | str) -> str:

@@ -13,7 +13,7 @@ from buckler.policy.pool import Station, Visitor
 
 
 class PeerKind(StrEnum):
-    """What the other end of a packet is. ``infra`` can never be reached, whatever policies say."""
+    """What the other end of a packet is. ``infra`` and ``martian`` (an address that no packet may carry): never, whatever policies say."""
 
     VM = "vm"
     ENDPOINT = "endpoint"
@@ -21,6 +21,10 @@ class PeerKind(StrEnum):
     WORLD = "world"
     GROUP = "group"
     INFRA = "infra"
+    MARTIAN = "martian"
+
+
+UNREACHABLE = frozenset({PeerKind.INFRA, PeerKind.MARTIAN})
 
 
 class End(msgspec.Struct, frozen=True):
@@ -95,6 +99,8 @@ class EndJudgement(msgspec.Struct, frozen=True):
     log: bool = False
     connections: int = 0
     within: int = 0
+    because: str = ""
+    """Why no policy is asked."""
 
     @property
     def verdict(self) -> Verdict:
@@ -132,4 +138,4 @@ class Judgement(msgspec.Struct, frozen=True):
 
 
 def _lets_pass(end: EndJudgement) -> bool:
-    return end.allowed or (end.mode is ShieldMode.OBSERVE and end.peer.kind is not PeerKind.INFRA)
+    return end.allowed or (end.mode is ShieldMode.OBSERVE and end.peer.kind not in UNREACHABLE)

@@ -129,7 +129,7 @@ class RateLimitSpec(_Spec, frozen=True):
 
 
 class RuleSpec(_Spec, frozen=True):
-    """One rule. No peers or no ports: any. ``service``: a Service's VMs in place of peers, its ports. After ``until`` it is none."""
+    """One rule, none after ``until``. No peers or no ports: any. ``service``: its VMs in place of peers, its ports."""
 
     name: str
     action: Action
@@ -247,6 +247,7 @@ class NetworkSpec(_Spec, frozen=True):
     resolvers: tuple[str, ...] = ()
     address_claims: AddressClaimsSpec = NO_CLAIMS
     connections: int | None = None
+    link_local: bool = True
 
 
 class EndpointSpec(_Spec, frozen=True):

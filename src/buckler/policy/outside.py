@@ -16,6 +16,7 @@ from buckler.policy.party import WORLD
 from buckler.policy.pool import Numbers
 from buckler.policy.reach import Ends, Judge, allowed_by, shields
 from buckler.policy.space import WHOLE, Range, outside_ranges, within, write_ranges
+from buckler.policy.unpoliced import is_somewhere
 
 Allowed = tuple[PortRange, ...]
 There = str | Outside
@@ -27,7 +28,7 @@ class Outsides:
 
     def __init__(self, resolved: Resolved, judge: Judge, numbers: Numbers, room: tuple[Range, ...] = WHOLE) -> None:
         ranges = outside_ranges({prefix: numbers.cidrs[prefix] for prefix in resolved.prefixes})
-        parts = [(number, kept) for number, found in ranges.items() if (kept := within(found, room))]
+        parts = [(number, kept) for number, found in ranges.items() if is_somewhere(kept := within(found, room))]
         self._ranges = [found for _, found in parts]
         self._answers = Answers(resolved, judge, tuple(number for number, _ in parts))
         self._words = Words(self._ranges, room)

@@ -16,6 +16,7 @@ from buckler.policy.outside import Allowed, Answers, There, Words
 from buckler.policy.pool import Numbers
 from buckler.policy.reach import Ends, Judge
 from buckler.policy.space import longest_holders, outside_ranges
+from buckler.policy.unpoliced import is_somewhere
 
 Standing = tuple[Ends | None, Ends | None]
 """Where somebody stands before and after; None: not there."""
@@ -39,7 +40,7 @@ def outside_changes(
     named = {*old.prefixes, *new.prefixes}
     ranges = outside_ranges({prefix: numbers.cidrs[prefix] for prefix in named})
     prefix_of = {numbers.cidrs[prefix]: prefix for prefix in named}
-    parts = [(prefix_of.get(number, ""), found) for number, found in ranges.items() if found]
+    parts = [(prefix_of.get(number, ""), found) for number, found in ranges.items() if is_somewhere(found)]
     words = Words([found for _, found in parts])
     before, after = (
         Answers(resolved, judge, _classes([prefix for prefix, _ in parts], named, resolved.prefixes, numbers))

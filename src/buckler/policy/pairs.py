@@ -18,6 +18,7 @@ from buckler.policy.party import HOST, WORLD, Party, endpoint_key, find_party, n
 from buckler.policy.pool import Numbers, Pool
 from buckler.policy.reach import Ends, Judge, list_ends
 from buckler.policy.space import WHOLE, Range, range_of, without
+from buckler.policy.unpoliced import is_somewhere
 
 ANYBODY = Party()
 
@@ -58,9 +59,10 @@ def reach_pairs(
     documents = tuple(documents)
     names = vm_names(pool, tenant)
     sender, receiver = (find_party(pool, each, tenant) if each else ANYBODY for each in (origin, to))
-    resolved = resolve_pool(pool, documents, numbers)
+    near = who_matters(pool, sender, receiver)
+    resolved = resolve_pool(near, documents, numbers)
     judge = Judge(resolved)
-    ends = {key: found for key, found in list_ends(pool, documents, numbers).items() if key in names}
+    ends = {key: found for key, found in list_ends(near, documents, numbers).items() if key in names}
     ends = {**dict.fromkeys(names, ()), **ends}
     zones = {each.zone for each in pool.networks if each.gateway and tenant in {"", each.tenant}}
     served = {key: tuple(end for end in found if end[0] in zones) for key, found in ends.items()}
@@ -86,13 +88,32 @@ def answer_reach(draft: Draft, revision: int, tenant: str = "", origin: str = ""
     return Reach(revision, (*known, *((HOST,) if served else ()), WORLD), pairs, notes)
 
 
+def who_matters(pool: Pool, sender: Party, receiver: Party) -> Pool:
+    """Leave out whom a question about named ends cannot be about: who shares no network with them, or was not asked for.
+
+    What binds a VM follows from documents and its own labels, whoever else there is.
+    """
+    named = {each.key for each in (sender, receiver)} - {""}
+    if not named:
+        return pool
+    shared: set[str] = set()
+    if ANYBODY in (sender, receiver):
+        shared = {card.network for vm in pool.vms if vm.id in named for card in vm.interfaces}
+        shared |= {each.network for each in pool.outsiders if endpoint_key(each) in named}
+    return msgspec.structs.replace(
+        pool,
+        vms=tuple(vm for vm in pool.vms if vm.id in named or any(card.network in shared for card in vm.interfaces)),
+        outsiders=tuple(each for each in pool.outsiders if endpoint_key(each) in named or each.network in shared),
+    )
+
+
 def _asked(party: Party, told: _Told, pool: Pool, *, is_served: bool) -> _Asked:
     if party == ANYBODY:
         return _Asked(tuple(sorted(told.ends, key=told.names.__getitem__)), is_served, WHOLE)
     room = party.room
     if room != WHOLE:  # of all of them nobody asks for the hosts' own
         room = without(room, map(range_of, infra_prefixes(pool)))
-    return _Asked((party.key,) if party.key else (), party.is_host, room)
+    return _Asked((party.key,) if party.key else (), party.is_host, room if is_somewhere(room) else ())
 
 
 def _between(told: _Told, one: _Asked, other: _Asked) -> Iterator[ReachPair]:

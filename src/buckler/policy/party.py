@@ -12,12 +12,14 @@ from buckler.policy.bundle import infra_prefixes
 from buckler.policy.draft import vm_title
 from buckler.policy.pool import Pool
 from buckler.policy.problem import guess
-from buckler.policy.space import WHOLE, Range, range_of, within
+from buckler.policy.space import WHOLE, Range, range_of, within, write_ranges
+from buckler.policy.unpoliced import is_somewhere
 
 WORLD = "world"
 HOST = "host"
 SHOWN = 3
 _TAKEN = (WORLD, HOST)
+_NOBODY = "nobody's: no packet passes with it, whatever policies say (of multicast ask `explain VM group PORT`)"
 
 
 class UnknownEnd(ValueError):
@@ -87,6 +89,8 @@ def note_insiders(pool: Pool, party: Party, tenant: str = "") -> tuple[str, ...]
     """Say which addresses of the pool's own lie among addresses that were asked for as outside ones."""
     if party.room in {(), WHOLE}:
         return ()
+    if not is_somewhere(party.room):
+        return (f"{', '.join(write_ranges(party.room))} is {_NOBODY}",)
     mine = [f"{address} is {who}" for address, who in _insiders(pool, tenant) if _is_in(address, party.room)]
     more = len(mine) - SHOWN
     told = "; ".join(mine[:SHOWN]) + (f"; and {more} more" if more > 0 else "")

@@ -52,37 +52,14 @@ def place_endpoint(endpoint: Endpoint, program: Digest) -> Placed:
 def split_segment(segment: Segment, outside: Mapping[str, IdentityNumber], root: Digest, shelf: Shelf) -> Digest:
     """Put a segment's pieces on the shelf and name its head. ``root`` is that of the outside's table."""
     table = Trie(shelf)
-    for key, value in _values(segment, outside).items():
-        table.put(key, _content(value))
+    for key, value in values_of(segment, outside).items():
+        table.put(key, content_of(value))
     return shelf.hold(canonical_bytes(head_of(segment, table.write(), root, hold_services(segment.services, shelf))))
 
 
 def hold_services(services: tuple[VirtualService, ...], shelf: Shelf) -> Digest:
     """Put a network's services on the shelf, if there are any."""
     return shelf.hold(canonical_bytes(Services(services))) if services else Digest("")
-
-
-class Cut:
-    """One network's table as it was cut last: of the next state only the items that differ are written."""
-
-    def __init__(self) -> None:
-        self._shelf = Shelf()
-        self._table = Trie(self._shelf)
-        self._values: dict[str, Value] = {}
-
-    def split(self, segment: Segment, outside: Mapping[str, IdentityNumber], root: Digest, shelf: Shelf) -> Digest:
-        """Do what ``split_segment`` does; ``shelf`` gets only what no earlier ``split`` of this one put on its own."""
-        values = _values(segment, outside)
-        for key in self._values.keys() - values.keys():
-            self._table.drop(key)
-        for key, value in values.items():
-            if self._values.get(key) != value:
-                self._table.put(key, _content(value))
-        self._values = values
-        items = self._table.write()
-        for digest, content in self._shelf.turn()[0].items():
-            shelf.hold(content, digest)
-        return shelf.hold(canonical_bytes(head_of(segment, items, root, hold_services(segment.services, shelf))))
 
 
 def head_of(segment: Segment, items: Digest, outside: Digest, services: Digest) -> SegmentHead:
@@ -171,9 +148,11 @@ def _entries(cidrs: Mapping[str, IdentityNumber]) -> tuple[CidrIdentity, ...]:
     return tuple([CidrIdentity(prefix, cidrs[prefix]) for prefix in sorted(cidrs)])
 
 
-def _values(segment: Segment, outside: Mapping[str, IdentityNumber]) -> dict[str, Value]:
-    """Give the items of a segment as what they are made of."""
-    programs = _usual_programs(segment.endpoints)
+def values_of(
+    segment: Segment, outside: Mapping[str, IdentityNumber], weights: Mapping[str, int] | None = None
+) -> dict[str, Value]:
+    """Give the items of a segment as what they are made of. ``weights``: for how many endpoints a MAC stands, if not one."""
+    programs = _usual_programs(segment.endpoints, weights or {})
     items: dict[str, Value] = {f"p:{number}": digest for number, digest in programs.items()}
     for each in segment.endpoints:
         items[f"e:{each.mac}"] = (each, programs[each.identity])
@@ -183,12 +162,15 @@ def _values(segment: Segment, outside: Mapping[str, IdentityNumber]) -> dict[str
     return items | _differences("c:", {**outside, **_broadcasts(segment.cidrs)}, cidrs)
 
 
-def _content(value: Value) -> bytes:
+def content_of(value: Value) -> bytes:
+    """Write an item."""
     return canonical_bytes(place_endpoint(*value) if isinstance(value, tuple) else value)
 
 
-def _usual_programs(endpoints: Iterable[Endpoint]) -> dict[IdentityNumber, Digest]:
-    counts = Counter((each.identity, each.program) for each in endpoints)
+def _usual_programs(endpoints: Iterable[Endpoint], weights: Mapping[str, int]) -> dict[IdentityNumber, Digest]:
+    counts: Counter[tuple[IdentityNumber, Digest]] = Counter()
+    for each in endpoints:
+        counts[each.identity, each.program] += weights.get(each.mac, 1)
     chosen: dict[IdentityNumber, Digest] = {}
     for (number, program), _ in sorted(counts.items(), key=lambda item: (item[1], item[0][1])):
         chosen[number] = program

@@ -78,7 +78,7 @@ class Station(msgspec.Struct, frozen=True):
     network: Network
     labels: dict[str, str]
     addresses: tuple[str, ...]
-    """Declared ones and the EUI-64 link-local one."""
+    """Declared ones, and the EUI-64 link-local one where its network has such."""
 
 
 class Visitor(msgspec.Struct, frozen=True):
@@ -142,6 +142,7 @@ def network_from_document(document: Document, zone: Zone) -> Network:
         resolvers=spec.resolvers,
         detected=spec.address_claims.limit,
         connections=spec.connections or 0,
+        link_local=spec.link_local,
     )
 
 
@@ -242,7 +243,8 @@ def _station(vm: Vm, card: Interface, network: Network, singled: Singled) -> Sta
         labels[LABEL_NAME] = vm.name
     if singled.everyone or vm.id in singled.ids:
         labels[LABEL_ID] = vm.id
-    addresses = tuple(dict.fromkeys((*card.addresses, link_local_address(card.mac))))
+    implied = (link_local_address(card.mac),) if network.link_local else ()
+    addresses = tuple(dict.fromkeys((*card.addresses, *implied)))
     return Station(vm=vm, interface=card, network=network, labels=labels, addresses=addresses)
 
 

@@ -45,6 +45,12 @@ def host_prefix(address: str) -> str:
     return f"{address}/{address_of(address).max_prefixlen}"
 
 
+def is_host_prefix(prefix: str) -> bool:
+    """Say whether a prefix holds one address alone."""
+    _, _, length, bits = _bits_of(prefix)
+    return length == bits
+
+
 def broadcast_prefixes(cidrs: Iterable[str]) -> tuple[str, ...]:
     """Name the directed broadcast address of each IPv4 prefix that has one."""
     networks = [each for each in map(network_of, cidrs) if isinstance(each, ipaddress.IPv4Network)]

@@ -12,6 +12,7 @@ import msgspec
 
 from buckler.model.program import Direction, Verdict
 from buckler.policy.judgement import (
+    UNREACHABLE,
     Considered,
     Drafted,
     End,
@@ -44,12 +45,13 @@ from buckler.policy.pool import Pool, Station, singled_out, stations, visitors
 from buckler.policy.quarantine import QUARANTINE_POLICIES
 from buckler.policy.times import Times, ended
 from buckler.policy.timing import rule_times, times_said
+from buckler.policy.unpoliced import is_group, why_martian
 
 
 def judge(pool: Pool, documents: Iterable[Document], packet: Packet) -> Judgement:
     """Judge the first packet of a connection: allowed iff the sender's egress and the receiver's ingress allow it."""
     documents = tuple(documents)
-    source = find_end(pool, documents, packet.network, packet.source)
+    source = find_end(pool, documents, packet.network, packet.source, is_source=True)
     destination = find_end(pool, documents, packet.network, packet.destination)
     egress = ingress = None
     if source.station:
@@ -60,13 +62,15 @@ def judge(pool: Pool, documents: Iterable[Document], packet: Packet) -> Judgemen
     return Judgement(bool(ends) and all(end.allowed for end in ends), egress, ingress)
 
 
-def find_end(pool: Pool, documents: Iterable[Document], network: str, address: str) -> End:
+def find_end(pool: Pool, documents: Iterable[Document], network: str, address: str, *, is_source: bool = False) -> End:
     """Find whose address it is, seen from within ``network``."""
     parsed = ipaddress.ip_address(address)
     served = {ipaddress.ip_address(gateway) for each in pool.networks for gateway in each.gateway}
     if parsed in _host_addresses(pool) - served:
         return End(PeerKind.INFRA, address)
-    if parsed.is_multicast or address == "255.255.255.255" or _is_broadcast(pool, network, address):
+    if why_martian(address, is_source=is_source):
+        return End(PeerKind.MARTIAN, address)
+    if is_group(address) or _is_broadcast(pool, network, address):
         return End(PeerKind.GROUP, address)
     singled = singled_out(documents)
     for station in stations(pool, singled):
@@ -121,7 +125,7 @@ def judge_parts(
     documents: Iterable[Document], station: Station, direction: Direction, peer: End, protocol: int, port: int
 ) -> tuple[EndJudgement, ...]:
     """Judge by end: tier after tier, order after order, each document's first match, the strictest wins."""
-    if peer.kind is PeerKind.INFRA:
+    if peer.kind in UNREACHABLE:
         return (EndJudgement(station, peer, direction, False, None, None, ()),)
     documents = tuple(documents)
     far = {PeerKind.HOST: Stand.HOST, PeerKind.WORLD: Stand.EDGE}.get(peer.kind)

@@ -150,7 +150,8 @@ def _far_policy_rules(document: Document, spec: PolicySpec, stand: Stand) -> lis
             for subject in subjects:
                 made = _rule(document, spec, direction, subject, far, line)
                 key = f"{document.key}/{side}/{rule.name}"
-                rules.append(msgspec.structs.replace(made, key=key, stand=stand, is_opinion=True))
+                times = rule_times(document, f"{side}/{rule.name}", rule.until)
+                rules.append(msgspec.structs.replace(made, key=key, stand=stand, is_opinion=True, times=times))
     return rules
 
 

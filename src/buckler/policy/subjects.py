@@ -1,11 +1,12 @@
-"""Read at whom a policy stands, and check what one at the host or the edge may say. Owns no meaning of it."""
+"""Read at whom a policy stands, and check what one at the host or the edge may say, and beside which. Owns no meaning of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from buckler.policy.field import Place
-from buckler.policy.language import Peer, RuleSpec, Stand, Subject, Tier
+from buckler.policy.language import Document, Peer, PolicyMode, PolicySpec, RuleSpec, Stand, Subject, Tier
+from buckler.policy.problem import Problem
 from buckler.policy.words import read_selector
 
 _HINTS = {
@@ -47,6 +48,34 @@ def check_subject(
                 place.note(f"names peers that have nothing to do with the {subject.stand}", _HINTS[subject.stand])
             if rule.service and subject.stand is Stand.EDGE:
                 place.note("a service is VMs of the pool", _HINTS[subject.stand])
+
+
+def check_askers(documents: Iterable[Document]) -> Iterator[Problem]:
+    """Note policies with hours or an end where no other asks the host or the edge for good: it would open with their end."""
+    far = [(each, each.spec) for each in documents if isinstance(each.spec, PolicySpec)]
+    far = [(document, spec) for document, spec in far if spec.subject.stand is not Stand.VM]
+    lasting = {
+        (spec.subject.stand, side, spec.mode)
+        for _, spec in far
+        if not (spec.until or spec.schedule)
+        for side in _sides(spec)
+    }
+    for document, spec in far:
+        if spec.mode is PolicyMode.OBSERVE or not (spec.until or spec.schedule):
+            continue
+        for side in _sides(spec):
+            modes = {spec.mode, PolicyMode.ENFORCE}
+            if any((spec.subject.stand, side, mode) in lasting for mode in modes):
+                continue
+            stand = spec.subject.stand
+            told = f"{document.kind} {document.name}: no policy that always holds asks the {stand} in its {side}: it would open when this one ends"
+            hint = f"write one with the subject {{{stand}: true}}, without until and schedule, that says in its {side} what holds otherwise"
+            path = "spec.until" if spec.until else "spec.schedule"
+            yield Problem(document.file, document.lines.get(path, document.line), path, told, hint)
+
+
+def _sides(spec: PolicySpec) -> list[str]:
+    return [side for side, rules in (("ingress", spec.ingress), ("egress", spec.egress)) if rules]
 
 
 def _may_name(stand: Stand, peer: Peer) -> bool:

@@ -9,10 +9,8 @@ from buckler.policy.field import Place, each
 from buckler.policy.language import (
     Action,
     ExceptionSpec,
-    PolicySpec,
     RateLimitSpec,
     ScheduleSpec,
-    Stand,
     Tier,
     Yielding,
 )
@@ -78,15 +76,6 @@ def read_rate_limit(place: Place | None, action: Action) -> RateLimitSpec | None
     if action is not Action.ALLOW:
         place.note(f"a rule that says {action} lets no connection in", "rateLimit belongs to allow")
     return RateLimitSpec(connections, within) if connections and within else None
-
-
-def check_terms(place: Place, spec: PolicySpec) -> None:
-    """Note what a policy at the host or the edge cannot have: whether such an end is asked may not hang on time."""
-    if spec.subject.stand is Stand.VM:
-        return
-    rules = (*spec.ingress, *spec.egress)
-    if spec.until or spec.schedule or any(rule.until for rule in rules):
-        place.note("a policy whose subject is host or edge holds always", "leave until and schedule out")
 
 
 def read_exception(place: Place) -> ExceptionSpec:

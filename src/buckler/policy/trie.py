@@ -7,6 +7,7 @@ objects. One item changes one leaf and the branches above it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 from buckler.model.canonical import digest_of
 from buckler.model.ids import Digest
@@ -14,6 +15,8 @@ from buckler.model.ids import Digest
 LEAF_LIMIT = 32
 """Items of one leaf; a larger part of the table is a branch."""
 _LEVELS = 16
+Contents = dict[str, tuple[int, bytes]]
+"""Items by key: where the key stands (``place_of``), and the canonical JSON."""
 
 
 class Shelf:
@@ -63,7 +66,7 @@ class _Part:
     __slots__ = ("children", "count", "digest", "items")
 
     def __init__(self) -> None:
-        self.items: dict[str, tuple[int, bytes]] | None = {}
+        self.items: Contents | None = {}
         self.children: list[_Part] | None = None
         self.count = 0
         self.digest = Digest("")
@@ -81,11 +84,11 @@ class Trie:
 
     def put(self, key: str, item: bytes) -> None:
         """Take an item in. ``item`` is canonical JSON."""
-        place = _place(key)
+        place = place_of(key)
         part, level = self._root, 0
         path = [part]
         while part.children is not None:
-            part = part.children[_step(place, level)]
+            part = part.children[step_of(place, level)]
             path.append(part)
             level += 1
         items = part.items
@@ -102,11 +105,11 @@ class Trie:
 
     def drop(self, key: str) -> None:
         """Leave an item out, if it is there."""
-        place = _place(key)
+        place = place_of(key)
         part, level = self._root, 0
         path = [part]
         while part.children is not None:
-            part = part.children[_step(place, level)]
+            part = part.children[step_of(place, level)]
             path.append(part)
             level += 1
         if part.items is None or part.items.pop(key, None) is None:
@@ -136,7 +139,7 @@ class Trie:
         items, part.items = part.items or {}, None
         part.children = [_Part() for _ in range(16)]
         for key, (place, item) in items.items():
-            child = part.children[_step(place, level)]
+            child = part.children[step_of(place, level)]
             assert child.items is not None  # noqa: S101 - made just now
             child.items[key] = (place, item)
             child.count += 1
@@ -145,11 +148,11 @@ class Trie:
                 self._split(child, level + 1)
 
     def _merge(self, part: _Part) -> None:
-        items: dict[str, tuple[int, bytes]] = {}
+        items: Contents = {}
         self._gather(part, items)
         part.children, part.items = None, items
 
-    def _gather(self, part: _Part, items: dict[str, tuple[int, bytes]]) -> None:
+    def _gather(self, part: _Part, items: Contents) -> None:
         self._touch(part)
         if part.items is not None:
             items.update(part.items)
@@ -165,17 +168,39 @@ class Trie:
         if part.digest:
             return part.digest
         if part.items is not None:
-            items = b",".join(b'["%s",%s]' % (key.encode(), part.items[key][1]) for key in sorted(part.items))
-            part.digest = self._shelf.hold(b'{"items":[' + items + b"]}")
+            part.digest = _write_leaf(part.items, self._shelf)
         else:
-            children = ",".join(f'"{self._write(child) if child.count else ""}"' for child in part.children or ())
-            part.digest = self._shelf.hold(f'{{"children":[{children}]}}'.encode())
+            children = [self._write(child) if child.count else Digest("") for child in part.children or ()]
+            part.digest = write_branch(children, self._shelf)
         return part.digest
 
 
-def _place(key: str) -> int:
+def write_part(items: Contents, level: int, shelf: Shelf) -> Digest:
+    """Write a part of a table, ``level`` steps below its root, and name it."""
+    if len(items) <= LEAF_LIMIT or level >= _LEVELS:
+        return _write_leaf(items, shelf)
+    parts: list[Contents] = [{} for _ in range(16)]
+    for key, content in items.items():
+        parts[step_of(content[0], level)][key] = content
+    return write_branch([write_part(each, level + 1, shelf) if each else Digest("") for each in parts], shelf)
+
+
+def write_branch(children: Iterable[Digest], shelf: Shelf) -> Digest:
+    """Write a branch of parts that are written; no digest: nothing is there."""
+    named = ",".join(f'"{child}"' for child in children)
+    return shelf.hold(f'{{"children":[{named}]}}'.encode())
+
+
+def _write_leaf(items: Contents, shelf: Shelf) -> Digest:
+    content = b",".join(b'["%s",%s]' % (key.encode(), items[key][1]) for key in sorted(items))
+    return shelf.hold(b'{"items":[' + content + b"]}")
+
+
+def place_of(key: str) -> int:
+    """Say where a key stands: four bits are one step."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
 
 
-def _step(place: int, level: int) -> int:
+def step_of(place: int, level: int) -> int:
+    """Say which of sixteen parts leads to a place."""
     return place >> (60 - 4 * level) & 15

@@ -41,6 +41,7 @@ FIELDS = {
     "NetworkSpec.resolvers": "The only sources of DNS answers from which addresses of names are learned.",
     "NetworkSpec.addressClaims": "Whether interfaces may get addresses by claiming them.",
     "NetworkSpec.connections": "How many connections each interface may hold, unless its VM says another number.",
+    "NetworkSpec.linkLocal": "Whether each interface has the IPv6 link-local address of its MAC; left out: it has.",
     "AddressClaimsSpec.limit": "How many addresses each interface may have by duplicate address detection, 0 to 16.",
     # VM
     "VmSpec.uuid": "libvirt's UUID of the domain.",

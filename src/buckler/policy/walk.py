@@ -138,7 +138,7 @@ def items_of(nodes: Nodes, place: Place, root: Digest) -> dict[str, Item]:
         if digest in seen:
             raise BadPieces(f"the part {digest} stands twice in one table")
         seen.add(digest)
-        value = _value(nodes, (place, digest))
+        value = value_at(nodes, place, digest)
         if isinstance(value, Leaf):
             items.update(value.items)
             count += len(value.items)
@@ -151,7 +151,7 @@ def items_of(nodes: Nodes, place: Place, root: Digest) -> dict[str, Item]:
 
 def read_root(nodes: Nodes, digest: Digest) -> Root:
     """Find a root among what was gathered. Raises BadPieces."""
-    root: Root = _value(nodes, (Place.ROOT, digest))
+    root: Root = value_at(nodes, Place.ROOT, digest)
     return root
 
 
@@ -163,7 +163,7 @@ def read_segments(nodes: Nodes, root: Root, known: Mapping[Digest, Segment]) -> 
     for digest in root.segments:
         segment = known.get(digest)
         if segment is None:
-            head: SegmentHead = _value(nodes, (Place.HEAD, digest))
+            head: SegmentHead = value_at(nodes, Place.HEAD, digest)
             if head.outside not in outsides:
                 outsides[head.outside] = items_of(nodes, Place.OUTSIDE, head.outside)
             items = items_of(nodes, Place.ITEMS, head.items)
@@ -179,7 +179,7 @@ def services_of(nodes: Nodes, head: SegmentHead) -> tuple[VirtualService, ...]:
     """Give a network's virtual addresses, each of them possible. Raises BadPieces."""
     if not head.services:
         return ()
-    found: Services = _value(nodes, (Place.SERVICES, head.services))
+    found: Services = value_at(nodes, Place.SERVICES, head.services)
     numbers = [each.number for each in found.services]
     if numbers != sorted(set(numbers)) or not all(map(_is_possible, found.services)):
         raise BadPieces("services that cannot be")
@@ -207,10 +207,11 @@ def read_programs(nodes: Nodes) -> dict[Digest, Program]:
     return {digest: node.value for (place, digest), node in nodes.items() if place is Place.PROGRAM}
 
 
-def _value(nodes: Nodes, name: Name) -> Any:
-    node = nodes.get(name)
+def value_at(nodes: Nodes, place: Place, digest: Digest) -> Any:
+    """Find an object among what was gathered. Raises BadPieces."""
+    node = nodes.get((place, digest))
     if node is None:
-        raise BadPieces(f"the object {name[1]} is missing")
+        raise BadPieces(f"the object {digest} is missing")
     return node.value
 
 

@@ -48,6 +48,7 @@ class FlowQuery(msgspec.Struct, frozen=True):
     """Empty fields match everything. Without ``after`` (0) the newest ``limit`` are meant.
 
     ``verdict`` may be ``observed``: allowed only because the VM's shield observes. ``allow`` matches those too.
+    ``tenant``: an end is called as a VM of it is, or was; records know names only.
     """
 
     verdict: str = ""
@@ -55,6 +56,7 @@ class FlowQuery(msgspec.Struct, frozen=True):
     to: str = ""
     after: int = 0
     limit: int = 100
+    tenant: str = ""
 
 
 class CounterTotal(msgspec.Struct, frozen=True):

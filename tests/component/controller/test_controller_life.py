@@ -268,6 +268,7 @@ def test_flows_are_told_by_who_and_verdict(controller: ControllerProcess, agents
         found = client.flows(verdict="deny", origin="web")
         assert [(item.flow.peer, item.flow.host) for item in found] == [("world", "host-a")]
         assert [item.shed for item in client.flows()] == [7, 0]
+        assert client.flows(tenant="nobody") == ()
         stream = client.follow_flows(verdict="deny")
         assert next(stream).flow.peer == "world"
         agents[0].client.send_flows(FlowBatch((flow("db", "deny"),)))
@@ -285,6 +286,7 @@ def test_counters_are_totals_by_rule_and_pair_however_often_they_are_told(
     with controller.operator() as client:
         found = {item.verdict: item for item in client.counters(origin="web", to="db")}
         assert client.counters(verdict="deny") == ()
+        assert [item.verdict for item in client.counters(tenant="nobody")] == ["shed"]
     assert (found["allow"].packets, found["allow"].bytes, found["allow"].rule) == (7, 700, "sql")
     assert found["allow"].hosts == ("host-a", "host-b")
     assert (found["shed"].packets, found["shed"].hosts) == (9, ("host-a",))
@@ -368,6 +370,9 @@ def test_answers_about_the_pool_agree(controller: ControllerProcess, agents: lis
         with pytest.raises(OperatorFailed) as refused:
             client.explain("nobody", "web", "TCP", 1)
         assert refused.value.problem.status == 404
+        with pytest.raises(OperatorFailed, match="no such packet"):
+            client.explain("web", "192.0.2.1", "ICMPv6", 128 << 8)
+        assert client.explain("web", "::1", "TCP", 80).verdict == "deny"
         for asked in ({"to": "nobody"}, {"origin": "203.0.113.1/24"}, {"to": "web", "tenant": "other"}):
             with pytest.raises(OperatorFailed) as refused:
                 client.reach(**asked)

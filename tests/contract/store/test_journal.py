@@ -7,9 +7,10 @@ from buckler.model.agentapi import (
     Counter,
 )
 from buckler.model.flow import FlowRecord
-from buckler.model.ids import HostId, VmId
+from buckler.model.ids import HostId, VmId, VmNumber
 from buckler.model.sample import Sample, Totals
 from buckler.ports.journal import FlowQuery, SampleIntake
+from buckler.ports.records import VmRecord
 
 A = HostId("host-a")
 
@@ -149,3 +150,25 @@ def test_counters_say_when_they_last_rose(store: Database) -> None:
     assert tell("h1", 2, 1, 50.0) == 50
     assert tell("h2", 1, 3, 45.0) == 50
     assert tell("h1", 1, 9, 60.0) == 50  # what is over says nothing any more
+
+
+def test_flows_of_a_tenant_are_those_with_an_end_called_as_its_vms_are_or_were(store: Database) -> None:
+    with store.write() as unit:
+        for number, (tenant, name, ended) in enumerate(
+            [("red", "web", 0.0), ("red", "old", 5.0), ("blue", "db", 0.0)], 1
+        ):
+            unit.vms.put(VmRecord(VmId(f"v{number}"), VmNumber(number), tenant, name, 1.0, ended))
+        ends = [("web", "db"), ("db", "world"), ("world", "old"), ("web", "world")]
+        told = [
+            FlowRecord(1, "a", one, other, "egress", "allow", "new", "TCP", "10.0.0.1", "10.0.0.2", 1, port)
+            for port, (one, other) in enumerate(ends)
+        ]
+        unit.flows.put(A, told, shed=0)
+    with store.read() as unit:
+        ports = {
+            tenant: [item.flow.destination_port for item in unit.flows.find(FlowQuery(tenant=tenant))]
+            for tenant in ("", "red", "blue", "green")
+        }
+        both = unit.flows.find(FlowQuery(tenant="red", to="db"))
+    assert ports == {"": [0, 1, 2, 3], "red": [0, 2, 3], "blue": [0, 1], "green": []}
+    assert [item.flow.destination_port for item in both] == [0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from buckler.agent.book import link_local, reachable_addresses, resolve_addresses, resolve_macs
+from buckler.agent.book import reachable_addresses, resolve_addresses, resolve_macs
 from buckler.model.bundle import CidrIdentity, Member
 from buckler.model.ids import (
     IDENTITY_HOST,
@@ -16,6 +16,7 @@ from buckler.model.ids import (
     Zone,
 )
 from buckler.model.shield import Address, AddressFlag, AddressKey, MacKey
+from buckler.policy.pool import link_local_address
 from tests.poolkit import Pool
 
 SEGMENT = msgspec.structs.replace(
@@ -37,15 +38,22 @@ def look(prefix: str, zone: int = 1, segment=SEGMENT, members=(), own=()) -> Add
 
 def test_a_vm_owns_its_addresses_and_the_implied_one():
     assert look("10.50.0.11/32") == Address(WEB, VmNumber(1))
-    assert look(f"{link_local(Pool.mac(1))}/128") == Address(WEB, VmNumber(1))
-    assert link_local("52:54:00:00:00:01") == "fe80::5054:ff:fe00:1"
+    assert look(f"{link_local_address(Pool.mac(1))}/128") == Address(WEB, VmNumber(1))
+    assert link_local_address("52:54:00:00:00:01") == "fe80::5054:ff:fe00:1"
+
+
+def test_no_address_is_implied_that_the_segment_does_not_name():
+    bare = [msgspec.structs.replace(each, addresses=each.addresses[:1]) for each in SEGMENT.endpoints]
+    silent = msgspec.structs.replace(SEGMENT, endpoints=tuple(bare), identities={"10.50.0.11": WEB})
+    assert look("10.50.0.11/32", segment=silent) == Address(WEB, VmNumber(1))
+    assert look(f"{link_local_address(Pool.mac(1))}/128", segment=silent) is None
 
 
 def test_an_address_whose_identity_lags_behind_is_looked_up_as_the_old_one_and_so_is_the_implied_one():
     old = IdentityNumber(0x2000_0009)
     lagging = msgspec.structs.replace(SEGMENT, identities={"10.50.0.11": old})
     assert look("10.50.0.11/32", segment=lagging) == Address(old, VmNumber(1))
-    assert look(f"{link_local(Pool.mac(1))}/128", segment=lagging) == Address(old, VmNumber(1))
+    assert look(f"{link_local_address(Pool.mac(1))}/128", segment=lagging) == Address(old, VmNumber(1))
 
 
 def test_a_served_gateway_is_the_host_and_an_outside_router_is_the_longest_cidr():

@@ -5,8 +5,9 @@ from pathlib import Path
 import click
 import pytest
 
-from buckler.cli.apply import change_name, diff_lines, reach_lines, result_lines, waiting_lines
-from buckler.cli.document import names_of, parse_labels, references_of
+from buckler.cli.apply import change_name, count_line, diff_lines, reach_lines, result_lines, waiting_lines
+from buckler.cli.complete import KINDS
+from buckler.cli.document import documents_table, get, kind_of, names_of, parse_labels, references_of
 from buckler.cli.explain import explanation_lines, parse_port, port_words
 from buckler.cli.session import Failed, exit_code_of, problem_lines
 from buckler.cli.source import read_sources, references_in
@@ -19,6 +20,7 @@ from buckler.model.operatorapi.documents import (
     Change,
     DiffResult,
     DocumentDiff,
+    DocumentItem,
     Outside,
     ReachChange,
     ReachCount,
@@ -26,6 +28,7 @@ from buckler.model.operatorapi.documents import (
     SourceFile,
 )
 from buckler.model.operatorapi.pool import Rogue
+from buckler.policy.language import Kind
 
 
 def test_every_problem_is_told_with_its_place_and_hint() -> None:
@@ -212,3 +215,44 @@ def test_references_in_files_are_never_guessed() -> None:
     for text in ("[1]", "kind: VM", "kind: VM\nmetadata: {name: 7}", "a: [", "metadata: {name: a}"):
         with pytest.raises(Failed):
             references_in([SourceFile("x", text)])
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (ReachCount(1, 1, 0), "1 pair differs: 1 gain"),
+        (ReachCount(2, 1, 2), "2 pairs differ: 1 lose, 1 gain some and lose some"),
+        (ReachCount(5, 3, 3), "5 pairs differ: 2 gain, 2 lose, 1 gain some and lose some"),
+    ],
+)
+def test_each_pair_that_differs_is_counted_once(count: ReachCount, told: str) -> None:
+    assert count_line(count) == told
+
+
+def test_every_kind_of_document_has_its_words() -> None:
+    assert set(KINDS.values()) == {each.value for each in Kind}
+    for word, kind in KINDS.items():
+        plural = word.removesuffix("y") + "ies" if word.endswith("y") else f"{word}s"
+        assert kind_of(word) == kind_of(plural) == kind_of(kind) == kind
+        assert word in (get.help or "")
+    with pytest.raises(click.UsageError, match="Exception, or all"):
+        kind_of("pods")
+
+
+def test_documents_of_every_kind_are_summed_up_by_what_matters() -> None:
+    specs = {
+        "198.51.100.0/24": {"cidrs": ["198.51.100.0/24"]},
+        "front 10.0.9.9: for paper": {"network": "front", "addresses": ["10.0.9.9"], "purpose": "for paper"},
+        "443/TCP,8000-8009/TCP,ICMP: shop": {
+            "selector": {},
+            "ports": [{"protocol": "TCP", "port": 443}, {"protocol": "TCP", "port": 8000, "endPort": 8009}, {"protocol": "ICMP"}],
+            "description": "shop",
+        },
+        "observe: worms": {"trigger": {"refusals": 9}, "description": "worms"},
+        "tenant allow web/ssh until 2030-01-01T00:00:00Z: repair": {
+            "policy": "web", "rule": "ssh", "action": "allow", "until": "2030-01-01T00:00:00Z", "reason": "repair", "owner": "o",
+        },
+    }  # fmt: skip
+    for told, spec in specs.items():
+        item = DocumentItem({"kind": "X", "metadata": {"name": "n"}, "spec": spec}, "", 1)
+        assert told in documents_table([item]).rows[0]

@@ -72,9 +72,10 @@ def test_a_standard_name_with_other_content_is_read(more: str):
 
 def test_a_part_of_a_standard_filter_that_was_edited_is_read():
     edited = "<filter name='no-mac-spoofing' chain='mac' priority='-800'><rule action='drop' direction='in'/></filter>"
-    _result, imported = carried(REFERS, edited)
+    result, imported = carried(REFERS, edited)
     assert not imported.reaches(TWO, ONE, "TCP", 22)
-    assert imported.reaches(ONE, TWO, "TCP", 22)
+    assert not imported.reaches(ONE, TWO, "TCP", 22)  # nothing comes in, no answer either
+    assert effects(result, "drops answers")
 
 
 @pytest.mark.skipif(not SHIPPED.is_dir(), reason="libvirt's filters are not installed")
@@ -171,10 +172,53 @@ def test_what_only_begins_is_no_connection(more: str, goes_on: bool):
     assert effects(result, "no rule accepts what follows") == ([] if goes_on else [Effect.TIGHTENED])
 
 
-def test_rules_on_frames_that_drop_answers_are_told():
+def test_rules_on_frames_that_drop_answers_deny_what_is_answered():
     body = "<rule action='drop' direction='{}'><ip protocol='tcp'/></rule>"
-    assert effects(carried(f"<filter name='f'>{body.format('in')}</filter>")[0], "drops answers") == [Effect.LOOSENED]
+    result, imported = carried(f"<filter name='f'>{body.format('in')}</filter>")
+    assert effects(result, "drops answers") == [Effect.TIGHTENED]
+    assert not imported.reaches(ONE, TWO, "TCP", 22)
+    assert imported.reaches(ONE, TWO, "UDP", 22)
     assert not effects(carried(f"<filter name='f'>{body.format('inout')}</filter>")[0], "drops answers")
+
+
+@pytest.mark.parametrize(
+    ("part", "asked", "denied"),
+    [
+        ("<ip protocol='tcp' dstportstart='22'/>", ("TCP", 80), False),
+        ("<ip protocol='tcp' dstportstart='1024' dstportend='65535'/>", ("TCP", 80), True),
+        ("<ip protocol='udp' dstportstart='0' dstportend='65535'/>", ("UDP", 53), True),
+        ("<ip srcipaddr='10.0.0.2'/>", ("TCP", 80), True),
+        ("<ip srcipaddr='10.0.0.3'/>", ("TCP", 80), False),
+        ("<ip dstipaddr='10.0.0.1'/>", ("TCP", 80), True),
+        ("<tcp/>", ("TCP", 80), True),
+        ("<tcp state='NEW'/>", ("TCP", 80), False),
+        ("<tcp state='NEW,ESTABLISHED'/>", ("TCP", 80), True),
+        ("<tcp state='NONE'/>", ("TCP", 80), True),
+        ("<tcp dstportstart='22'/>", ("TCP", 80), False),
+        ("<tcp dstportstart='1024' dstportend='65535'/>", ("TCP", 80), True),
+        ("<tcp srcportstart='80'/>", ("TCP", 80), True),
+        ("<all srcipaddr='10.0.0.2'/>", ("UDP", 53), True),
+        ("<icmp type='0'/>", ("ICMP", 8), True),
+        ("<icmp type='8'/>", ("ICMP", 8), False),
+        ("<mac protocolid='ipv4'/>", ("TCP", 80), True),
+    ],
+)
+def test_what_drops_packets_inward_drops_the_answers_to_what_goes_out(part: str, asked: tuple[str, int], denied: bool):
+    for action in ("drop", "reject"):
+        _result, imported = carried(f"<filter name='f'><rule action='{action}' direction='in'>{part}</rule></filter>")
+        assert imported.reaches(ONE, TWO, *asked) is not denied
+
+
+def test_an_inout_drop_behind_what_one_direction_is_spared_drops_its_answers():
+    spared = "<rule action='accept' direction='out' priority='1'><ip protocol='tcp'/></rule>"
+    both = "<rule action='drop' direction='inout' priority='2'><ip/></rule>"
+    result, imported = carried(f"<filter name='f'>{spared}{both}</filter>")
+    assert effects(result, "drops answers")
+    assert not imported.reaches(ONE, TWO, "TCP", 80)
+    back = "<rule action='accept' direction='in' priority='1'><ip protocol='tcp'/></rule>"
+    _result, imported = carried(f"<filter name='f'>{spared}{back}{both}</filter>")
+    assert imported.reaches(ONE, TWO, "TCP", 80)
+    assert not imported.reaches(ONE, TWO, "UDP", 80)
 
 
 @pytest.mark.parametrize("priority", ["--5", "²", "9" * 5000, "", "1001"])

@@ -237,6 +237,15 @@ def carried(rules: str, cluster: str = "", more: str = "", address: bool = True)
         "GROUP web -log nolog",
         "GROUP missing",
         "SIDEWAYS ACCEPT",
+        " IN ACCEPT",
+        "\tIN ACCEPT",
+        "IN ACCEPT -p  tcp",
+        "IN ACCEPT -p\ttcp",
+        "IN ACCEPT ---p tcp",
+        "IN ACCEPT -p tcp -dport 80-90",
+        "IN ACCEPT -source 10.1.0.11,fd00::1",
+        "GROUP WEB",
+        "IN ACCEPT -i NET0 -what x",
     ],
 )
 def test_a_line_that_is_not_understood_allows_nothing(line):
@@ -366,8 +375,8 @@ def test_what_is_missing_or_of_no_use_is_told():
     )
     result = import_proxmox([*sources, odd], "2030-01-01")
     Imported(result)
-    told = {(each.file, each.line) for each in result.losses if each.effect == "omitted"}
-    assert told == {("100.conf", 1), ("corosync.conf", 1)}
+    told = {(each.file, each.line, each.effect) for each in result.losses if each.effect != "note"}
+    assert told == {("100.conf", 1, "tightened"), ("corosync.conf", 1, "omitted")}
     assert any("100.fw is not in the input" in each.what for each in result.losses)
 
 

@@ -10,8 +10,9 @@ from click.testing import CliRunner, Result
 
 from buckler.offline.command import policy
 from buckler.policy.crosscheck import check_documents
+from buckler.policy.instances import packet_words
 from buckler.policy.shelf import BadParameters, check_shipped, list_shipped, write_shipped
-from buckler.policy.tighten import find_loosening
+from buckler.policy.tighten import Loosening, find_loosening
 
 GIVEN = {"tenant": "shop", "owner": "shop-team", "review": "2030-01-31"}
 NAMES = sorted(list_shipped())
@@ -95,3 +96,43 @@ def test_the_command_prints_documents_that_apply_takes():
     assert len(check_shipped("x", answer.stdout).documents) == 3
     assert run("library", "nothing").exit_code == 1
     assert "three-tier" in run("library").stdout
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("web_port=99999", "web_port=99999: 99999 is out of range (0 to 65535)"),
+        ("web_port=http", "web_port=http: "),
+        ("review=2030-02-31", "review=2030-02-31: "),
+        ("tenant=SHOP", "tenant=SHOP: "),
+    ],
+)
+def test_what_check_would_refuse_is_not_printed_and_the_parameter_is_named(word: str, told: str):
+    given = {**GIVEN, **dict([word.split("=")])}
+    answer = run("library", "three-tier", *(each for pair in given.items() for each in ("--set", "=".join(pair))))
+    assert (answer.exit_code, answer.stdout) == (1, "")
+    assert told in answer.stderr
+
+
+def test_documents_are_json_where_that_is_asked_for():
+    given = (each for pair in GIVEN.items() for each in ("--set", "=".join(pair)))
+    answer = run("library", "three-tier", *given, "-o", "json")
+    reading = check_shipped("three-tier.json", answer.stdout)
+    assert not reading.problems
+    assert {each.key: each.spec for each in reading.documents} == {
+        each.key: each.spec for each in check_shipped("x", written("three-tier")).documents
+    }
+
+
+@pytest.mark.parametrize(
+    ("protocol", "port", "told"),
+    [
+        (6, 22, "TCP 22 from"),
+        (1, 8 << 8, "ICMP type 8 code 0 from"),
+        (0, 0, "a packet of a protocol other than TCP, UDP"),
+    ],
+)
+def test_a_witness_is_told_as_people_ask_for_it(protocol: int, port: int, told: str):
+    words = packet_words(Loosening({"tier": "web"}, "192.0.2.1", protocol, port))
+    assert words.startswith(told)
+    assert words.endswith("from VM {tier: web} to 192.0.2.1")

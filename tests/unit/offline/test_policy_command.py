@@ -55,6 +55,22 @@ def test_an_end_that_is_not_there_is_an_error():
     assert run("explain", "web9", "db", "5432", *INVENTORY, *POLICIES).exit_code == 1
 
 
+def test_a_packet_that_cannot_be_is_an_error_with_a_reason_and_what_to_ask():
+    answer = run("explain", "shop/web1", "8.8.8.8", "icmpv6/128", *INVENTORY, *POLICIES)
+    assert answer.exit_code == 1
+    assert "error: no such packet\nICMPv6 is not sent over IPv4" in answer.stderr
+    assert "ask about icmp" in answer.stderr
+
+
+def test_an_address_that_is_nobodys_is_told_so():
+    answer = run("explain", "shop/web1", "127.0.0.1", "80", *INVENTORY, *POLICIES, "--expect", "deny")
+    assert answer.exit_code == 0
+    assert "127.0.0.1 is a loopback address" in answer.stdout
+    asked = run("who-can-reach", "::1", *INVENTORY, *POLICIES)
+    assert (asked.exit_code, asked.stdout) == (0, "")
+    assert "note: ::1/128 is nobody's" in asked.stderr
+
+
 def test_diff_names_the_office_that_a_rule_opens(tmp_path: Path):
     office = tmp_path / "office.yaml"
     spec = "description: d, owner: o, reason: r, review: 2030-01-01, subject: {matchLabels: {tier: web}}"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from buckler.model.operatorapi.answers import Outside
+from buckler.model.operatorapi.answers import Outside, PortRange, ReachPair
 from buckler.model.program import Verdict
+from buckler.policy.crosscheck import check_documents
 from buckler.policy.documents import read_documents
+from buckler.policy.draft import Draft, draft_pool
 from buckler.policy.explain import explain
 from buckler.policy.form import document_from_dict, document_to_dict
 from buckler.policy.identity import missing_numbers
@@ -17,6 +19,7 @@ from buckler.policy.questions import find_oddities
 from buckler.policy.reference import judge
 from buckler.policy.source import Source
 from buckler.policy.tighten import find_loosening
+from buckler.policy.timing import parse_moment
 from tests.policyworld import Store
 from tests.randompolicy import network, vm
 
@@ -196,3 +199,81 @@ def test_the_canonical_form_is_read_again() -> None:
     spec = read(AT_HOST)[0].spec
     assert isinstance(spec, PolicySpec)
     assert spec.subject.stand is Stand.HOST
+
+
+HOURS = 'schedule: {days: [mon, tue, wed, thu, fri, sat, sun], from: "22:00", to: "06:00", timezone: UTC}'
+NIGHT = text(
+    "Policy", "night", f"tier: security, order: 10, subject: {{edge: true}}, {HOURS}, egress: [{{action: deny}}]"
+)
+VISIT = text(
+    "Policy",
+    "visit",
+    "tier: security, order: 10, subject: {host: true}, until: 2030-01-02T00:00:00Z, ingress: [{action: allow}]",
+)
+NOON, MIDNIGHT = (int(parse_moment(f"2030-01-01T{each}:00:00Z")) for each in ("12", "23"))
+
+
+def objections(*texts: str) -> list[str]:
+    return [f"{each.message} ({each.hint})" for each in check_documents(read(*texts)) if "always holds" in each.message]
+
+
+def asker_of(written: str) -> str:
+    return "host" if "host: true" in written else "edge"
+
+
+def test_what_ends_at_a_far_end_stands_beside_what_always_holds() -> None:
+    for timed, asker in ((NIGHT, AT_EDGE), (VISIT, AT_HOST)):
+        assert "without until and schedule" in objections(OPEN, timed)[0]
+        assert objections(OPEN, asker, timed) == []
+        assert objections(OPEN, AT_HOST if asker is AT_EDGE else AT_EDGE, timed)
+        inward = "egress" if asker is AT_HOST else "ingress"
+        assert objections(
+            OPEN,
+            text(
+                "Policy",
+                "other",
+                f"tier: security, subject: {{{asker_of(asker)}: true}}, {inward}: [{{action: allow}}]",
+            ),
+            timed,
+        )
+        staged = asker.replace("tier: security", "tier: security, mode: staged")
+        assert objections(OPEN, staged, timed)
+        assert objections(OPEN, staged, timed.replace("tier: security", "tier: security, mode: staged")) == []
+        assert objections(OPEN, timed.replace("tier: security", "tier: security, mode: observe")) == []
+
+
+@pytest.mark.parametrize(
+    ("at", "edge", "host"), [(NOON, True, True), (MIDNIGHT, False, True), (MIDNIGHT + 86400, False, False)]
+)
+def test_hours_and_ends_hold_at_the_edge_and_the_host(at: int, edge: bool, host: bool) -> None:
+    draft = draft_pool((*POOL, *read(OPEN, AT_EDGE, AT_HOST, NIGHT, VISIT)), at)
+    found = {
+        (to, port): explain(draft.pool, draft.documents, "vm0", to, "TCP", port)
+        for to, port in ((OUT, 443), (HOST, 22))
+    }
+    assert [each.verdict == "allow" for each in found.values()] == [edge, host]
+    pairs = {each.to: each.allowed for each in pairs_of(draft, "vm0")}
+    assert (PortRange("any") in pairs["host"]) is host
+    assert bool(pairs.get(Outside(("203.0.113.0/24",)))) is edge
+    if at == NOON:
+        assert "Until 2030-01-01T22:00:00Z" in str(found[OUT, 443])
+        assert "Until 2030-01-02T00:00:00Z" in str(found[HOST, 22])
+
+
+def test_a_rule_that_ended_goes_on_asking_and_says_nothing() -> None:
+    for side, other in (("ingress", "from"), ("egress", "to")):
+        ended = text(
+            "Policy",
+            "ended",
+            f"tier: security, subject: {{host: true}}, {side}: [{{action: allow, until: 2030-01-01T00:00:00Z, {other}: [{{any: true}}]}}]",
+        )
+        for at, wanted in ((NOON - 86400, True), (NOON, False)):
+            draft = draft_pool((*POOL, *read(OPEN, ended)), at)
+            ends = ("vm0", "host") if side == "ingress" else ("host", "vm0")
+            assert (explain(draft.pool, draft.documents, *ends, "TCP", 22).verdict == "allow") is wanted
+            pairs = {(each.origin, each.to): each.allowed for each in pairs_of(draft)}
+            assert bool(pairs[ends]) is wanted
+
+
+def pairs_of(draft: Draft, origin: str = "") -> tuple[ReachPair, ...]:
+    return reach_pairs(draft.pool, draft.documents, draft.numbers, origin=origin)

@@ -63,6 +63,8 @@ def network(spec: str, name: str = "net") -> str:
         (policy("ingress: [{action: allow, from: [{cidr: '::ffff:10.0.0.0/104'}]}]"), "IPv4-mapped"),
         (policy("ingress: [{action: allow, from: [{cidr: 'fe80::%1/64'}]}]"), "zone is not taken"),
         (policy("ingress: [{action: allow, from: [{cidr: '224.0.0.0/4'}]}]"), "multicast"),
+        (policy(f"ingress: [{{action: allow, ports: [{{protocol: TCP, port: {'9' * 23}}}]}}]"), "9 is out of range"),
+        (policy(f"ingress: [{{action: allow, ports: [{{protocol: TCP, port: -{'9' * 23}}}]}}]"), "9 is out of range"),
         (vm("v", f"{UUID}1, interfaces: [{{mac: 52-54-00-00-00-01, network: net}}]"), "has not the right form"),
         ("a: &a [1]\nb: [*a, *a]\n", "anchors and aliases"),
         ("a: !!python/object/apply:os.system [ls]\n", "is not taken"),

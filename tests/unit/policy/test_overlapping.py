@@ -44,9 +44,9 @@ def test_an_address_that_nobody_has_is_outside_in_each_network_that_has_its_pref
     reading = read_documents([Source("x.yaml", text + POLICY)])
     assert not reading.problems
     pool = Store().pool(reading.documents)
-    protocol = "ICMPv6" if ip_address(address).version == 6 else "ICMP"
+    protocol, echo = ("ICMPv6", 128) if ip_address(address).version == 6 else ("ICMP", 8)
     for vm, verdict in (("red-1", "allow"), ("blue-1", "deny")):
-        told = explain(pool, reading.documents, address, vm, protocol, 8 << 8)
+        told = explain(pool, reading.documents, address, vm, protocol, echo << 8)
         assert (told.verdict, [path.network for path in told.paths]) == (verdict, [vm.partition("-")[0]])
 
 

@@ -17,8 +17,8 @@ from buckler.policy.documents import read_documents
 from buckler.policy.draft import Draft, draft_pool
 from buckler.policy.explain import explain
 from buckler.policy.judgement import PeerKind
-from buckler.policy.pairs import answer_reach, reach_pairs
-from buckler.policy.party import UnknownEnd
+from buckler.policy.pairs import ANYBODY, answer_reach, reach_pairs, who_matters
+from buckler.policy.party import UnknownEnd, find_party
 from buckler.policy.pool import singled_out, stations
 from buckler.policy.reach import words_of
 from buckler.policy.reference import find_end, judge_end
@@ -170,3 +170,34 @@ def test_a_hypervisor_hosts_address_is_nobodys_peer_even_of_a_vm_that_only_obser
     assert "hypervisor host" in asked.notes[0]
     (pair,) = answer_reach(closed, 1, to="198.51.100.6/31").pairs
     assert pair.to == Outside(("198.51.100.6/32",))
+
+
+@QUICK
+@given(st.data())
+def test_what_is_asked_of_one_is_what_the_whole_matrix_says_of_it(data: st.DataObject) -> None:
+    draft = draft_pool(world(Drawn(data.draw)))
+    whole = pairs_of(draft)
+    names = sorted({end for each in whole for end in (each.origin, each.to) if isinstance(end, str)} - {"world"})
+    for name in names:
+        assert set(pairs_of(draft, origin=name)) == {each for each in whole if each.origin == name}
+        assert set(pairs_of(draft, to=name)) == {each for each in whole if each.to == name}
+        for other in (*names, "world"):
+            asked = set(pairs_of(draft, origin=name, to=other))
+            if other == "world":
+                assert asked == {each for each in whole if each.origin == name and is_outside(each.to)}
+            else:
+                assert asked == {each for each in whole if (each.origin, each.to) == (name, other)}
+
+
+def is_outside(end: str | Outside) -> bool:
+    return end == "world" or isinstance(end, Outside)
+
+
+def test_a_question_about_one_end_looks_only_at_its_networks() -> None:
+    pool = two_tenants().pool
+    red, blue, anybody = (find_party(pool, each) for each in ("red/web", "blue/web", "world"))
+    assert [vm.tenant for vm in who_matters(pool, red, ANYBODY).vms] == ["red"]
+    assert {vm.tenant for vm in who_matters(pool, ANYBODY, blue).vms} == {"blue"}
+    assert [vm.tenant for vm in who_matters(pool, red, anybody).vms] == ["red"]
+    assert {vm.id for vm in who_matters(pool, red, blue).vms} == {red.key, blue.key}
+    assert who_matters(pool, ANYBODY, anybody) is pool

@@ -26,6 +26,7 @@ from buckler.model.operatorapi.pool import Rogue
 from buckler.model.operatorapi.traffic import CounterItem, FlowItem
 from buckler.model.operatorapi.vms import TaskView
 from buckler.policy.draft import Draft
+from buckler.policy.explain import NoSuchPacket
 from buckler.policy.explainvirtual import explain_connection
 from buckler.policy.lend import lend_numbers
 from buckler.policy.pairs import answer_reach
@@ -57,6 +58,8 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
             return explain_connection(state.pool, state.documents, origin, to, protocol, port, tenant)
         except UnknownEnd as error:
             raise Refused(404, "no such end", str(error)) from error
+        except NoSuchPacket as error:
+            raise Refused(422, "no such packet", str(error)) from error
 
     @get(PREFIX + "/reach", sync_to_thread=True)
     def reach(tenant: str = "", origin: str = Parameter(query="from", default=""), to: str = "") -> Reach:
@@ -86,19 +89,21 @@ def answer_routes(parts: Parts) -> list[BaseRouteHandler]:
         after: int = Parameter(query="after", ge=0, default=0),
         limit: int = Parameter(query="limit", ge=0, default=0),
         follow: bool = False,
+        tenant: str = "",
     ) -> Stream:
-        query = FlowQuery(verdict, origin, to, after, min(limit or 100, _PAGE))
+        query = FlowQuery(verdict, origin, to, after, min(limit or 100, _PAGE), tenant)
         lines = _followed(parts, query) if follow else _found(parts, query)
         return Stream(lines, media_type="application/x-ndjson" if follow else "application/json")
 
     @get(PREFIX + "/counters", sync_to_thread=True)
     def counters(
-        verdict: str = "", origin: str = Parameter(query="from", default=""), to: str = ""
+        verdict: str = "", origin: str = Parameter(query="from", default=""), to: str = "", tenant: str = ""
     ) -> list[CounterItem]:
         with parts.store.read() as unit:
             names = {record.host.id: record.host.name for record in unit.hosts.all()}
             items = [_counter_item(total, names) for total in unit.counters.totals()]
-        return [item for item in items if _is_wanted(item, verdict, origin, to)]
+            mine = {vm.name for vm in unit.vms.ever() if vm.tenant == tenant} if tenant else None
+        return [item for item in items if _is_wanted(item, verdict, origin, to) and _is_of(item, mine)]
 
     @get(PREFIX + "/names", sync_to_thread=True)
     def names() -> list[NameAnswer]:
@@ -159,6 +164,11 @@ def _is_wanted(item: CounterItem, verdict: str, origin: str, to: str) -> bool:
     return verdict in {"", item.verdict} and origin in {"", ends[0]} and to in {"", ends[1]}
 
 
+def _is_of(item: CounterItem, mine: set[str] | None) -> bool:
+    """Say whether an end is called as one of these; what was shed has no ends."""
+    return mine is None or item.verdict == "shed" or bool(mine & {item.local, item.peer})
+
+
 def _tasks(unit: Unit) -> dict[str, TaskView]:
     names = {record.host.id: record.host.name for record in unit.hosts.all()}
     return {record.task.id: task_view(record, names) for record in unit.tasks.all()}
@@ -175,9 +185,9 @@ async def _followed(parts: Parts, query: FlowQuery) -> AsyncIterator[bytes]:
         for each in found:
             yield msgspec.json.encode(_item(each)) + b"\n"
         if found:
-            query = FlowQuery(query.verdict, query.origin, query.to, found[-1].cursor, _PAGE)
+            query = msgspec.structs.replace(query, after=found[-1].cursor, limit=_PAGE)
         elif query.after == 0:
-            query = FlowQuery(query.verdict, query.origin, query.to, 0, _PAGE)
+            query = msgspec.structs.replace(query, limit=_PAGE)
         quiet = 0 if found else quiet + 1
         if quiet == _HEARTBEATS:
             yield b"\n"

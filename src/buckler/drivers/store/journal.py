@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import msgspec
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, func, or_, select
 
 from buckler.drivers.store.rows import insert_rows, note_change, put_row, text_of, value_of
-from buckler.drivers.store.tables import FLOW_INTAKES, FLOWS, INTAKES, OBSERVATIONS
+from buckler.drivers.store.tables import FLOW_INTAKES, FLOWS, INTAKES, OBSERVATIONS, VMS
 from buckler.model.agentapi import Observation
 from buckler.model.flow import FlowRecord
 from buckler.model.ids import HostId
@@ -84,6 +84,9 @@ class FlowRows:
             (FLOWS.c.destination, query.to),
         ):
             found = found.where(column == wanted) if wanted else found
+        if query.tenant:
+            mine = select(VMS.c.name).where(VMS.c.tenant == query.tenant)
+            found = found.where(or_(FLOWS.c.origin.in_(mine), FLOWS.c.destination.in_(mine)))
         order = FLOWS.c.cursor.asc() if query.after else FLOWS.c.cursor.desc()
         rows = self._connection.execute(found.order_by(order).limit(query.limit)).all()
         flows = [StoredFlow(row.cursor, msgspec.json.decode(row.content, type=FlowRecord), row.shed) for row in rows]

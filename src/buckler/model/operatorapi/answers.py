@@ -90,7 +90,7 @@ class Explanation(Answer, frozen=True):
 
 
 class PortRange(Answer, frozen=True, omit_defaults=True):
-    """``protocol`` TCP, UDP, SCTP, ICMP, ICMPv6, another's number, or ``any``; ``port`` to ``endPort``, both included.
+    """``protocol`` TCP, UDP, SCTP, ICMP, ICMPv6, ``other`` (none of these), or ``any``; ``port`` to ``endPort``, both included.
 
     For ICMP type << 8 | code. 0 to 65535: all.
     """

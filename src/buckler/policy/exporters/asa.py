@@ -26,6 +26,10 @@ def asa_configuration(permits: Permits) -> tuple[str, tuple[Loss, ...]]:
     ]
     pool = [groups.name(part) for part in members]
     rules += [f"deny ip {one} {other}" for one in pool for other in pool]
+    for version in (4, 6):
+        if closed := tuple(each for each in permits.closed if _version(each.partition("/")[0]) == version):
+            name = groups.name(closed)
+            rules += [f"deny ip {name} any", f"deny ip any {name}"]
     for permit in permits.outside:
         rules += list(_rules(permit, groups, losses))
     rules += [f"deny ip {one}" for each in pool for one in (f"{each} any", f"any {each}")]

@@ -35,11 +35,20 @@ def nftables_ruleset(permits: Permits) -> str:
     lines += [f"    {line}" for permit in permits.between for line in _lines(permit)]
     lines += [f"    {line}" for permit in permits.refused_between for line in _refusals(permit)]
     lines += ["    ip saddr @members4 ip daddr @members4 drop", "    ip6 saddr @members6 ip6 daddr @members6 drop"]
+    lines += [f"    {line}" for line in _closed(permits.closed)]
     lines += [f"    {line}" for permit in permits.outside for line in _lines(permit)]
     lines += [f"    {line}" for permit in permits.refused_outside for line in _refusals(permit)]
     for word in ("saddr", "daddr"):
         lines += [f"    ip {word} @members4 drop", f"    ip6 {word} @members6 drop"]
     return "\n".join([*lines, "  }", "}"]) + "\n"
+
+
+def _closed(blocks: tuple[str, ...]) -> Iterator[str]:
+    """Drop what VMs may send and be sent that declare no address."""
+    for family, word in (("ip", "."), ("ip6", ":")):
+        mine, whole = tuple(each for each in blocks if word in each), f"meta nfproto ipv{4 if family == 'ip' else 6} "
+        for end in ("saddr", "daddr") if mine else ():
+            yield f"{_end(family, end, mine) or whole}drop"
 
 
 def _lines(permit: Permit) -> Iterator[str]:

@@ -6,7 +6,7 @@ Read from the resolved form, both ends considered: what is not in the list and h
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import msgspec
@@ -33,7 +33,7 @@ from buckler.policy.meet import meet
 from buckler.policy.pool import identity_key, singled_out, stations, visitors
 from buckler.policy.reach import ALLOW_ALL, allowed_ranges
 from buckler.policy.resolve import Interval, Table
-from buckler.policy.space import Range, outside_ranges, write_ranges
+from buckler.policy.space import WHOLE, Range, outside_ranges, range_of, without, write_ranges
 
 
 class Permit(msgspec.Struct, frozen=True):
@@ -48,15 +48,16 @@ class Permit(msgspec.Struct, frozen=True):
 
 
 class Permits(msgspec.Struct, frozen=True):
-    """``between`` holds among ``members`` and is asked first; between members nothing else passes. Then ``outside``.
+    """``between`` holds among ``members`` and is asked first; between members nothing else passes. Then ``closed``, then ``outside``.
 
-    ``members`` are all addresses that anything declares: what no permit names of them is denied, and never outside.
+    ``closed``: addresses of no member that a VM may have which declares none: nothing passes from or to them. ``members`` are all addresses that anything declares: what no permit names of them is denied, and never outside.
     ``networks`` are where the losses of everything are told. ``refused_between`` and ``refused_outside``: what of the rest is to be answered. Nothing is in a permit and there too.
     """
 
     members: tuple[str, ...]
     between: tuple[Permit, ...]
     outside: tuple[Permit, ...]
+    closed: tuple[str, ...]
     losses: tuple[Loss, ...]
     networks: tuple[Document, ...]
     refused_between: tuple[Permit, ...] = ()
@@ -91,10 +92,12 @@ def list_permits(draft: Draft) -> Permits:
     _tell_rules(resolved, view.bounded, book)
     declared = [card.addresses for vm in draft.pool.vms for card in vm.interfaces]
     declared += [each.addresses for each in draft.pool.outsiders]
+    members = tuple(sorted({each for group in declared for each in group}, key=_order))
     return Permits(
-        tuple(sorted({each for group in declared for each in group}, key=_order)),
+        members,
         tuple(permit for each in between if (permit := _permit(each, _lasting(each.table)))),
         tuple(permit for each in outside if (permit := _permit(each, _lasting(each.table)))),
+        _closed(draft, members),
         book.told(),
         tuple(each for each in draft.documents if each.kind is Kind.NETWORK),
         tuple(permit for each in between if (permit := _permit(each, _rejected(each.table)))),
@@ -145,8 +148,8 @@ def _classes(draft: Draft, book: LossBook) -> list[_Class]:
             if each not in own:
                 _tell(book, seat.source, f"another network has the address {each} too", "nothing passes to or from it")
         if not seat.addresses:
-            means = "the firewall does not know it: what it sends and is sent counts as from and to outside"
-            _tell(book, seat.source, f"no address is declared in network {seat.network}", means, Effect.LOOSENED)
+            what = f"no address is declared in network {seat.network}"
+            _tell(book, seat.source, what, _means_closed(draft, seat.network))
         found.setdefault((seat.zone, seat.number, seat.mode), []).append((seat, own))
     return [
         _Class(
@@ -159,11 +162,25 @@ def _classes(draft: Draft, book: LossBook) -> list[_Class]:
     ]
 
 
+def _closed(draft: Draft, members: Sequence[str]) -> tuple[str, ...]:
+    """List where VMs may be whose addresses nobody declares: in their network's prefixes; without any, anywhere."""
+    nowhere = {card.network for vm in draft.pool.vms for card in vm.interfaces if not card.addresses}
+    rooms = [each for each in draft.pool.networks if each.detected or each.name in nowhere]
+    found = [part for each in rooms for part in (map(range_of, each.cidrs) if each.cidrs else WHOLE)]
+    return write_ranges(without(found, [range_of(each) for each in members]))
+
+
+def _means_closed(draft: Draft, network: str) -> str:
+    cidrs = next((each.cidrs for each in draft.pool.networks if each.name == network), ())
+    where = f"from and to the other addresses of {', '.join(cidrs)}" if cidrs else "but between declared addresses"
+    return f"the firewall does not know it: nothing passes {where}"
+
+
 def _tell_documents(draft: Draft, book: LossBook) -> None:
     for each in draft.documents:
         spec = each.spec
         if isinstance(spec, NetworkSpec):
-            _tell_network(each, spec, book)
+            _tell_network(draft, each, spec, book)
         if isinstance(spec, PolicySpec | FlowSpec) and spec.mode is not PolicyMode.ENFORCE:
             _tell(book, each, f"mode {spec.mode} only records", "the firewall records nothing", Effect.NOTE)
         if _names(spec):
@@ -174,13 +191,12 @@ def _tell_documents(draft: Draft, book: LossBook) -> None:
             _tell(book, each, "mode observe lets everything pass", "its own end is permitted everything", Effect.NOTE)
 
 
-def _tell_network(document: Document, spec: NetworkSpec, book: LossBook) -> None:
+def _tell_network(draft: Draft, document: Document, spec: NetworkSpec, book: LossBook) -> None:
     if spec.gateway:
         means = "the host's own addresses are not on the way"
         _tell(book, document, "rules with the host as a peer", means, Effect.OMITTED)
     if spec.address_claims.limit:
-        means = "the firewall does not know them: what they send and are sent counts as from and to outside"
-        _tell(book, document, "interfaces may claim addresses", means, Effect.LOOSENED)
+        _tell(book, document, "interfaces may claim addresses", _means_closed(draft, document.name))
     means = "link-local ones do not pass a router"
     _tell(book, document, "identities become the addresses they have now", means, Effect.NOTE)
     _tell(book, document, "multicast and broadcast", "do not pass a router", Effect.NOTE)

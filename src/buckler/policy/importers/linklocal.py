@@ -1,6 +1,7 @@
 """IPv6 link-local addresses under rules of addresses: where such a rule means them here and not there. Owns no rule.
 
-A rule here names VMs with all their addresses, and every interface has a link-local one, which no importer can leave out.
+A rule here names VMs with all their addresses, the link-local one too. Where that would allow more than the source, the network
+has none (``linkLocal: false``): nobody speaks by one, so nothing is loosened.
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from buckler.policy.importers.addressed import Blocks, Holder, is_held
-from buckler.policy.importers.outcome import Effect
 from buckler.policy.language import DENIALS, Action, Port
 
 _LINK_LOCAL = ipaddress.IPv6Network("fe80::/10")
 _OUTSIDE = "addresses outside"
+NONE_HERE = "here nobody in the network has one"
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """One difference, in the words of a loss."""
+    """One difference, in the words of a loss. ``severs``: as it stands more would be allowed, so the network must have none."""
 
     what: str
     means: str
-    effect: Effect
+    severs: bool = False
 
 
 def holds_link_local(blocks: Blocks | None) -> bool | None:
@@ -68,16 +69,14 @@ def name_gaps(action: Action, here: dict[str, bool], there: dict[str, bool | Non
     more = [title for title, meant in here.items() if meant and there[title] is not True]
     less = [title for title, meant in here.items() if not meant and there[title] is not False]
     denies = action in DENIALS
-    word = "denies" if denies else "allows" if action is Action.ALLOW else "passes on"
     found = []
     if more:
         what = f"the rule does not mean the IPv6 link-local addresses of {_names(more)}"
-        effect = Effect.TIGHTENED if denies else Effect.LOOSENED
-        found.append(Gap(what, f"here it {word} them too, within one network", effect))
+        found.append(Gap(what, "here it denies them too" if denies else NONE_HERE, severs=not denies))
     if less:
         what = f"the rule means the IPv6 link-local addresses of {_names(less)}, but not their others"
-        effect = Effect.LOOSENED if denies else Effect.TIGHTENED
-        found.append(Gap(what, f"here it {word} none of them", effect))
+        means = NONE_HERE if denies else f"here it {'allows' if action is Action.ALLOW else 'passes on'} none of them"
+        found.append(Gap(what, means, severs=denies))
     return tuple(found)
 
 

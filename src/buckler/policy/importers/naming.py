@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from buckler.model.label import RESERVED_PREFIX, Selector
 from buckler.policy.language import (
-    DEFAULT_TENANT,
     Document,
     EgressRule,
     IngressRule,
@@ -71,10 +70,13 @@ def is_label_value(value: str) -> bool:
     return bool(_LABEL_VALUE.match(value))
 
 
-def network_document(name: str, tenant: str = DEFAULT_TENANT, cidrs: Sequence[str] = ()) -> Document:
-    """Make the network that imported VMs stand in; its bridge is a placeholder to be edited before use."""
-    bridge = f"im{digest(name, 8)}"
-    return Document(Kind.NETWORK, name, NetworkSpec(bridge=bridge, cidrs=tuple(cidrs)), tenant)
+def network_document(name: str, *, bridge: str = "", vlan: int = 0, severed: Collection[str] = ()) -> Document:
+    """Make the network that imported VMs stand in; a made-up bridge is to be edited before use.
+
+    In those of ``severed`` nobody has an IPv6 link-local address: a rule would allow more by it than its source.
+    """
+    spec = NetworkSpec(bridge=bridge or f"im{digest(name, 8)}", vlan=vlan, link_local=name not in severed)
+    return Document(Kind.NETWORK, name, spec)
 
 
 def vm_document(

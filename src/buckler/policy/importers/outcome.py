@@ -12,15 +12,12 @@ from buckler.policy.problem import Problem
 
 
 class Effect(StrEnum):
-    """What a difference does to verdicts."""
+    """What a difference does to verdicts. There is none that loosens: what cannot be said is denied."""
 
     TIGHTENED = "tightened"
     """Something that may be allowed at the source is denied here."""
-    LOOSENED = "loosened"
-    """Something that is denied at the source may be allowed here: the link-local addresses of VMs in imports,
-    and of libvirt answers that its rules on frames drop; in exports what the other system does not know."""
     OMITTED = "omitted"
-    """Something that has no verdict of its own is left out, or a thing is not in the inventory."""
+    """Something that can make no verdict looser is left out, or a thing is not in the inventory."""
     NOTE = "note"
     """No verdict differs; worth knowing all the same."""
 

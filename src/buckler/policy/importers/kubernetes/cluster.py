@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 
-from buckler.model.label import Selector
+from buckler.model.label import Operator, Selector
+from buckler.policy.field import Place
 from buckler.policy.importers.kubernetes.admin import AdminPolicy, read_admin_policy, settle_equals, settle_passes
 from buckler.policy.importers.kubernetes.netpol import network_policy
 from buckler.policy.importers.kubernetes.objects import Item, Objects, is_bounded, read_objects
@@ -49,18 +50,29 @@ def import_kubernetes(sources: Iterable[Source], review: str) -> Import:
         labels = _vm_labels(objects, workloads, words, book)
     except Unclear as unclear:
         return unreadable(SOURCE, [Problem(unclear.place.file, unclear.place.line, unclear.place.path, unclear.what)])
-    inventory = [network_document(NETWORK), *_vms(workloads, labels, book)]
-    policies = _policies(objects, workloads, labels, review, book)
-    return Import(SOURCE, tuple(inventory), tuple(policies), book.told())
+    outside = Outside(objects.known.get("Node", []), workloads)
+    policies = tuple(_policies(objects, outside, workloads, labels, words, review, book))
+    network = network_document(NETWORK, severed={NETWORK} if outside.severs else ())
+    return Import(SOURCE, (network, *_vms(workloads, labels, book)), policies, book.told())
 
 
 def _words_in_use(objects: Objects) -> WordsInUse:
-    found: dict[str, set[str]] = {"labels": set(), "spaces": set(), "ports": set()}
+    found: dict[str, set[str]] = {"labels": set(), "spaces": set(), "lacking": set(), "ports": set()}
     for kind, group in objects.known.items():
         if kind.endswith("Policy"):
+            before = found["spaces"]
+            found["spaces"] = set()
             for item in group:
                 _collect_words(item.place.raw.value, False, found)
-    return WordsInUse(frozenset(found["labels"]), frozenset(found["spaces"]), frozenset(found["ports"]))
+            found["lacking"] |= found["spaces"] if kind != "NetworkPolicy" else set()
+            found["spaces"] |= before
+    known = {METADATA_NAME}
+    return WordsInUse(
+        frozenset(found["labels"]),
+        frozenset(found["spaces"] - known),
+        frozenset(found["lacking"] - known),
+        frozenset(found["ports"]),
+    )
 
 
 def _collect_words(value: object, of_spaces: bool, found: dict[str, set[str]]) -> None:
@@ -73,6 +85,8 @@ def _collect_words(value: object, of_spaces: bool, found: dict[str, set[str]]) -
         keys |= {str(value["key"].value)} if "key" in value else set()
         found["labels"] |= keys
         found["spaces"] |= keys if of_spaces else set()
+        if of_spaces and "operator" in value and value["operator"].value in {Operator.NOT_IN, Operator.DOES_NOT_EXIST}:
+            found["lacking"] |= keys
         found["ports"] |= {
             str(value[each].value) for each in ("port", "namedPort", "destinationNamedPort") if each in value
         }
@@ -83,6 +97,7 @@ def _collect_words(value: object, of_spaces: bool, found: dict[str, set[str]]) -
 def _vm_labels(
     objects: Objects, workloads: Sequence[Workload], words: WordsInUse, book: LossBook
 ) -> list[dict[str, str]]:
+    """Give each workload's VM its labels. What may be about namespaces whose labels nobody knows closes them."""
     spaces = {item.name: item for item in objects.known.get("Namespace", [])}
     found = []
     for workload in workloads:
@@ -103,9 +118,12 @@ def _namespace_labels(item: Item | None, workload: Workload, words: WordsInUse, 
     """Give a namespace's labels, as its VMs have them; its name is always one of them. Raises Unclear."""
     own = {namespace_key(METADATA_NAME): workload.namespace}
     if item is None:
-        matters = workload.namespace != "default" and words.spaces - {METADATA_NAME}
         what, means = "the namespace is not in the input", "it counts as having no label but its name's"
-        effect = Effect.OMITTED if matters else Effect.NOTE
+        if words.lacking:
+            means = f"rules on {', '.join(sorted(words.lacking)[:3])} may mean it: its workloads are denied everything"
+        effect = (
+            Effect.TIGHTENED if words.lacking or (words.spaces and workload.namespace != "default") else Effect.NOTE
+        )
         Teller(book, f"Namespace {workload.namespace}").tell(workload.item.place, what, means, effect)
         return own
     labels = mapping(item.metadata["labels"]) if "labels" in item.metadata else {}
@@ -138,9 +156,14 @@ def _is_hosts(address: str) -> bool:
 
 
 def _policies(
-    objects: Objects, workloads: Sequence[Workload], vms: Sequence[Mapping[str, str]], review: str, book: LossBook
+    objects: Objects,
+    outside: Outside,
+    workloads: Sequence[Workload],
+    vms: Sequence[Mapping[str, str]],
+    words: WordsInUse,
+    review: str,
+    book: LossBook,
 ) -> Iterable[Document]:
-    outside = Outside(objects.known.get("Node", []), workloads)
     kinds = ("AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "ClusterNetworkPolicy")
     read = [read_admin_policy(item, outside, book) for kind in kinds for item in objects.known.get(kind, [])]
     read = settle_passes(read, book)
@@ -148,6 +171,10 @@ def _policies(
         yield from _admin_documents(each, vms, review)
     for item in objects.closing:
         yield _closed(item, review)
+    for name in _nameless(objects, workloads, words):
+        place = next(each.item.place for each in workloads if each.namespace == name)
+        what = f"Namespace {name} is not in the input, and policies look at its labels"
+        yield _closing(document_name("closed.namespace", name), what, in_namespace(name), place, review)
     for item in objects.known.get("NetworkPolicy", []):
         yield from network_policy(item, workloads, vms, review, book)
     yield policy_document(
@@ -178,15 +205,28 @@ def _admin_documents(admin: AdminPolicy, vms: Sequence[Mapping[str, str]], revie
 
 def _closed(item: Item, review: str) -> Document:
     """Deny everything that a policy which cannot be read may deny."""
+    name = document_name("closed", item.version.partition("/")[0], item.kind.lower(), item.namespace, item.name)
+    what = f"{item.version} {item.kind} {item.name} is not understood: everything it may bind is denied"
+    subject = in_namespace(item.namespace) if is_bounded(item) else Selector()
+    return _closing(name, what, subject, item.place, review)
+
+
+def _closing(name: str, what: str, subject: Selector, place: Place, review: str) -> Document:
     return policy_document(
-        document_name("closed", item.version.partition("/")[0], item.kind.lower(), item.namespace, item.name),
+        name,
         review=review,
-        description=f"{item.version} {item.kind} {item.name} is not understood: everything it may bind is denied",
+        description=what,
         tier=Tier.SECURITY,
         order=0,
-        subject=in_namespace(item.namespace) if is_bounded(item) else Selector(),
+        subject=subject,
         ingress=[IngressRule("closed", Action.DENY)],
         egress=[EgressRule("closed", Action.DENY)],
-        file=item.place.file,
-        line=item.place.line,
+        file=place.file,
+        line=place.line,
     )
+
+
+def _nameless(objects: Objects, workloads: Sequence[Workload], words: WordsInUse) -> list[str]:
+    """List the namespaces of workloads whose labels decide something and are not known."""
+    known = {item.name for item in objects.known.get("Namespace", [])}
+    return sorted({each.namespace for each in workloads} - known) if words.lacking else []

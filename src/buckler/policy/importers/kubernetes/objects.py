@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 import msgspec
 
 from buckler.policy.field import Place
+from buckler.policy.importers.kubernetes.kinds import Bearing, bearing_of, is_bounded_kind
 from buckler.policy.importers.outcome import Effect, LossBook
 from buckler.policy.importers.unclear import Teller, Unclear, items, mapping, root, text
 from buckler.policy.problem import Problem
@@ -32,77 +32,6 @@ READ = {
     "ClusterNetworkPolicy": ("policy.networking.k8s.io/v1alpha2",),
     **TEMPLATED,
 }
-NO_VERDICT = frozenset(
-    {
-        "APIService",
-        "CertificateSigningRequest",
-        "ClusterRole",
-        "ClusterRoleBinding",
-        "ComponentStatus",
-        "ConfigMap",
-        "ControllerRevision",
-        "CSIDriver",
-        "CSINode",
-        "CustomResourceDefinition",
-        "Endpoints",
-        "EndpointSlice",
-        "Event",
-        "FlowSchema",
-        "Gateway",
-        "GatewayClass",
-        "GRPCRoute",
-        "HorizontalPodAutoscaler",
-        "IPAddress",
-        "ServiceCIDR",
-        "HTTPRoute",
-        "Ingress",
-        "IngressClass",
-        "Lease",
-        "LimitRange",
-        "MutatingWebhookConfiguration",
-        "PersistentVolume",
-        "PersistentVolumeClaim",
-        "PodDisruptionBudget",
-        "PodTemplate",
-        "PriorityClass",
-        "PriorityLevelConfiguration",
-        "ResourceQuota",
-        "Role",
-        "RoleBinding",
-        "Route",
-        "RuntimeClass",
-        "Secret",
-        "Service",
-        "ServiceAccount",
-        "StorageClass",
-        "TLSRoute",
-        "TCPRoute",
-        "UDPRoute",
-        "ValidatingAdmissionPolicy",
-        "ValidatingAdmissionPolicyBinding",
-        "ValidatingWebhookConfiguration",
-        "VolumeAttachment",
-    }
-)
-"""Kinds that the specification of network policies does not look at."""
-FOREIGN_GROUPS = ("projectcalico.org", "cilium.io", "antrea.io", "antrea.tanzu.vmware.com", "istio.io", "k8s.ovn.org")
-MESHES = ("istio.io", "kuma.io")
-"""Their policies in the namespace that is the mesh's own bind all others; which one that is the input does not say."""
-_WHOLE_GROUPS = ("policy.linkerd.io", "kuma.io")
-"""Where any kind may deny: to have a Server is to deny by default."""
-_JUDGES_OBJECTS = (
-    "kyverno.io",
-    "gatekeeper.sh",
-    "kubewarden.io",
-    "cert-manager.io",
-    "policy",
-    "admissionregistration.k8s.io",
-    "audit.k8s.io",
-)
-"""Whose policies are about what may be created, not about what may be sent."""
-_MAY_DENY = re.compile(r"Polic|Firewall|Authori[sz]ation|Authentication")
-_MAY_DENY_ANYWHERE = re.compile(r"Polic(y|ies)\Z|Firewall|Permission|Intention|SecurityGroup")
-POLICY_GROUPS = ("networking.k8s.io", "policy.networking.k8s.io", "extensions", *FOREIGN_GROUPS)
 _CLUSTER_WIDE = {"Namespace", "Node", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "ClusterNetworkPolicy"}
 
 
@@ -179,35 +108,22 @@ def _sort_in(item: Item, found: Objects, book: LossBook) -> None:
     tell = Teller(book, item.title)
     if item.kind in READ and item.version in READ[item.kind]:
         found.known.setdefault(item.kind, []).append(item)
-    elif _may_deny(item):
+        return
+    bearing = bearing_of(item.version.rpartition("/")[0], item.kind)
+    if bearing is Bearing.MAY_DENY:
         reach = f"every workload of namespace {item.namespace}" if is_bounded(item) else "every workload"
-        tell.tell(item.place, f"{item.version} {item.kind} is not understood", f"{reach} is denied everything")
+        means = f"it may be a policy: {reach} is denied everything; leave it out of the input if it is none"
+        tell.tell(item.place, f"{item.version or 'no version'} {item.kind} is not understood", means)
         found.closing.append(item)
-    elif item.kind not in NO_VERDICT:
+    elif bearing is Bearing.OTHER:
         what = f"{item.version or 'no version'} {item.kind} is not known"
-        tell.tell(item.place, what, "left out: a workload or policy in it is not carried over", Effect.OMITTED)
-
-
-def _may_deny(item: Item) -> bool:
-    """Say whether something that is not understood may be a policy on traffic."""
-    group = item.version.rpartition("/")[0]
-    if _is_of(group, _WHOLE_GROUPS):
-        return True
-    if item.kind in NO_VERDICT:
-        return False
-    if _is_of(group, POLICY_GROUPS) and _MAY_DENY.search(item.kind):
-        return True
-    judges_objects = _is_of(group, _JUDGES_OBJECTS) and item.kind not in READ
-    return not judges_objects and bool(_MAY_DENY_ANYWHERE.search(item.kind))
+        means = "left out: it is not about traffic, but a workload in it is not carried over"
+        tell.tell(item.place, what, means, Effect.OMITTED)
 
 
 def is_bounded(item: Item) -> bool:
-    """Say whether a policy that is not understood binds its own namespace only."""
-    return "namespace" in item.metadata and not _is_of(item.version.rpartition("/")[0], MESHES)
-
-
-def _is_of(group: str, groups: Iterable[str]) -> bool:
-    return any(group == each or group.endswith(f".{each}") for each in groups)
+    """Say whether something that is not understood binds its own namespace only."""
+    return "namespace" in item.metadata and is_bounded_kind(item.version.rpartition("/")[0], item.kind)
 
 
 def _twice(found: Objects) -> Iterable[Problem]:

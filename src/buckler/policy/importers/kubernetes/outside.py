@@ -35,6 +35,8 @@ class Outside:
         self._nodes, self._workloads = nodes, workloads
         known = {ipaddress.ip_address(one).version for each in workloads for one in each.addresses}
         self._families = known or {4}
+        self.severs = False
+        """Whether workloads are named whole by addresses that are not link-local ones, or the other way round."""
 
     def networks(
         self, cidrs: tuple[str, ...], place: Place, action: Action, tell: Teller
@@ -54,9 +56,11 @@ class Outside:
             tell.tell(
                 place, "addresses of workloads are not known", "they count as outside these prefixes", Effect.NOTE
             )
-        if inside and not holds_link_local(Blocks(cidrs)):
-            means = "workloads are named whole; the API knows no addresses of pods but those in their status"
-            tell.tell(place, "the prefixes hold no IPv6 link-local address", means, Effect.NOTE)
+        held = holds_link_local(Blocks(cidrs))
+        if (inside and held is not True) or (held is not False and len(inside) < len(self._workloads)):
+            self.severs = True
+            means = "here workloads have none, as the API knows no addresses of pods but those in their status"
+            tell.tell(place, "the prefixes differ on IPv6 link-local addresses of workloads", means, Effect.NOTE)
         return (*outside, *self._named(inside)), self._named(unsure)
 
     def nodes(self, place: Place) -> tuple[Peer, ...]:

@@ -43,7 +43,9 @@ class WordsInUse(msgspec.Struct, frozen=True):
 
     labels: frozenset[str]
     spaces: frozenset[str]
-    """Of them those of namespaces."""
+    """Of them those of namespaces, but for their name's."""
+    lacking: frozenset[str]
+    """Of these the ones by whose lack something more may be allowed: a rule denies, or asks that there be none."""
     ports: frozenset[str]
 
 

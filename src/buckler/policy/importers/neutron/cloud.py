@@ -80,7 +80,7 @@ def import_neutron(sources: Iterable[Source], review: str) -> Import:
     policies = [document for group in groups for document in cloud.policies(group, review)]
     if any(port.is_open for port in ports):
         policies.append(_open(review))
-    return Import(SOURCE, tuple(_inventory(ports, book)), tuple(policies), book.told())
+    return Import(SOURCE, tuple(_inventory(ports, cloud.severed, book)), tuple(policies), book.told())
 
 
 def _merge(sources: Iterable[Source], book: LossBook) -> tuple[dict[str, Place], list[Problem]]:
@@ -154,7 +154,7 @@ def _key(group: str) -> str:
     return label_key(group, scope="neutron.group")
 
 
-def _inventory(ports: Sequence[CloudPort], book: LossBook) -> Iterable[Document]:
+def _inventory(ports: Sequence[CloudPort], severed: set[str], book: LossBook) -> Iterable[Document]:
     shared = shared_addresses((each.network, each.addresses) for each in ports)
     for port in ports:
         for each in sorted(address for address in port.addresses if (port.network, address) in shared):
@@ -163,7 +163,7 @@ def _inventory(ports: Sequence[CloudPort], book: LossBook) -> Iterable[Document]
                 port.place, what, "no VM declares it; rules mean all who have it", Effect.NOTE
             )
     for name in sorted({each.network for each in ports}):
-        yield network_document(name)
+        yield network_document(name, severed=severed)
     for vm in sorted({each.vm for each in ports}):
         cards = [each for each in ports if each.vm == vm]
         uuid = cards[0].uuid if len(cards[0].uuid) == 36 else ""
@@ -205,6 +205,7 @@ class _Cloud:
 
     def __init__(self, ports: Sequence[CloudPort], addresses: dict[str, Place], book: LossBook) -> None:
         self.ports, self.addresses, self.book = ports, addresses, book
+        self.severed: set[str] = set()
 
     def policies(self, group: Group, review: str) -> list[Document]:
         """Write one group; without a rule that allows something there is nothing to write."""
@@ -283,7 +284,8 @@ class _Cloud:
         here = {each.vm: each in meant for each in near}
         there = holds_link_local(blocks) if 6 in rule.families else False
         for gap in name_gaps(Action.ALLOW, here, dict.fromkeys(here, there)):
-            tell.tell(rule.place, f"{rule.direction}: {gap.what}", gap.means, gap.effect)
+            tell.tell(rule.place, f"{rule.direction}: {gap.what}", gap.means)
+            self.severed.update(each.network for each in near if gap.severs)
 
     def _of_addresses(self, rule: GroupRule, group: Group, tell: Teller) -> tuple[Peer, ...]:
         if rule.addresses not in self.addresses:

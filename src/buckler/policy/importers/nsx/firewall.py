@@ -102,7 +102,7 @@ def import_nsx(sources: Iterable[Source], review: str) -> Import:
     except Unclear as unclear:
         return unreadable(SOURCE, [Problem(unclear.place.file, unclear.place.line, unclear.place.path, unclear.what)])
     _tell_gaps(objects, machines, book)
-    inventory = (network_document(NETWORK), *_inventory(machines, groups))
+    inventory = (network_document(NETWORK, severed=reader.severed), *_inventory(machines, groups))
     return Import(SOURCE, inventory, tuple(policies), book.told())
 
 
@@ -173,6 +173,7 @@ class _Reader:
 
     def __init__(self, groups: Groups, services: Services, book: LossBook, both_families: bool) -> None:
         self.groups, self.services, self.book, self.both_families = groups, services, book, both_families
+        self.severed: set[str] = set()
 
     def read(self, policy: Item, rule: Item) -> list[tuple[RuleRead, int]]:
         """Give what one rule becomes, each with its place about the rule's own order. A schedule is taken as always."""
@@ -242,7 +243,7 @@ class _Reader:
 
     def _tell_link_local(self, read: RuleRead, rule: Item, tell: Teller) -> None:
         """Groups of addresses and rules for IPv4 alone mean no link-local address there; here they mean whole VMs."""
-        if is_of_ipv4_only(read.ports) or len(self.groups.machines) < 2:
+        if is_of_ipv4_only(read.ports):
             return
         for word, side in (("source", read.sources), ("destination", read.destinations)):
             if not side.blocks and len(side.families) == 2:
@@ -251,7 +252,8 @@ class _Reader:
             held = holds_link_local(Blocks(side.blocks)) if side.blocks else True
             meant = held if held is None else len(side.families) == 2 and held is not side.excluded
             for gap in name_gaps(read.action, here, dict.fromkeys(here, meant)):
-                tell.tell(rule.place, f"as a {word}: {gap.what}", gap.means, gap.effect)
+                tell.tell(rule.place, f"as a {word}: {gap.what}", gap.means)
+                self.severed.update({NETWORK} if gap.severs else ())
 
     def _is_named(self, number: str, side: Side, action: Action) -> bool:
         if side.groups is None:

@@ -81,17 +81,6 @@ def flatten(rules: Sequence[Framed]) -> tuple[list[Step], list[Framed]]:
     return walk.steps, walk.stricter
 
 
-def drops_answers(step: Step, back: Sequence[Step]) -> bool:
-    """Say whether a rule drops packets of connections that the other side, ``back``, may let begin."""
-    ports = step.framed.rule.ports
-    if not step.denies or step.framed.group or any(each.port is not None or each.type is not None for each in ports):
-        return False
-    denied = [each for each in back if each.denies]
-    both = any(each.framed.rule is step.framed.rule and each.families >= step.families for each in denied)
-    whole = [family for each in denied if each.framed.whole for family in each.families]
-    return not both and not step.families <= set(whole)
-
-
 _Part = tuple[int, int, list[Framed]]
 
 

@@ -1,7 +1,7 @@
 """libvirt's domains and network filters → inventory and policies. Owns the order in which an interface's rules ask.
 
-Rules on frames stand in tier ``security`` and deny or pass; rules that follow connections stand in ``tenant``; what none of
-them decides passes, as in libvirt.
+Rules on frames stand in tier ``security`` and deny or pass; what they say of answers stands before, in ``platform``; rules that
+follow connections stand in ``tenant``; what none of them decides passes, as in libvirt.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from buckler.policy.importers.addressed import (
     is_held,
     resolve_blocks,
 )
-from buckler.policy.importers.linklocal import find_gaps, is_of_ipv4_only
+from buckler.policy.importers.linklocal import NONE_HERE, find_gaps, is_of_ipv4_only
 from buckler.policy.importers.naming import document_name, network_document, policy_document
-from buckler.policy.importers.nwfilter.chains import ROOT, Chain, Framed, Step, drops_answers, flatten, read_chain
+from buckler.policy.importers.nwfilter.answers import OTHER, Spelt, answered, is_all_clients, mirror, surplus
+from buckler.policy.importers.nwfilter.chains import ROOT, Chain, Framed, Step, flatten, read_chain
 from buckler.policy.importers.nwfilter.domains import Card, cards_of, text_of, vm_documents
 from buckler.policy.importers.nwfilter.rules import FilterRule, Unclear, is_about_frames_only, layer_of, read_rule
 from buckler.policy.importers.nwfilter.standard import NO_GROUPS, STANDARD, is_shipped, shipped
@@ -36,16 +37,6 @@ _MAX_DEPTH = 16
 _MAX_REFERENCES = 1000
 _FIRST = -1001
 """A priority before all of libvirt's."""
-
-
-class Spelt(msgspec.Struct, frozen=True):
-    """One rule in our words, in its place."""
-
-    place: tuple[int, int]
-    side: str
-    action: Action
-    peers: tuple[Peer, ...] = ()
-    ports: tuple[Port, ...] = ()
 
 
 def import_nwfilter(sources: Iterable[Source], review: str) -> Import:
@@ -74,9 +65,11 @@ def import_nwfilter(sources: Iterable[Source], review: str) -> Import:
             "the inventory is empty",
             Effect.OMITTED,
         )
-    policies = [document for card in every for document in _Interface(card, every, filters, book).documents(review)]
+    severed: set[str] = set()
+    made = [_Interface(card, every, filters, book, severed).documents(review) for card in every]
+    policies = [document for group in made for document in group]
     inventory = [
-        *(network_document(each) for each in sorted({card.network for card in every})),
+        *(network_document(each, severed=severed) for each in sorted({card.network for card in every})),
         *vm_documents(domains, cards),
     ]
     return Import(SOURCE, tuple(inventory), tuple(policies), book.told())
@@ -104,12 +97,15 @@ def _tell(book: LossBook, node: Node, subject: str, what: str, means: str, effec
 class _Interface:
     """One interface's filter, with all that it refers to."""
 
-    def __init__(self, card: Card, every: Sequence[Card], filters: Mapping[str, Node], book: LossBook) -> None:
-        self.card, self.filters, self.book = card, filters, book
+    def __init__(
+        self, card: Card, every: Sequence[Card], filters: Mapping[str, Node], book: LossBook, severed: set[str]
+    ) -> None:
+        self.card, self.filters, self.book, self.severed = card, filters, book, severed
         self.others = [each.holder for each in every if each is not card]
         self.frames: dict[str, list[Framed]] = {"in": [], "out": []}
         self.connections: list[Spelt] = []
         self.beginning: list[tuple[Node, Spelt]] = []
+        """Rules that let through what begins only, with what is spelt of them."""
         self.standing: set[str] = set()
         """Tags of the rules that let all connections of theirs go on."""
         self.seen: set[tuple[str, tuple[tuple[str, tuple[str, ...]], ...]]] = set()
@@ -119,10 +115,13 @@ class _Interface:
         if self.card.reference is not None:
             self._refer(self.card.reference, {}, 0, known=False)
         self._leave_out_beginnings()
-        frames = [spelt for side in ("in", "out") for spelt in self._in_order(side)]
+        sides = {side: list(self._in_order(side)) for side in OTHER}
+        answers = [spelt for side in sides for spelt in self._answers(side, sides)]
+        frames = [spelt for side in sides.values() for spelt in side]
         self.connections += [Spelt((2, 9999), side, Action.ALLOW, _ANYONE) for side in ("in", "out")]
         name = document_name("filter", self.card.holder.name, self.card.holder.card or "nic0")
-        made = [(Tier.SECURITY, f"{name}.frames", frames), (Tier.TENANT, name, self.connections)]
+        made = [(Tier.PLATFORM, f"{name}.answers", answers), (Tier.SECURITY, f"{name}.frames", frames)]
+        made.append((Tier.TENANT, name, self.connections))
         return [self._document(tier, document_name(word), spelt, review) for tier, word, spelt in made if spelt]
 
     def _leave_out_beginnings(self) -> None:
@@ -224,8 +223,8 @@ class _Interface:
         if rule.own_source and not own:
             self._tell(node, "a rule against spoofing", "every shield does this by itself", Effect.NOTE)
         if rule.own_source and rule.family == 6:
-            what = "the rule does not take IPv6 link-local addresses for the guest's own"
-            self._tell(node, what, "here they are, and pass", Effect.LOOSENED)
+            self._tell(node, "the rule does not take IPv6 link-local addresses for the guest's own", NONE_HERE)
+            self.severed.add(self.card.network)
         if rule.answers:
             if rule.action == "accept" and node.children[0].attributes.keys() <= {"state", "comment"}:
                 self.standing.add(node.children[0].tag)
@@ -239,10 +238,7 @@ class _Interface:
         if not denies:
             return
         place = _priority(node)
-        sides = _SIDES.get(node.attributes.get("direction", ""), ("in", "out"))
-        if "of either direction" in what:
-            sides = ("in", "out")
-        for side in sides:
+        for side in OTHER:  # it may drop answers too
             if layer_of(node):
                 rule = FilterRule(node, "drop", side, place, frames=True)
                 self.frames[side].append(Framed(chain, place, "drop", rule, whole=True))
@@ -269,10 +265,18 @@ class _Interface:
             self._tell_link_local(rule, side, action)
             peers = self._peers(rule, side, denies)
             if peers is not None:
-                spelt = Spelt(place, side, action, peers, rule.ports)
-                self.connections.append(spelt)
-                if rule.begins and rule.action == "accept":
-                    self.beginning.append((rule.node, spelt))
+                self._add_connections(rule, Spelt(place, side, action, peers, rule.ports))
+
+    def _add_connections(self, rule: FilterRule, spelt: Spelt) -> None:
+        self.connections.append(spelt)
+        if rule.begins and rule.action == "accept":
+            self.beginning.append((rule.node, spelt))
+        back = answered(spelt) if spelt.denies and not rule.begins and rule.direction != "inout" else None
+        if back is not None:
+            self.connections.append(back)
+        if back is not None and is_all_clients(spelt):
+            what = "the rule drops answers to connections of the other direction, from the ports that clients choose"
+            self._tell(rule.node, what, "here it denies those connections from every port")
 
     def _never(self, rule: FilterRule, side: str) -> bool:
         """Say whether what a rule lets through has an end that the guest cannot have: none but DHCP's is unspecified."""
@@ -285,16 +289,23 @@ class _Interface:
     def _in_order(self, side: str) -> Iterable[Spelt]:
         """Spell the rules on frames of one side; libvirt's ebtables drops what is to be rejected."""
         steps, stricter = flatten(self.frames[side])
-        back, _told = flatten(self.frames["out" if side == "in" else "in"])
         for each in stricter:
             what = "what the rule spares cannot be named here, or which chain comes first is not said"
             self._tell(each.rule.node, what, "neither it nor what follows in its chain lets anything through")
         for index, step in enumerate(steps):
-            if drops_answers(step, back):
-                what = "a rule on frames drops answers to connections of the other direction too"
-                self._tell(step.framed.rule.node, what, "here answers follow their connection", Effect.LOOSENED)
             for peers, ports in self._matches(step, side):
-                yield Spelt((0, index), side, Action.DENY if step.denies else Action.PASS, peers, ports)
+                action = Action.DENY if step.denies else Action.PASS
+                yield Spelt((0, index), side, action, peers, ports, step.framed.rule.node)
+
+    def _answers(self, side: str, sides: Mapping[str, Sequence[Spelt]]) -> Sequence[Spelt]:
+        """Give what the other side's frames say of this side's connections, where it is stricter than this side itself."""
+        mirrored = mirror(sides[OTHER[side]])
+        stricter = list(surplus(mirrored, sides[side]))
+        for each in stricter:
+            if each.node is not None:
+                what = "a rule on frames drops answers to connections of the other direction too"
+                self._tell(each.node, what, "here such connections are denied, so nothing of them passes one way")
+        return mirrored if stricter else ()
 
     def _matches(self, step: Step, side: str) -> Iterable[tuple[tuple[Peer, ...], tuple[Port, ...]]]:
         rule = step.framed.rule
@@ -306,9 +317,8 @@ class _Interface:
         if step.framed.whole and step.denies and rule.family == 6:
             yield (), (Port("ICMPv6"),)
             if self.card.holder.addresses and not any(":" in each for each in self.card.holder.addresses):
-                what = "IPv6 between guests cannot be denied by itself"
-                means = "it is denied with the outside; between guests of one network it passes by link-local addresses"
-                self._tell(rule.node, what, means, Effect.LOOSENED)
+                self._tell(rule.node, "IPv6 between guests cannot be denied by itself", NONE_HERE)
+                self.severed.add(self.card.network)
                 yield (Peer(cidr="::/0"),), ()
                 return
         self._tell_link_local(rule, side, Action.DENY if step.denies else Action.PASS)
@@ -323,7 +333,8 @@ class _Interface:
         if far is None and rule.family and not _is_icmp(rule):
             far = Blocks(("0.0.0.0/0",) if rule.family == 4 else ("::/0",))
         for gap in find_gaps(action, self.card.holder, near, far, self.others):
-            self._tell(rule.node, gap.what, gap.means, gap.effect)
+            self._tell(rule.node, gap.what, gap.means)
+            self.severed.update({self.card.network} if gap.severs else ())
 
     def _peers(self, rule: FilterRule, side: str, denies: bool) -> tuple[Peer, ...] | None:
         near, far = (rule.dest, rule.source) if side == "in" else (rule.source, rule.dest)

@@ -31,20 +31,21 @@ def find_closings(cluster: FirewallFile, others: Iterable[Source], book: LossBoo
     if not is_on(cluster):
         return []
     _tell_rest(cluster, "all hosts", Teller(book, "cluster"))
-    found = [Closing(line) for line in _dropping(cluster, cluster.groups)]
+    groups = {name: lines for name, lines in cluster.groups.items() if ("group", name) not in cluster.twice}
+    found = [Closing(line) for line in _dropping(cluster, groups)]
     for source in others:
         tell = Teller(book, source.name)
         file = read_file(source, tell)
         network = _NETWORK.match(source.name)
         enable = file.options.get("enable")
-        if network and not is_on(file):
+        if network and not is_on(file) and not file.unclear:
             line = enable[1] if enable else Line(source.name, 1, "")
             tell.tell(line, "the firewall of this virtual network is off", "nothing of it is carried over", Effect.NOTE)
-        elif network is None and enable is not None and not is_on(file):
+        elif network is None and enable is not None and not is_on(file) and not file.unclear:
             tell.tell(enable[1], "the firewall of this host is off", "nothing of it is carried over", Effect.NOTE)
         else:
             _tell_rest(file, "a virtual network" if network else "a host", tell)
-            found += [Closing(line, network[1] if network else "") for line in _dropping(file, cluster.groups)]
+            found += [Closing(line, network[1] if network else "") for line in _dropping(file, groups)]
     return found
 
 
@@ -52,6 +53,7 @@ def _dropping(file: FirewallFile, groups: Mapping[str, list[Line]]) -> Iterable[
     policy, line = file.options.get(_FORWARD, ("ACCEPT", None))
     if line is not None and policy.upper() != "ACCEPT":
         yield line
+    yield from file.unclear
     yield from (each for each in file.rules if _drops(each, groups))
 
 

@@ -16,6 +16,8 @@ from buckler.policy.source import Source
 _NET = re.compile(r"(net[0-9]{1,3}|ipconfig[0-9]{1,3}):\s*(.+)\Z")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}\Z")
 _CARD = re.compile(r"-i(?:face)?\s+(net[0-9]{1,3})\b")
+_NO = {"0", "off", "no", "false"}
+"""Words for no; whatever else stands there may mean yes."""
 _FILTER = re.compile(r"ipfilter-(net[0-9]{1,3})\Z")
 
 
@@ -28,6 +30,8 @@ class Card(msgspec.Struct, frozen=True):
     vlan: int = 0
     addresses: tuple[str, ...] = ()
     is_filtered: bool | None = None
+    is_unclear: bool = False
+    """Nobody knows in which network it is."""
 
 
 def read_cards(config: Source | None, firewall: FirewallFile | None, names: Names, tell: Teller) -> list[Card]:
@@ -45,13 +49,15 @@ def read_cards(config: Source | None, firewall: FirewallFile | None, names: Name
 
 def _configured(config: Source, tell: Teller) -> list[Card]:
     found: dict[str, dict[str, str]] = {}
-    for number, text in enumerate(config.text.splitlines(), start=1):
+    for number, text in enumerate(re.split(r"\r?\n", config.text), start=1):
         if text.startswith("["):
             break  # snapshots follow
-        match = _NET.match(text.strip())
+        match = _NET.match(text.rstrip())
         if match:
-            parts = dict(part.partition("=")[::2] for part in match[2].split(","))
-            found[match[1]] = parts | {"line": str(number)}
+            given = [part.partition("=")[::2] for part in match[2].split(",")]
+            said = {value.lower() for key, value in given if key == "firewall"} - _NO
+            before = found.get(match[1], {}).get("filtered", "")
+            found[match[1]] = dict(given) | {"line": str(number), "filtered": "yes" if said else before}
     return [
         _card(name, parts, found.get(f"ipconfig{name[3:]}", {}), config, tell)
         for name, parts in sorted(found.items())
@@ -63,17 +69,18 @@ def _card(name: str, parts: dict[str, str], cloud: dict[str, str], config: Sourc
     mac = next((each.lower() for each in parts.values() if _MAC.match(each)), "")
     addresses = [part.get(key, "").partition("/")[0] for part in (parts, cloud) for key in ("ip", "ip6")]
     line = Line(config.name, int(parts["line"]), f"{name}: …")
-    vlan = parts.get("tag", "0")
+    vlan, is_unclear = parts.get("tag", "0"), False
     if not re.match(r"[0-9]{1,4}\Z", vlan) or int(vlan) > 4094:
-        tell.tell(line, f"the VLAN tag {vlan!r} is none", "it counts as untagged", Effect.OMITTED)
-        vlan = "0"
+        tell.tell(line, f"the VLAN tag {vlan!r} is none", "the interface is denied everything")
+        vlan, is_unclear = "0", True
     return Card(
         name,
         mac,
         parts.get("bridge", "vmbr0"),
         int(vlan),
         tuple(each for each in dict.fromkeys(addresses) if _is_address(each)),
-        parts.get("firewall", "0") == "1",
+        bool(parts["filtered"]),
+        is_unclear,
     )
 
 
@@ -85,11 +92,12 @@ def _with_filter(card: Card, firewall: FirewallFile | None, names: Names, tell: 
     try:
         blocks = names.blocks(f"+guest/ipfilter-{card.name}")
     except Unclear as unclear:
-        tell.tell(entries[0], str(unclear), "the interface's addresses count as not known", Effect.OMITTED)
+        tell.tell(entries[0], str(unclear), "the interface has the addresses of its configuration only")
         return card
     single = [ipaddress.ip_network(each) for each in blocks.within]
     if blocks.without or any(each.num_addresses != 1 for each in single):
-        tell.tell(entries[0], "an IP filter of prefixes", "the interface's addresses count as not known", Effect.NOTE)
+        means = "the interface has the addresses of its configuration only"
+        tell.tell(entries[0], "an IP filter of prefixes", means, Effect.NOTE)
         return card
     return msgspec.structs.replace(card, addresses=tuple(_unique(card.addresses, (str(each[0]) for each in single))))
 

@@ -64,6 +64,8 @@ class Guest(msgspec.Struct, frozen=True):
     cards: tuple[Card, ...]
     names: Names
     file: str
+    is_missing: bool = False
+    """Its firewall's file may be missing from the input."""
 
 
 class Spelt(msgspec.Struct, frozen=True):
@@ -101,18 +103,19 @@ def import_proxmox(sources: Iterable[Source], review: str) -> Import:
     shared = shared_addresses(
         (_network_name(each.bridge, each.vlan), each.addresses) for guest in guests for each in guest.cards
     )
-    inventory = [*_networks(guests), *(_vm(guest, shared) for guest in guests if guest.cards)]
     policies: list[Document] = []
+    severed: set[str] = set()
     for guest in guests:
         for card in guest.cards:
-            chain = _Chain(guest, cluster, closings, card, holders, Teller(book, f"guest {guest.number}"))
+            chain = _Chain(guest, cluster, closings, card, holders, Teller(book, f"guest {guest.number}"), severed)
             policies.append(chain.document(review))
+    inventory = [*_networks(guests, severed), *(_vm(guest, shared) for guest in guests if guest.cards)]
     return Import(SOURCE, tuple(inventory), tuple(policies), book.told())
 
 
 def _cluster(files: dict[str, Source], book: LossBook) -> FirewallFile | None:
     found = [name for name in files if name.rpartition("/")[2] == "cluster.fw"]
-    return read_file(files[found[0]], Teller(book, "cluster")) if found else None
+    return read_file(files[found[0]], Teller(book, "cluster"), has_groups=True) if found else None
 
 
 def _twice(files: dict[str, Source]) -> list[Problem]:
@@ -143,12 +146,25 @@ def _guest(number: str, files: dict[str, Source], cluster: FirewallFile, book: L
             "its interfaces count as filtered, on vmbr0",
             Effect.NOTE,
         )
-    if firewall is None and is_on(cluster) and any(card.is_filtered for card in cards):
-        line = Line(own["conf"].name, 1, "")
-        tell.tell(
-            line, f"{number}.fw is not in the input", "its firewall counts as off, as without one", Effect.OMITTED
-        )
-    return Guest(number, firewall, tuple(cards), names, own["conf" if "conf" in own else "fw"].name)
+    is_missing = firewall is None and is_on(cluster) and any(card.is_filtered for card in cards)
+    if is_missing:
+        line, what = Line(own["conf"].name, 1, ""), f"{number}.fw is not in the input"
+        if _is_copy(files, own["conf"].name):
+            tell.tell(line, what, "its firewall is off, as Proxmox VE has it of a guest without one", Effect.NOTE)
+            is_missing = False
+        else:
+            tell.tell(line, what, "whether there is one is not known: the guest is denied everything")
+    return Guest(number, firewall, tuple(cards), names, own["conf" if "conf" in own else "fw"].name, is_missing)
+
+
+def _is_copy(files: dict[str, Source], config: str) -> bool:
+    """Say whether the input is laid out as /etc/pve: then firewall/ is there as a whole, and what it has not is not.
+
+    pve-firewall makes no chain for a guest without VMID.fw, whatever its interfaces say.
+    """
+    return config.rpartition("/")[0].rpartition("/")[2] in {"qemu-server", "lxc"} and any(
+        name == "firewall/cluster.fw" or name.endswith("/firewall/cluster.fw") for name in files
+    )
 
 
 def _is_others(name: str) -> bool:
@@ -163,12 +179,10 @@ def _tell_others(files: dict[str, Source], book: LossBook) -> None:
             Teller(book, name).tell(line, "this is no file of a firewall or guest", "not carried over", Effect.OMITTED)
 
 
-def _networks(guests: Sequence[Guest]) -> Iterable[Document]:
+def _networks(guests: Sequence[Guest], severed: set[str]) -> Iterable[Document]:
     for bridge, vlan in sorted({(card.bridge, card.vlan) for guest in guests for card in guest.cards}):
-        name = _network_name(bridge, vlan)
-        document = network_document(name)
-        proper = {"bridge": bridge} if _BRIDGE.match(bridge) else {}
-        yield msgspec.structs.replace(document, spec=msgspec.structs.replace(document.spec, vlan=vlan, **proper))
+        proper = bridge if _BRIDGE.match(bridge) else ""
+        yield network_document(_network_name(bridge, vlan), bridge=proper, vlan=vlan, severed=severed)
 
 
 def _network_name(bridge: str, vlan: int) -> str:
@@ -208,8 +222,9 @@ class _Chain:
         card: Card,
         holders: dict[tuple[str, str], Holder],
         tell: Teller,
+        severed: set[str],
     ) -> None:
-        self.guest, self.cluster, self.card, self.tell = guest, cluster, card, tell
+        self.guest, self.cluster, self.card, self.tell, self.severed = guest, cluster, card, tell, severed
         # Nobody says on which bridge an interface is that no configuration lists.
         bridges = {each.bridge for each in closings} if card.is_filtered is None else {"", card.bridge}
         self.closings = [each for each in closings if each.bridge in bridges]
@@ -218,7 +233,9 @@ class _Chain:
 
     def document(self, review: str) -> Document:
         """Write the chain as a policy."""
-        if self._is_off():
+        if self._is_unclear():
+            spelt = {side: [Spelt(Action.DENY, (), (), "unclear")] for side in ("in", "out")}
+        elif self._is_off():
             spelt = {"in": [Spelt(Action.ALLOW, _ANYONE, (), "off")], "out": [Spelt(Action.ALLOW, _ANYONE, (), "off")]}
         else:
             spelt = {"in": self._blacklist(), "out": []}
@@ -226,7 +243,7 @@ class _Chain:
                 self._add_line(line, self.guest.names, spelt, in_group=False)
             for side in spelt:
                 spelt[side].append(self._last(side))
-            self._tell_options()
+            self._add_options(spelt)
         self._add_forward(spelt)
         return policy_document(
             document_name("guest", self.guest.number, self.card.name),
@@ -245,23 +262,29 @@ class _Chain:
             ],
         )
 
+    def _is_unclear(self) -> bool:
+        """Say whether nobody knows what binds the interface: then nothing may be allowed to it."""
+        files = [each for each in (self.cluster, self.guest.firewall) if each]
+        return self.card.is_unclear or self.guest.is_missing or any(each.unclear for each in files)
+
     def _is_off(self) -> bool:
         """The firewall acts where it is on for the cluster, the guest and the interface; each is off unless said."""
         firewall = self.guest.firewall
         return not (is_on(self.cluster) and firewall and is_on(firewall) and self.card.is_filtered is not False)
 
     def _blacklist(self) -> list[Spelt]:
-        if not self.cluster.sets.get("blacklist"):
+        if not self.cluster.sets.get("blacklist") and ("ipset", "blacklist") not in self.cluster.twice:
             return []
+        place = next(iter(self.cluster.sets["blacklist"]), Line(self.guest.file, 1, ""))
         try:
             blocks = Names(None, self.cluster).blocks("+blacklist")
         except Unclear as unclear:
-            self.tell.tell(self.cluster.sets["blacklist"][0], str(unclear), "everything towards guests is denied")
+            self.tell.tell(place, str(unclear), "everything towards guests is denied")
             return [Spelt(Action.DENY, (), (), "blacklist")]
-        self._tell_link_local(self.cluster.sets["blacklist"][0], Action.DENY, None, blocks)
+        self._tell_link_local(place, Action.DENY, None, blocks)
         resolved = resolve_blocks(blocks, self.others)
         if resolved.doubtful:
-            self._tell_doubt(self.cluster.sets["blacklist"][0], resolved.doubtful, Action.DENY)
+            self._tell_doubt(place, resolved.doubtful, Action.DENY)
         return [Spelt(Action.DENY, peers, (), "blacklist")] if (peers := resolved.for_action(Action.DENY)) else []
 
     def _last(self, side: str) -> Spelt:
@@ -273,12 +296,15 @@ class _Chain:
         is_logged = options.get(f"log_level_{side}", (NO_LOG, None))[0] != NO_LOG
         return Spelt(action, _ANYONE if action is Action.ALLOW else (), (), "policy", is_logged)
 
-    def _tell_options(self) -> None:
+    def _add_options(self, spelt: dict[str, list[Spelt]]) -> None:
+        """An option that is not known may drop whatever it likes (an inspection, a list of protocols), unless it is off."""
         for key, (value, line) in (self.guest.firewall.options if self.guest.firewall else {}).items():
             if key in _OWN_WAY:
                 self.tell.tell(line, f"the option {key}: {value}", _OWN_WAY[key], Effect.NOTE)
-            elif key not in _QUIET:
-                self.tell.tell(line, f"the option {key} is not known", "not carried over", Effect.OMITTED)
+            elif key not in _QUIET and value != "0":
+                self.tell.tell(line, f"the option {key} is not known", "the guest is denied everything")
+                for side in spelt:
+                    spelt[side].insert(0, Spelt(Action.DENY, (), (), "unclear"))
 
     def _add_forward(self, spelt: dict[str, list[Spelt]]) -> None:
         """What may be dropped on the way is denied here."""
@@ -298,7 +324,7 @@ class _Chain:
             for side in () if unclear.allows else _sides(line):
                 spelt[side].append(Spelt(Action.DENY, (), (), "unclear"))
             return
-        if rule is None or (rule.iface and rule.iface.lower() != self.card.name):
+        if rule is None or (rule.iface and rule.iface != self.card.name):
             return
         if rule.direction == "group":
             self._add_group(rule, spelt, in_group=in_group)
@@ -309,7 +335,7 @@ class _Chain:
 
     def _add_group(self, rule: FirewallRule, spelt: dict[str, list[Spelt]], *, in_group: bool) -> None:
         lines = self.cluster.groups.get(rule.group)
-        if lines is None or in_group:
+        if lines is None or in_group or ("group", rule.group) in self.cluster.twice:
             self.tell.tell(rule.line, f"the group {rule.group!r} is not known here", "from here on all is denied")
             for side in spelt:
                 spelt[side].append(Spelt(Action.DENY, (), (), "unclear"))
@@ -357,7 +383,8 @@ class _Chain:
 
     def _tell_link_local(self, line: Line, action: Action, near: Blocks | None, far: Blocks | None) -> None:
         for gap in find_gaps(action, self.own, near, far, self.others):
-            self.tell.tell(line, gap.what, gap.means, gap.effect)
+            self.tell.tell(line, gap.what, gap.means)
+            self.severed.update({self.own.network} if gap.severs else ())
 
     def _tell_doubt(self, line: Line, names: Sequence[str], action: Action) -> None:
         more = " …" if len(names) > 5 else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
 
@@ -31,6 +31,8 @@ MANAGEMENT, LOCAL_NETWORK = "management", "dc/local_network"
 """The cluster's set to which every host adds its own network: known only where the cluster says which that is."""
 _ICMP = re.compile(r"([0-9]{1,3})(?:/([0-9]{1,3}))?\Z")
 _ACTION = re.compile(r"(?:(\S+)\()?(ACCEPT|DROP|REJECT)(\))?\Z")
+_PAIR = re.compile(r"--?([^\s-]\S*) (\S+)")
+_PAIRS = re.compile(r"(--?[^\s-]\S* \S+(\s+|\Z))*\Z")
 _OPTIONS = {
     "i": "iface",
     "iface": "iface",
@@ -85,6 +87,8 @@ class Names(msgspec.Struct, frozen=True):
         if word.startswith("+"):
             return self._set(word[1:].lower())
         parts = [self._alias(part) for part in word.split(",")]
+        if len(parts) > 1 and len({":" in each for each in parts}) > 1:
+            raise Unclear(f"{word[:80]!r} lists addresses of both families")
         return read_blocks(parts, Unclear)
 
     def _files(self, name: str) -> tuple[str, list[FirewallFile]]:
@@ -107,6 +111,8 @@ class Names(msgspec.Struct, frozen=True):
         name, files = self._files(word)
         for each in files:
             is_managing = each is self.cluster and name == MANAGEMENT
+            if ("ipset", name) in each.twice:
+                raise Unclear(f"the IP set {name!r} is given twice")
             if name in each.sets or is_managing:
                 within = list(read_blocks([self._alias(LOCAL_NETWORK)], Unclear).within) if is_managing else []
                 without: list[str] = []
@@ -120,15 +126,17 @@ class Names(msgspec.Struct, frozen=True):
 
 def read_rule(line: Line, names: Names) -> FirewallRule | None:
     """Read one line; None for a disabled one. Raises Unclear."""
-    text = line.text.partition("#")[0].strip()
+    text = line.text.partition("#")[0].rstrip()
     if text.startswith("|"):
         return None
     words = text.split()
-    if len(words) < 2:
-        raise Unclear("a rule has a direction and an action")
-    direction = words[0].lower()
+    if len(words) < 2 or text[:1].isspace():
+        raise Unclear("a rule has a direction and an action, and nothing before them")
+    direction, rest = words[0].lower(), text.split(maxsplit=2)[2] if len(words) > 2 else ""
     if direction == "group":
-        options = _options(words[2:], Action.DENY)
+        if words[1] != words[1].lower():
+            raise Unclear(f"the group {words[1]!r} is not written as groups are")
+        options = _options(rest, Action.DENY)
         if options.keys() - {"iface"}:
             raise Unclear("a group takes no option but its interface")
         return FirewallRule(line, direction, group=words[1].lower(), iface=options.get("iface", ""))
@@ -137,7 +145,7 @@ def read_rule(line: Line, names: Names) -> FirewallRule | None:
         raise Unclear(f"{' '.join(words[:2])!r} is not understood")
     action = ACTIONS[found[2]]
     try:
-        options = _options(words[2:], action)
+        options = _options(rest, action)
         return FirewallRule(
             line,
             direction,
@@ -152,12 +160,13 @@ def read_rule(line: Line, names: Names) -> FirewallRule | None:
         raise Unclear(str(unclear), allows=action is Action.ALLOW) from None
 
 
-def _options(words: Sequence[str], action: Action) -> dict[str, str]:
-    if len(words) % 2:
-        raise Unclear(f"the options {' '.join(words)!r} are not pairs", allows=action is Action.ALLOW)
+def _options(rest: str, action: Action) -> dict[str, str]:
+    """Take pairs with one blank between key and value: any others pve-firewall does not take."""
+    if not _PAIRS.match(rest):
+        raise Unclear(f"the options {rest[:80]!r} are not pairs", allows=action is Action.ALLOW)
     found = {}
-    for key, value in zip(words[::2], words[1::2], strict=True):
-        name = _OPTIONS.get(key.lstrip("-")) if key.startswith("-") else None
+    for key, value in _PAIR.findall(rest):
+        name = _OPTIONS.get(key)
         if name is None or name in found:
             raise Unclear(f"the option {key!r} is not understood", allows=action is Action.ALLOW)
         found[name] = value
@@ -216,7 +225,7 @@ def _icmp(protocol: str, word: str | None) -> tuple[Port, ...]:
 
 
 def _port(protocol: str, word: str) -> Port:
-    first, colon, last = word.replace("-", ":", 1).partition(":") if word[:1].isdigit() else (word, "", "")
+    first, colon, last = word.partition(":") if word[:1].isdigit() else (word, "", "")
     numbers = [_number(each) for each in ((first, last) if colon else (first,))]
     if numbers[0] > numbers[-1]:
         raise Unclear(f"the range {word!r} is empty")
