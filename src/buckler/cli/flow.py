@@ -18,7 +18,8 @@ from buckler.model.operatorapi.traffic import FlowItem
 
 PORTED = ("TCP", "UDP", "SCTP")
 # What decided when no rule did and the reason's own word says too little.
-LAWS = {"": "no rule: default deny", "policy": "no rule: default deny", "infra": "a hypervisor host's address"}
+LAWS = {"": "no rule: default deny", "policy": "no rule: default deny", "infra": "a hypervisor host's address",
+        "service": "not what the virtual address serves", "no-member": "nobody stands behind the virtual address"}  # fmt: skip
 WIDTHS = (20, 7, 16, 16, 11, 0)
 
 
@@ -149,8 +150,10 @@ def because(flow: FlowRecord) -> str:
 
 
 def marks(flow: FlowRecord) -> str:
-    """Say whether a rule logs it, whether a refusal was answered, and what a draft says that says another thing."""
+    """Say whether a rule logs it, whether a refusal was answered, the Service, and what a draft says that says another thing."""
     words = [word for word, is_so in (("logged", flow.logged), ("answered", flow.answered)) if is_so]
+    if flow.service:
+        words.append(f"through Service {flow.service}")
     if flow.staged and flow.staged != ("reject" if flow.answered else flow.verdict):
         words.append(f"staged: {flow.staged}, {_draft_rule(flow)}")
     return f" ({'; '.join(words)})" if words else ""

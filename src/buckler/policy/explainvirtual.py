@@ -79,7 +79,7 @@ def _around(pool: Pool, network: str) -> Pool:
 def _told(plain: Explanation, choices: Choices, paths: tuple[ExplainedPath, ...]) -> str:
     service = choices.service
     head = f"{service.address} is the virtual address of service {service.name} in network {service.network}"
-    what = f"{plain.protocol} {plain.port}"
+    what = plain.protocol if plain.protocol.startswith("ICMP") else f"{plain.protocol} {plain.port}"
     if not choices.has_port(protocol_number(plain.protocol), plain.port):
         return f"{head}, which serves {_ports(choices)} there: {what} is refused."
     if not choices.found:

@@ -91,5 +91,5 @@ def _virtual_address(place: Place, fields: dict[str, Place], ports: tuple[Port, 
     for index, port in enumerate(ports):
         if port.protocol not in _TRANSLATED:
             item = fields["ports"].items()[index]
-            item.note(f"a virtual address has no {port.protocol}", f"one of {', '.join(sorted(_TRANSLATED))}")
+            item.note(f"a virtual address has no {port.protocol}", "say TCP, UDP or SCTP")
     return address

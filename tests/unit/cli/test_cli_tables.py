@@ -203,6 +203,9 @@ def test_a_flow_names_both_ends_in_the_direction_of_the_packet() -> None:
     assert because(replace(REFUSAL, reason="observed")) == "only observed, no rule: default deny"
     for silent in ("", "policy"):
         assert because(replace(REFUSAL, reason=silent)) == "no rule: default deny"
+    assert because(replace(REFUSAL, reason="no-member")) == "nobody stands behind the virtual address"
+    through = flows_table((FlowItem(1, replace(REFUSAL, policy="db", rule="no-web", service="shop")),)).rows[0]
+    assert through[5] == "db/no-web (through Service shop)"
     told = flows_table((FlowItem(1, replace(REFUSAL, protocol="tcp")),)).rows[0]
     assert (told[4], told[8]) == ("TCP 5432", "[fd00::21]:5432")
     ping = flows_table((FlowItem(1, replace(REFUSAL, protocol="icmpv6", destination_port=133 << 8)),)).rows[0]

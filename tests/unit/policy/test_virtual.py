@@ -152,6 +152,8 @@ def test_another_port_no_member_and_the_client_itself():
     wrong = asked(shop(), port=22)
     assert (wrong.verdict, wrong.paths) == ("deny", ())
     assert "serves TCP 80-81 there: TCP 22 is refused" in wrong.text
+    ping = explain_connection(Store().pool(shop()), shop(), "vm0", "10.9.0.200", "ICMP", 8 << 8)
+    assert (ping.verdict, ping.paths, "ICMP is refused" in ping.text) == ("deny", (), True)
     nobody = asked(shop(("b",)))
     assert (nobody.verdict, nobody.paths) == ("deny", ())
     assert "no VM serves" in nobody.text
