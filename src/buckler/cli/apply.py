@@ -132,13 +132,14 @@ def diff(context: click.Context, filenames: tuple[str, ...], output: str) -> Non
     context.exit(1 if changed else 0)
 
 
-def diff_lines(result: DiffResult) -> list[str]:
-    """Write a unified diff of the documents, then what changes between VMs."""
+def diff_lines(result: DiffResult, names: tuple[str, str] = ("pool", "files")) -> list[str]:
+    """Write a unified diff of the documents, then what changes between VMs. ``names``: of the two states."""
     lines: list[str] = []
     for document in result.documents:
         before, after = _lines(document.before), _lines(document.after)
         name = change_name(document)
-        lines += difflib.unified_diff(before, after, f"pool/{name}", f"files/{name}", lineterm="")
+        one, other = (f"{each}/{name}" for each in names)
+        lines += difflib.unified_diff(before, after, one, other, lineterm="")
     return [*lines, *reach_lines(result)]
 
 
