@@ -124,7 +124,7 @@ class ManifestRows:
 
 
 @cache
-def _of_hosts(is_postgresql: bool) -> Update:  # noqa: FBT001 - there are two kinds
+def _of_hosts(is_postgresql: bool) -> Update:
     if is_postgresql:
         return update(ORDERS).where(ORDERS.c.host == func.any(bindparam("hosts", type_=postgresql.ARRAY(Text))))
     named = func.json_each(bindparam("hosts", type_=Text)).table_valued("value")
