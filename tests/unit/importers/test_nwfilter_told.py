@@ -240,3 +240,42 @@ def test_filters_that_fan_out_are_read_once_and_bounded():
     result, imported = carried(f"<filter name='f'>{many}</filter>", *chain, last)
     assert Effect.TIGHTENED in effects(result, "more than 1000")
     assert not imported.talks
+
+
+@pytest.mark.parametrize("word", ["2_2", "\uff12\uff12", "+22", " 22", "0o26", "9" * 5000, "²"])
+def test_numbers_that_libvirt_does_not_take_allow_nothing(word: str):
+    shut = "<rule action='drop' direction='inout' priority='900'><all/></rule>"
+    body = f"<rule action='accept' direction='in'><tcp dstportstart='{word}'/></rule>{shut}"
+    result, imported = carried(f"<filter name='f'>{body}</filter>")
+    assert not result.is_exact
+    assert not imported.talks
+
+
+@pytest.mark.parametrize(
+    ("more", "together"),
+    [
+        ("", True),
+        ("<vlan><tag id='7'/></vlan>", False),
+        ("<port isolated='yes'/>", False),
+        ("<port isolated='no'/>", True),
+    ],
+)
+def test_interfaces_that_do_not_see_each_other_are_in_networks_of_their_own(more: str, together: bool):
+    texts = [
+        domain(name, number, "").replace("<filterref", f"{more if number == 1 else ''}<filterref")
+        for name, number in (("one", 1), ("two", 2))
+    ]
+    bare = [each[: each.index("<filterref")] + "</interface></devices></domain>" for each in texts]
+    result = import_nwfilter([Source(f"{index}.xml", each) for index, each in enumerate(bare)], "2030-01-01")
+    assert ((ONE, TWO) in Imported(result).talks) is together
+
+
+def test_interfaces_on_no_bridge_share_a_network_with_nobody():
+    card = "<interface type='{}'><mac address='52:54:00:00:00:0{}'/>{}</interface>"
+    for kind, source in (("user", ""), ("direct", "<source dev='eth0' mode='bridge'/>"), ("ethernet", "")):
+        texts = [
+            f"<domain><name>{name}</name><devices>{card.format(kind, n, source)}</devices></domain>"
+            for n, name in ((1, "one"), (2, "two"))
+        ]
+        result = import_nwfilter([Source(f"{index}.xml", each) for index, each in enumerate(texts)], "2030-01-01")
+        assert not Imported(result).talks

@@ -19,7 +19,7 @@ from buckler.policy.importers.addressed import (
 from buckler.policy.importers.linklocal import NONE_HERE, find_gaps, is_of_ipv4_only
 from buckler.policy.importers.naming import document_name, network_document, policy_document
 from buckler.policy.importers.nwfilter.answers import OTHER, Spelt, answered, is_all_clients, mirror, surplus
-from buckler.policy.importers.nwfilter.chains import ROOT, Chain, Framed, Step, flatten, read_chain
+from buckler.policy.importers.nwfilter.chains import PRIORITY, ROOT, Chain, Framed, Step, flatten, read_chain
 from buckler.policy.importers.nwfilter.domains import Card, cards_of, text_of, vm_documents
 from buckler.policy.importers.nwfilter.rules import FilterRule, Unclear, is_about_frames_only, layer_of, read_rule
 from buckler.policy.importers.nwfilter.standard import NO_GROUPS, STANDARD, is_shipped, shipped
@@ -365,10 +365,8 @@ def _is_icmp(rule: FilterRule) -> bool:
 
 def _priority(node: Node) -> int:
     """Give the place of a rule that is unclear: its own, or the first where that is none."""
-    try:
-        place = int(node.attributes.get("priority", "500"))
-    except ValueError:
-        return _FIRST
+    word = node.attributes.get("priority", "500")
+    place = int(word) if PRIORITY.match(word) else _FIRST
     return place if -1000 <= place <= 1000 else _FIRST
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -29,6 +30,7 @@ _EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
 _ADDRESSES = {"srcipaddr", "srcipmask", "srcipfrom", "srcipto", "dstipaddr", "dstipmask", "dstipfrom", "dstipto"}
 _PORTS = {"dstportstart", "dstportend", "type", "code", "protocol"}
 _NO_MATTER = {"comment"}
+_NUMBER = re.compile(r"-?(0x[0-9a-fA-F]{1,8}|0|[1-9][0-9]{0,9})\Z")
 
 
 class Unclear(Exception):
@@ -204,10 +206,9 @@ def _ports(protocol: str, given: Mapping[str, str], variables: Mapping[str, tupl
 
 
 def _integer(word: str, low: int, high: int) -> int:
-    try:
-        value = int(word, 0)
-    except ValueError:
-        raise Unclear(f"{word!r} is no number") from None
+    if not _NUMBER.match(word):
+        raise Unclear(f"{word[:80]!r} is no number")
+    value = int(word, 0) if word.lstrip("-").startswith("0x") else int(word)
     if not low <= value <= high:
         raise Unclear(f"{value} is out of range")
     return value
