@@ -101,7 +101,7 @@ def test_diff_tells_who_gains_and_loses_what(tmp_path: Path):
     other = run("diff", *INVENTORY, "--against", str(SHOP / "policies.yaml"), "-f", str(fewer))
     assert (same.exit_code, same.stdout) == (0, "")
     assert other.exit_code == 1
-    both = "ICMP type 8 code 0,TCP {},ICMPv6 type 128 code 0"
+    both = "TCP {}; ICMP type 8 code 0; ICMPv6 type 128 code 0"
     assert f"web1 → app: {both.format(8080)} ⇒ {both.format(8081)}" in other.stdout
 
 
@@ -177,3 +177,15 @@ def test_a_service_as_a_peer_is_told_once_and_where_it_stands(tmp_path: Path):
     answer = run("check", *INVENTORY, "-f", str(bad))
     assert "service is no word here (write service: NAME in the rule" in answer.stdout
     assert "exactly one kind" not in answer.stdout
+
+
+def test_check_warns_of_prefixes_that_are_nobodys_and_of_a_tenant_that_has_nobody(tmp_path: Path):
+    odd = tmp_path / "odd.yaml"
+    odd.write_text(
+        "apiVersion: buckler.io/v1\nkind: Policy\nmetadata: {name: x}\nspec: {description: d, owner: o, reason: r, "
+        "review: 2099-01-01, subject: {matchLabels: {tier: web}}, egress: [{action: allow, to: [{cidr: 127.0.0.0/8}]}]}\n"
+    )
+    answer = run("check", *INVENTORY, "-f", str(odd))
+    assert answer.exit_code == 0
+    assert "127.0.0.0/8 is nobody's (no packet passes with such an address" in answer.stdout
+    assert "tenant default has no VM and no endpoint (metadata.tenant" in answer.stdout
