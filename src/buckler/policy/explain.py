@@ -263,6 +263,13 @@ def side_text(judged: EndJudgement) -> str:
         matching = [each for each in judged.considered if each.matches and each.outcome is Outcome.PASSED]
         why = "every matching rule passed it on, and nothing below allowed it" if matching else "no rule matches"
         text = head + f"denies by default: {why}."
+        skipped = [each for each in judged.considered if each.matches and each.outcome is Outcome.NOT_REACHED]
+        unasked = [each for each in skipped if each.tier in {one.tier for one in matching}]
+        text += (
+            f" {_named(unasked[0])} was not asked: a pass ends its tier.".replace(" rule", " Rule", 1)
+            if unasked
+            else ""
+        )
     else:
         text = head + f"{_verb(judged)}: {_named(judged.rule)} decides."
     text += _terms_text(judged)
