@@ -161,6 +161,7 @@ def test_dropping_what_stands_denies_all_and_is_told(state: str):
         ("<udp state='ESTABLISHED'/>", False),
         ("<all-ipv6 state='ESTABLISHED'/>", False),
         ("<tcp state='ESTABLISHED' dstportstart='80'/>", False),
+        ("<tcp state='RELATED'/>", False),
     ],
 )
 def test_what_only_begins_is_no_connection(more: str, goes_on: bool):
@@ -169,7 +170,19 @@ def test_what_only_begins_is_no_connection(more: str, goes_on: bool):
     shut = "<rule action='drop' direction='in' priority='3'><tcp/></rule>"
     result, imported = carried(f"<filter name='f'>{standing}{begins}{shut}</filter>")
     assert imported.reaches(TWO, ONE, "TCP", 22) is goes_on
-    assert effects(result, "no rule accepts what follows") == ([] if goes_on else [Effect.TIGHTENED])
+    assert effects(result, "accepts what follows") == ([] if goes_on else [Effect.TIGHTENED])
+
+
+@pytest.mark.parametrize(
+    ("direction", "priority", "goes_on"), [("inout", 2, True), ("in", 1, False), ("out", 1, False), ("inout", 9, False)]
+)
+def test_what_begins_goes_on_only_where_both_directions_do_before(direction: str, priority: int, goes_on: bool):
+    standing = f"<rule action='accept' direction='{direction}' priority='{priority}'><all state='ESTABLISHED'/></rule>"
+    begins = "<rule action='accept' direction='in' priority='2'><tcp state='NEW' dstportstart='22'/></rule>"
+    shut = "<rule action='drop' direction='out' priority='3'><tcp/></rule>"
+    result, imported = carried(f"<filter name='f'>{standing}{begins}{shut}</filter>")
+    assert imported.reaches(TWO, ONE, "TCP", 22) is goes_on
+    assert bool(effects(result, "accepts what follows")) is not goes_on
 
 
 def test_rules_on_frames_that_drop_answers_deny_what_is_answered():

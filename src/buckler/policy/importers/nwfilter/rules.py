@@ -53,6 +53,8 @@ class FilterRule(msgspec.Struct, frozen=True):
     """It only asks whether the guest's own source is right: what every shield does."""
     answers: bool = False
     """It only matches packets of connections that stand."""
+    stands: bool = False
+    """Of these it matches all, not only what is related to others."""
     begins: bool = False
     """It only matches packets that begin connections: that these go on is another rule's."""
     stateless: bool = False
@@ -143,7 +145,7 @@ def _of_standing(rule: FilterRule, states: set[str]) -> FilterRule:
     if rule.action in {"drop", "reject"}:
         word = ", ".join(sorted(states))
         raise Unclear(f"packets of state {word} are dropped, which keeps connections of either direction from standing")
-    return msgspec.structs.replace(rule, answers=True)
+    return msgspec.structs.replace(rule, answers=True, stands="ESTABLISHED" in states)
 
 
 def _is_own_source(rule: FilterRule, given: Mapping[str, str]) -> bool:
