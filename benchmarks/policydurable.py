@@ -4,7 +4,7 @@ A real store (SQLite, synchronous, in the folder of temporary files), a thousand
 on each, all with their passports. Timed apart: taking in (`ours_apply_*`: every check of the whole pool, one transaction), and publishing
 (`ours_*`): the engine's step from the committed documents to what every host is to be told now (new objects, the plan of all stages, an
 order for each host), committed, and then the signing of one host's manifest when its stream asks. After each round, not timed, all hosts
-acknowledge every stage until the rollout is done (their manifests are not signed here).
+take and acknowledge every stage until the rollout is done (their manifests are not signed here, but noted as taken).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 from policypool import Made
+from sqlalchemy import create_engine, update
 
 from buckler.controller.assemble import open_parts
 from buckler.controller.changes import Wanted, store_change
@@ -26,6 +27,7 @@ from buckler.controller.passports import issuing_id
 from buckler.controller.pool_state import HOST, PASSPORT, STATE, attributes_of, content_of, key_of, zone_name
 from buckler.controller.registry import Author
 from buckler.controller.settings import Settings
+from buckler.drivers.store.tables import ORDERS
 from buckler.model.agentapi import Acknowledgement, Observation, ObservedDomain
 from buckler.model.domain import DomainState
 from buckler.model.ids import Revision
@@ -60,6 +62,7 @@ class Controller:
         self.parts: Parts = open_parts(Settings(pool="bench", state_dir=str(folder)))
         self.engine = Engine(self.parts)
         self.hosts = made.pool.hosts
+        self._streams = create_engine(self.parts.settings.database_url())
         with self.parts.store.write() as unit:
             fill_store(self.parts, unit, made)
 
@@ -72,17 +75,20 @@ class Controller:
         return (time.perf_counter() - began) * 1000, (time.process_time() - worked) * 1000
 
     def settle(self) -> int:
-        """All hosts acknowledge until nothing is left to do; how many stages there were."""
+        """All hosts take what they are told and acknowledge it until nothing is left to do; how many stages there were."""
         stages = 0
         while True:
             with self.parts.store.write() as unit:
                 for order in unit.manifests.orders().values():
                     unit.acks.put(order.host, Acknowledgement(order.revision, time.time()))
+            with self._streams.begin() as connection:
+                connection.execute(update(ORDERS).values(taken=ORDERS.c.revision))
             if not self.engine.step():
                 return stages
             stages += 1
 
     def close(self) -> None:
+        self._streams.dispose()
         self.parts.store.close()
 
 

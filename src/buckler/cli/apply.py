@@ -8,7 +8,17 @@ from typing import Any
 import click
 
 from buckler.cli.ends import end_words
-from buckler.cli.output import as_yaml, comment_option, dry_run_option, output_option, say, show, wait_option, words
+from buckler.cli.output import (
+    ORDER,
+    as_yaml,
+    comment_option,
+    dry_run_option,
+    output_option,
+    say,
+    show,
+    wait_option,
+    words,
+)
 from buckler.cli.session import EXIT_UNFINISHED, EXIT_USAGE, Failed, issue_lines, operator
 from buckler.cli.source import files_option, read_sources
 from buckler.model.operatorapi.body import HostWait, Issue
@@ -132,13 +142,14 @@ def diff(context: click.Context, filenames: tuple[str, ...], output: str) -> Non
     context.exit(1 if changed else 0)
 
 
-def diff_lines(result: DiffResult) -> list[str]:
-    """Write a unified diff of the documents, then what changes between VMs."""
+def diff_lines(result: DiffResult, names: tuple[str, str] = ("pool", "files")) -> list[str]:
+    """Write a unified diff of the documents, then what changes between VMs. ``names``: of the two states."""
     lines: list[str] = []
     for document in result.documents:
         before, after = _lines(document.before), _lines(document.after)
         name = change_name(document)
-        lines += difflib.unified_diff(before, after, f"pool/{name}", f"files/{name}", lineterm="")
+        one, other = (f"{each}/{name}" for each in names)
+        lines += difflib.unified_diff(before, after, one, other, lineterm="")
     return [*lines, *reach_lines(result)]
 
 
@@ -147,7 +158,7 @@ def reach_lines(result: DiffResult, most: int = SHOWN) -> list[str]:
     lines = ["", "What may be sent:"] if result.reach else []
     for pair in result.reach[:most]:
         ends = f"{end_words(pair.origin)} → {end_words(pair.to)}"
-        lines.append(f"  {ends}: {words(pair.before, 'nothing')} ⇒ {words(pair.after, 'nothing')}")
+        lines.append(f"  {ends}: {sent_words(pair.before)} ⇒ {sent_words(pair.after)}")
     count = result.count
     more = count.changed - min(len(result.reach), most)
     lines += [f"  … and {more} more pairs"] if more > 0 else []
@@ -156,6 +167,18 @@ def reach_lines(result: DiffResult, most: int = SHOWN) -> list[str]:
     if not count.complete:
         lines.append("  This is not all: there are too many different VMs to compare every pair.")
     return lines
+
+
+def sent_words(told: tuple[str, ...]) -> str:
+    """Write what may be sent as ``reach`` does: ``TCP 80,443; ICMP``."""
+    if told == ("any",):
+        return "all"
+    found: dict[str, list[str]] = {}
+    for protocol, _, numbers in (each.partition(" ") for each in told):
+        found.setdefault(protocol, []).append(numbers)
+    ordered = sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    names = {"other": "other protocols"}
+    return "; ".join(f"{names.get(each, each)} {','.join(found[each])}".strip() for each in ordered) or "nothing"
 
 
 def count_line(count: ReachCount) -> str:

@@ -11,6 +11,7 @@ from buckler.model.operatorapi.answers import ExplainedPath, Explanation, Side, 
 
 PROTOCOLS = {"tcp": "TCP", "udp": "UDP", "sctp": "SCTP", "icmp": "ICMP", "icmpv6": "ICMPv6"}
 ECHO = {"ICMP": 8, "ICMPv6": 128}
+_FORMS = "5432, 53/udp, icmp or icmpv6/135"
 
 
 def parse_port(text: str) -> tuple[str, int]:
@@ -19,7 +20,7 @@ def parse_port(text: str) -> tuple[str, int]:
     word, number = (first, second) if first in PROTOCOLS else (second or "tcp", first)
     protocol = PROTOCOLS.get(word)
     if protocol is None:
-        raise click.UsageError(f"{text!r}: write 5432, 53/udp, icmp or icmpv6/135")
+        raise click.UsageError(f"{text!r}: write {_FORMS}")
     if protocol in ECHO:
         kind, _, code = (number or str(ECHO[protocol])).partition(".")
         return protocol, _number(kind, 255, text) << 8 | _number(code or "0", 255, text)
@@ -28,7 +29,7 @@ def parse_port(text: str) -> tuple[str, int]:
 
 def _number(text: str, most: int, whole: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= most):
-        raise click.UsageError(f"{whole!r}: {text!r} is no number from 0 to {most}")
+        raise click.UsageError(f"{whole!r}: {text[:24]!r} is no number from 0 to {most}; write {_FORMS}")
     return int(text)
 
 

@@ -21,6 +21,10 @@ STYLES = {
 }  # fmt: skip
 
 
+ORDER = ("TCP", "UDP", "SCTP", "ICMP", "ICMPv6")
+"""Of protocols; others come after."""
+
+
 class Table(NamedTuple):
     """``wide`` columns come after ``columns`` and are shown by ``-o wide`` only; rows hold both."""
 

@@ -8,7 +8,7 @@ import click
 
 from buckler.cli.complete import complete_vm
 from buckler.cli.ends import end_words
-from buckler.cli.output import Table, output_option, say, show, show_table, tenant_option
+from buckler.cli.output import ORDER, Table, output_option, say, show, show_table, tenant_option
 from buckler.cli.session import operator
 from buckler.model.operatorapi.answers import Outside, PortRange, Reach, ReachPair
 
@@ -16,7 +16,6 @@ NOTHING = "·"
 APART = "by prefix"
 HOST, WORLD = "host", "world"
 MATRIX_LIMIT = 10
-ORDER = ("TCP", "UDP", "SCTP", "ICMP", "ICMPv6")
 
 
 @click.command()
@@ -124,7 +123,7 @@ def _rank(protocol: str) -> tuple[int, str]:
 
 
 def _protocol_words(protocol: str, spans: list[PortRange]) -> str:
-    name = "other protocols" if protocol == "any" else protocol
+    name = "other protocols" if protocol in {"any", "other"} else protocol
     if any((span.port, span.end_port) == (0, 65535) for span in spans):
         return name
     write = _icmp_words if protocol in ("ICMP", "ICMPv6") else _span_words

@@ -11,12 +11,12 @@ from buckler.controller.mirror import Mirror
 from buckler.controller.moving import note_drained
 from buckler.controller.orders import Rests, publish_orders
 from buckler.controller.parts import Parts
-from buckler.controller.rollout_state import PlannedStage, Rollout, StateName, keep_stage, parse_rollout, write_rollout
-from buckler.controller.stepping import completed, forgotten, is_complete, not_taken, noted
+from buckler.controller.rollout_state import PlannedStage, Rollout, StateName, parse_rollout, state_of, write_rollout
+from buckler.controller.stepping import AcksAsked, completed, forgotten, is_complete, not_taken, noted
 from buckler.controller.target import Target
 from buckler.controller.ticking import Ticked, at_time, record_ticks
 from buckler.model.bundle import Stage
-from buckler.model.ids import HostId, Revision
+from buckler.model.ids import Digest, Revision
 from buckler.policy.pieces import BadPieces
 from buckler.policy.rollout import awaited_hosts
 from buckler.policy.touched import TreePlanner
@@ -59,7 +59,7 @@ class Engine:
                 return self._step(unit)
         except BaseException:
             # What was read and numbered in this transaction never was.
-            self._mirror, self._target, self._planner = Mirror(), None, TreePlanner()
+            self._mirror, self._target, self._planner, self._rests = Mirror(), None, TreePlanner(), Rests()
             raise
 
     def _step(self, unit: Unit) -> bool:
@@ -70,7 +70,7 @@ class Engine:
         state = ticked.state
         if before.held != ticked.held:
             record_ticks(self._parts, unit, before.held, ticked)
-        awaited, acks = tuple(HostId(host) for host in awaited_hosts(state.hosts)), unit.acks.all()
+        awaited, acks = awaited_hosts(state.hosts), AcksAsked(unit.acks.all)
         since = not_taken(before)
         rollout = before if since is None else noted(before, unit.manifests.taken(since))
         rollout = self._replanned(unit, ticked, forgotten(rollout, awaited, acks))
@@ -108,9 +108,12 @@ class Engine:
             plan = self._planner.plan(in_force, wanted.root, lambda digests: target.fetch(unit, digests))
         except BadPieces as error:
             raise StoreFailed(f"a state cannot be read from the store: {error}") from error
-        stages = tuple(
-            PlannedStage(each.stage, keep_stage(unit, each, wanted), each.waits_for_all) for each in plan
-        ) or (PlannedStage(Stage.OPEN, wanted, waits_for_all=False),)
+        fresh: dict[Digest, bytes] = {}
+        for each in plan:
+            fresh |= each.objects
+        unit.objects.put(fresh)
+        stages = tuple(PlannedStage(each.stage, state_of(each, wanted), each.waits_for_all) for each in plan)
+        stages = stages or (PlannedStage(Stage.OPEN, wanted, waits_for_all=False),)
         return Rollout(source, wanted.state, stages, in_force=before.in_force, is_done=False, holdings=before.holdings)
 
 

@@ -41,7 +41,9 @@ class Mirror:
         self._records: dict[VmId, VmRecord] = {}
         self._by_name: dict[tuple[str, str], VmId] = {}
         self._attributes: dict[VmId, dict[str, str]] = {}
+        self._others: dict[str, Document] = {}
         self._registered: dict[VmId, Registered] = {}
+        self._values: dict[VmId, Vm] = {}
         self._hosts: dict[HostId, Host] = {}
         self._observations: dict[HostId, Observation] = {}
         self._seen: Seen | None = None
@@ -59,14 +61,16 @@ class Mirror:
 
     def look(self, unit: Unit) -> State:
         """Give the pool as it is in this transaction. What did not change since the last time is the same object."""
-        newest = unit.changes.newest()
-        if newest < self._through:  # a snapshot of before
-            return Mirror().look(unit)
-        changes = unit.changes.since(self._through) if 0 <= self._through < newest else None
-        if self._through < 0 or (changes is None and newest > self._through):
+        found = unit.changes.since(self._through) if self._through >= 0 else None
+        if found is None:
+            newest = unit.changes.newest()
             self._read_all(unit)
-        elif changes:
-            self._read(unit, frozenset(changes))
+        else:
+            newest, changes = found
+            if newest < self._through:  # a snapshot of before
+                return Mirror().look(unit)
+            if changes:
+                self._read(unit, frozenset(changes))
         self._through = newest
         return self._state(unit)
 
@@ -74,14 +78,13 @@ class Mirror:
         if self._stored is None:
             self._stored = dict(self._documents)
         if self._declared is None:
-            self._declared, self._rest = declared_in(unit, self._stored), None
+            self._declared, self._rest = declared_in(unit, self._others.values()), None
         learned = load_learned(unit)
         if self._rest is None or learned != self._learned:
             groups = learned_groups(self._declared.documents, learned) if learned else ()
             self._learned, self._rest = learned, (*self._declared.documents, *groups)
         if self._vms is None:
-            registered = tuple(self._registered.values())
-            self._vms = registered, tuple([each.vm for each in registered])
+            self._vms = tuple(self._registered.values()), tuple(self._values.values())
         if self._members is None:
             self._members = tuple(self._hosts.values())
         declared = self._declared
@@ -108,7 +111,8 @@ class Mirror:
         self._hosts = {record.host.id: record.host for record in unit.hosts.all()}
         self._observations = unit.observations.all()
         self._seen = self._members = self._vms = self._stored = self._declared = None
-        self._registered = {}
+        self._others = {key: each for key, (_, each) in self._documents.items() if each.kind is not Kind.VM}
+        self._registered, self._values = {}, {}
         for vm in self._records:
             self._register(vm)
 
@@ -135,14 +139,18 @@ class Mirror:
         """Returns the VM that it is of, as far as that is known yet."""
         kind, tenant, rest = name.split("/", 2)
         stored = unit.documents.get(DocumentKey(kind, tenant, rest))
+        self._stored = None
         if stored is None:
             self._documents.pop(name, None)
+            self._others.pop(name, None)
         else:
             self._documents[name] = stored, document_of(stored)
-        self._stored = None
-        if kind != Kind.VM.value:
-            self._declared = None
-        return self._by_name.get((tenant, rest)) if kind == Kind.VM.value else None
+        if kind == Kind.VM.value:
+            return self._by_name.get((tenant, rest))
+        if stored is not None:
+            self._others[name] = self._documents[name][1]
+        self._declared = None
+        return None
 
     def _read_vm(self, unit: Unit, vm: VmId) -> None:
         old = self._records.pop(vm, None)
@@ -160,5 +168,7 @@ class Mirror:
         pair = self._documents.get(f"{Kind.VM.value}/{record.tenant}/{record.name}") if record is not None else None
         if record is None or pair is None:
             self._registered.pop(vm, None)
+            self._values.pop(vm, None)
         else:
-            self._registered[vm] = register(pair[1], record, self._attributes.get(vm, {}))
+            self._registered[vm] = each = register(pair[1], record, self._attributes.get(vm, {}))
+            self._values[vm] = each.vm

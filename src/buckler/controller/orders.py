@@ -6,6 +6,8 @@ An order is durable; its manifest follows from it alone: all that it says of the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import compress
+from operator import is_not
 
 import msgspec
 
@@ -13,7 +15,7 @@ from buckler.controller.manifests import Errand, errands_of, may_have_errand, me
 from buckler.controller.parts import Parts
 from buckler.controller.passports import issuing_id
 from buckler.controller.pool_state import Registered, State
-from buckler.controller.rollout_state import Rollout
+from buckler.controller.rollout_state import Position, Rollout, StateName
 from buckler.controller.sights import Seen
 from buckler.controller.stepping import Acks, moved, next_indexes, told_all
 from buckler.model.bundle import Manifest, Members, Stage
@@ -22,7 +24,7 @@ from buckler.model.ids import Digest, HostId, Revision
 from buckler.model.pool import Host, HostState
 from buckler.policy.bundle import build_members
 from buckler.policy.rollout import awaited_hosts
-from buckler.ports.publication import Order, PublishedManifest
+from buckler.ports.publication import Order, PublishedManifest, Told
 from buckler.ports.store import StoreFailed, Unit
 from buckler.trust.statement import Kind, sign
 
@@ -64,7 +66,7 @@ class Rests:
         before, now = self._registered, state.registered
         if len(before) != len(now):
             return False
-        pairs = [(old, new) for old, new in zip(before, now, strict=True) if old is not new]
+        pairs = compress(zip(before, now, strict=True), map(is_not, before, now))
         return not any(may_have_errand(parts, each, seen) for pair in pairs for each in pair)
 
 
@@ -72,30 +74,29 @@ def publish_orders(
     parts: Parts, unit: Unit, state: State, seen: Seen, rollout: Rollout, acks: Acks, told: Rests
 ) -> Rollout:
     """Order for each host the stage that it may take now, if that is not ordered already."""
-    hosts = members(state)
     if not rollout.stages:
         return rollout
-    awaited = [HostId(host) for host in awaited_hosts(state.hosts)]
-    positions = {host.id: rollout.positions[host.id] for host in hosts if host.id in rollout.positions}
-    indexes = next_indexes(rollout, [host.id for host in hosts], awaited, acks)
+    hosts = [host.id for host in members(state)]
+    positions = {host: rollout.positions[host] for host in hosts if host in rollout.positions}
+    indexes = next_indexes(rollout, hosts, awaited_hosts(state.hosts), acks)
     objects, rests = told.give(parts, state, seen)
-    due = []
+    due: dict[tuple[int, Digest, Position | None], list[HostId]] = {}
     for host in hosts:
-        position, index, rest = positions.get(host.id), indexes[host.id], rests[host.id]
+        position, index, rest = positions.get(host), indexes[host], rests[host]
         if position is None or position.index != index or position.rest != rest:
-            due.append((host.id, index, rest))
+            due.setdefault((index, rest, position), []).append(host)
     if not due:
         return rollout
     unit.objects.put(objects)
     at = parts.clock()
     revision = unit.revisions.allocate("publish", "controller", at)
-    orders = []
-    for host_id, index, rest in due:
+    states: dict[HostId, StateName] = {}
+    for (index, rest, position), alike in sorted(due.items(), key=lambda each: each[0][0]):  # the latest state last
         stage = rollout.stages[index]
-        orders.append(Order(host_id, revision, stage.stage.value, stage.wanted.root, rest, at))
-        positions[host_id] = moved(positions.get(host_id), index, revision, rest)
-    unit.manifests.set_orders(orders)
-    rollout = told_all(rollout, {host: rollout.stages[index].wanted for host, index, _ in due}, revision)
+        unit.manifests.set_orders(Told(revision, stage.stage.value, stage.wanted.root, rest, at), alike)
+        positions |= dict.fromkeys(alike, moved(position, index, revision, rest))
+        states |= dict.fromkeys(alike, stage.wanted)
+    rollout = told_all(rollout, states, revision)
     return msgspec.structs.replace(rollout, positions=positions, source=revision)
 
 

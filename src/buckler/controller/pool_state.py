@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 import msgspec
@@ -126,7 +126,8 @@ def load_state(unit: Unit) -> State:
     """Read everything that resolving and compiling need."""
     pairs = load_documents(unit)
     registered = _registered(unit, tuple(document for _, document in pairs.values()))
-    declared, learned = declared_in(unit, pairs), load_learned(unit)
+    others = [document for _, document in pairs.values() if document.kind is not Kind.VM]
+    declared, learned = declared_in(unit, others), load_learned(unit)
     rest = (*declared.documents, *learned_groups(declared.documents, learned))
     hosts = tuple(record.host for record in unit.hosts.all())
     vms = tuple(each.vm for each in registered)
@@ -134,9 +135,9 @@ def load_state(unit: Unit) -> State:
     return State(pairs, rest, registered, pool, hosts, learned)
 
 
-def declared_in(unit: Unit, pairs: Pairs) -> Declared:
+def declared_in(unit: Unit, others: Iterable[Document]) -> Declared:
     """Put together what documents other than VMs' say."""
-    rest = tuple([document for _, document in pairs.values() if document.kind is not Kind.VM])
+    rest = tuple(others)
     naming = tuple(document for document in rest if patterns_of(document))
     zones = unit.numbers.table(NumberSpace.ZONE)
     networks: list[Network] = []

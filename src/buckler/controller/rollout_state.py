@@ -100,11 +100,10 @@ def name_of(root: Digest, content: bytes) -> StateName:
     return StateName(root, digest_of(canonical_bytes(heads)))
 
 
-def keep_stage(unit: Unit, stage: TreeStage, wanted: StateName) -> StateName:
-    """Keep a stage's objects; return how to find it again."""
+def state_of(stage: TreeStage, wanted: StateName) -> StateName:
+    """Say how to find a stage again, once its objects are kept."""
     if stage.root == wanted.root:
         return wanted
-    unit.objects.put(stage.objects)
     return name_of(stage.root, stage.objects[stage.root])
 
 

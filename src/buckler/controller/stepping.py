@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 
 import msgspec
 
@@ -11,6 +12,22 @@ from buckler.model.agentapi import Acknowledgement
 from buckler.model.ids import Digest, HostId, Revision
 
 Acks = Mapping[HostId, Acknowledgement]
+
+
+class AcksAsked(Acks):
+    """Acknowledgements that are read when the first is asked for: a change that just began has none."""
+
+    def __init__(self, read: Callable[[], Acks]) -> None:
+        self._read = cache(read)
+
+    def __getitem__(self, host: HostId) -> Acknowledgement:
+        return self._read()[host]
+
+    def __iter__(self) -> Iterator[HostId]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
 
 
 def acknowledged_index(rollout: Rollout, host: HostId, acks: Acks) -> int:
@@ -43,8 +60,10 @@ def _next_index(rollout: Rollout, host: HostId, least: int, acks: Acks) -> int:
 
 def is_complete(rollout: Rollout, awaited: Iterable[HostId], acks: Acks) -> bool:
     """Say whether every awaited host proved to enforce the last stage."""
-    last = len(rollout.stages) - 1
-    return all(acknowledged_index(rollout, host, acks) >= last for host in awaited)
+    last, hosts = len(rollout.stages) - 1, tuple(awaited)
+    if any(host not in rollout.positions or rollout.positions[host].index < last for host in hosts):
+        return False
+    return all(acknowledged_index(rollout, host, acks) >= last for host in hosts)
 
 
 def completed(rollout: Rollout) -> Rollout:
@@ -97,9 +116,10 @@ def _taken(held: tuple[Holding, ...], revision: Revision) -> tuple[Holding, ...]
 
 def forgotten(rollout: Rollout, awaited: Iterable[HostId], acks: Acks) -> Rollout:
     """Drop the states that every awaited host has moved past; the last published one always stays."""
-    holdings = {
-        host: _ahead(rollout.holdings[host], acks.get(host)) for host in sorted(awaited) if host in rollout.holdings
-    }
+    holdings: dict[HostId, tuple[Holding, ...]] = {}
+    for host in sorted(rollout.holdings.keys() & awaited):
+        every = rollout.holdings[host]
+        holdings[host] = _ahead(every, acks.get(host)) if len(every) > 1 else every
     held = {each.state for every in holdings.values() for each in every}
     in_force = tuple(each for each in rollout.in_force[:-1] if each.state in held) + rollout.in_force[-1:]
     return msgspec.structs.replace(rollout, holdings=holdings, in_force=in_force)
@@ -107,8 +127,6 @@ def forgotten(rollout: Rollout, awaited: Iterable[HostId], acks: Acks) -> Rollou
 
 def _ahead(held: tuple[Holding, ...], ack: Acknowledgement | None) -> tuple[Holding, ...]:
     """Return the newest state that the host proved, and what came after."""
-    if len(held) < 2:
-        return held
     proved = [at for at, each in enumerate(held) if ack is not None and each.is_taken and each.revision <= ack.revision]
     return held[proved[-1] :] if proved else held
 

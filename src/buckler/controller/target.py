@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import compress
+from operator import is_not
 
 from buckler.controller.numbering import StoreNumbering
 from buckler.controller.pool_state import Registered, State
@@ -73,7 +75,7 @@ class Target:
         if state.registered is self._registered:
             return
         before, now = self._vms, state.pool.vms
-        pairs = [(old, new) for old, new in zip(before, now, strict=False) if old is not new]
+        pairs = list(compress(zip(before, now, strict=False), map(is_not, before, now)))
         if len(before) == len(now) and all(old.id == new.id for old, new in pairs):
             for _, vm in pairs:
                 self._current.put_vm(vm)

@@ -34,10 +34,11 @@ from buckler.policy.draft import Draft, draft_pool
 from buckler.policy.explain import NoSuchPacket
 from buckler.policy.explainvirtual import explain_connection
 from buckler.policy.matrix import Connection, Place, Talk, list_talks
-from buckler.policy.party import UnknownEnd
+from buckler.policy.party import WORLD, UnknownEnd
 from buckler.policy.problem import Problem, Severity, has_errors
 from buckler.policy.staging import promote_all
 
+EVERYWHERE = ("0.0.0.0/0", "::/0")
 SHOWN_BLOCKS = 4
 """Of addresses with the same answer; all of them are in the other forms."""
 
@@ -142,7 +143,7 @@ def diff(
     result = compare(before, after)
     changed = bool(result.documents or result.reach)
     if changed or output != "table":
-        show(result, output, lambda: "\n".join(diff_lines(result)), tuple)
+        show(result, output, lambda: "\n".join(diff_lines(result, ("before", "after"))), tuple)
     else:
         say("nothing differs", err=True)
     raise SystemExit(1 if changed else 0)
@@ -238,6 +239,8 @@ def _both(inventory: tuple[str, ...], policies: tuple[str, ...]) -> tuple[str, .
 
 
 def _place(place: Place) -> str:
+    if place.blocks == EVERYWHERE:
+        return WORLD
     more = len(place.blocks) - SHOWN_BLOCKS
     return place.title or ", ".join(place.blocks[:SHOWN_BLOCKS]) + (f" and {more} more" if more > 0 else "")
 

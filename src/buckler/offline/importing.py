@@ -55,12 +55,13 @@ def _command(name: str, folder: bool, suffixes: Collection[str], importer: Impor
         if out.resolve().is_relative_to(path.resolve()):
             what = f"{out} lies in what is read: the next import would read it too"
             raise Failed(what, "name a folder elsewhere", exit_code=EXIT_USAGE)
-        taken, left, problems = _find(path, suffixes)
+        taken, left, inner, problems = _find(path, suffixes)
         result = importer(_read(path, taken, problems), _review(review))
         problems += map(str, result.unreadable)
         if problems:
             raise Failed("the input cannot be read; nothing was written", *problems, exit_code=EXIT_USAGE)
-        result = msgspec.structs.replace(result, losses=(*result.losses, *(_left_out(each, suffixes) for each in left)))
+        losses = (*result.losses, *(_left_out(each, suffixes) for each in left), *map(_read_elsewhere, inner))
+        result = msgspec.structs.replace(result, losses=losses)
         try:
             files = import_files(result)
         except ValueError as error:
@@ -78,29 +79,44 @@ def _review(given: str | None) -> str:
         raise Failed(f"{given!r} is no date", "write it like 2027-01-31", exit_code=EXIT_USAGE) from error
 
 
-def _find(path: Path, suffixes: Collection[str]) -> tuple[list[Path], list[str], list[str]]:
-    """List a file, or those below a folder with one of the suffixes; the names of all others; and what cannot be listed."""
+def _find(path: Path, suffixes: Collection[str]) -> tuple[list[Path], list[str], list[str], list[str]]:
+    """List a file, or those below a folder with one of the suffixes; the names of all others; links within the folder; problems.
+
+    What would be read and cannot be is a problem, as it might deny. What a link within the folder names is read in its place.
+    """
     if not path.is_dir():
-        return [path], [], []
+        return [path], [], [], []
     taken: list[Path] = []
     left: list[str] = []
+    inner: list[str] = []
     problems: list[str] = []
     for folder, below, names in os.walk(path, onerror=lambda error: problems.append(f"{error} cannot be listed")):
-        links = [each for each in below if (Path(folder) / each).is_symlink()]
+        links = [each for each in map(Path(folder).joinpath, below) if each.is_symlink()]
         below[:] = sorted(set(below) - {".git"})
-        for each in (Path(folder) / name for name in (*links, *names)):
-            if each.suffix.lower() in suffixes and each.is_file():
+        for each in links:
+            if each.resolve().is_relative_to(path.resolve()):
+                inner.append(str(each.relative_to(path)))
+            else:
+                problems.append(f"{each} is a link to a folder outside, which is not read: copy it, or take it away")
+        for each in map(Path(folder).joinpath, names):
+            if each.suffix.lower() not in suffixes:
+                left.append(str(each.relative_to(path)))
+            elif each.is_file():
                 taken.append(each)
             else:
-                left.append(str(each.relative_to(path)))
+                problems.append(f"{each} is no file that can be read")
     if not taken and not problems:
         raise Failed(f"{path} holds no file of {', '.join(suffixes)}", exit_code=EXIT_USAGE)
-    return sorted(taken), sorted(left), problems
+    return sorted(taken), sorted(left), sorted(inner), problems
 
 
 def _left_out(name: str, suffixes: Collection[str]) -> Loss:
     what = f"it is no file of {', '.join(suffixes)}"
     return Loss(name, 1, "", name, what, "it was not read: nothing of it is carried over", Effect.OMITTED)
+
+
+def _read_elsewhere(name: str) -> Loss:
+    return Loss(name, 1, "", name, "it is a link to a folder of the input", "what is in it was read there", Effect.NOTE)
 
 
 def _read(path: Path, files: Sequence[Path], problems: list[str]) -> list[Source]:

@@ -37,7 +37,8 @@ COMMANDS = {
 
 X_IS = (
     "X is a VM, an endpoint, `host` (the gateway that the host serves), `world` (every address outside), or an address or prefix "
-    "outside. Addresses outside with the same answer are told together. Without files, in the pool."
+    "outside (an address that one of them has is that one; ADDRESS/32 asks where it is outside). Addresses outside with the same "
+    "answer are told together. Without files, in the pool."
 )
 ODD_EXIT = "Exit codes: 0 there are none, 1 there are, 2 wrong usage or documents, 3 no controller answers."
 ENDS_EXIT = "Exit codes: 0 told, 1 no such end, or the documents have problems, 2 wrong usage, 3 no controller answers."
@@ -137,7 +138,7 @@ def unused_table(found: tuple[UnusedRule, ...]) -> Table:
 def findings_table(found: list[PolicyFinding]) -> Table:
     """Make a row of every finding."""
     rows = tuple((each.subject, each.text, f"{each.file}:{each.line}" if each.file else "") for each in found)
-    return Table(("RULE", "WHAT", "WHERE"), rows, empty="nothing found")
+    return Table(("ABOUT", "WHAT", "WHERE"), rows, empty="nothing found")
 
 
 def warn_oddities(draft: Draft, moment: float) -> tuple[Problem, ...]:

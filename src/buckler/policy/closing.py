@@ -21,37 +21,49 @@ from buckler.policy.bundle import Bundle, program_digest
 from buckler.policy.compile import ResolvedProgram, Side, compile_program
 from buckler.policy.lookup import Unfolding
 from buckler.policy.meet import DENY_ALL, is_tighter, join, meet_all
-from buckler.policy.prefix import host_prefix, longest
+from buckler.policy.prefix import Nest, host_prefix
 from buckler.policy.resolve import Table
 
 _ALWAYS = frozenset({IDENTITY_HOST, IDENTITY_WORLD, IDENTITY_GROUP})
 
 
+class Wide(msgspec.Struct, frozen=True):
+    """What prefixes mean, and which of them contains another."""
+
+    meant: dict[str, IdentityNumber]
+    nest: Nest
+
+
 class AddressMap(msgspec.Struct, frozen=True):
-    """What every address means in one state of a network: prefixes → identity, the longest wins, else WORLD."""
+    """What every address means in one state of a network: prefixes → identity, the longest wins, else WORLD.
+
+    ``exact``: what ``hosts`` says of single addresses, else what ``wide`` does. Most networks share one ``wide``.
+    """
 
     exact: dict[str, IdentityNumber]
-    wide: tuple[str, ...]
+    hosts: dict[str, IdentityNumber]
+    wide: Wide
 
     def identity(self, prefix: str) -> IdentityNumber:
         """Say what the addresses of a prefix mean, those apart that a longer prefix names."""
         found = self.exact.get(prefix)
         if found is not None:
             return found
-        named = longest(prefix, self.wide)
+        named = self.wide.nest.longest(prefix)
         return IDENTITY_WORLD if named is None else self.exact[named]
 
 
-def address_map(segment: Segment, cidrs: dict[str, IdentityNumber] | None = None) -> AddressMap:
-    """Read a segment as the kernel's table will. ``cidrs``: its prefixes, read already."""
-    cidrs = _prefixes(segment) if cidrs is None else cidrs
+def address_map(segment: Segment, wide: Wide | None = None) -> AddressMap:
+    """Read a segment as the kernel's table will. ``wide``: its prefixes, read already."""
+    wide = wide or _prefixes(segment)
     hosts = {host_prefix(each): IDENTITY_HOST for each in segment.gateway}
     hosts |= {host_prefix(address): number for address, number in segment.identities.items()}
-    return AddressMap({**cidrs, **hosts}, tuple(cidrs))
+    return AddressMap({**wide.meant, **hosts}, hosts, wide)
 
 
-def _prefixes(segment: Segment) -> dict[str, IdentityNumber]:
-    return {each.cidr: each.identity for each in segment.cidr_identities}
+def _prefixes(segment: Segment) -> Wide:
+    meant = {each.cidr: each.identity for each in segment.cidr_identities}
+    return Wide(meant, Nest(meant))
 
 
 _MOST_READ = 4096
@@ -67,25 +79,12 @@ Before = Sequence[Read | None]
 
 
 def _moves(maps: Sequence[AddressMap], new: AddressMap) -> dict[str, Move]:
-    """Say what each named prefix means in every state; most are named in all of them."""
-    if len(maps) == 1:
-        before, after = maps[0].exact, new.exact
-        both: dict[str, Move] = {
-            prefix: ((before[prefix],), number) for prefix, number in after.items() if prefix in before
-        }
-        if len(both) == len(before) == len(after):
-            return both
-        for prefix in before.keys() ^ after.keys():
-            both[prefix] = (maps[0].identity(prefix),), new.identity(prefix)
-        return both
-    finds = [each.exact.get for each in maps]
-    moves: dict[str, Move] = {}
-    for prefix in set(new.exact).union(*(each.exact for each in maps)):
-        olds, now = tuple([find(prefix) for find in finds]), new.exact.get(prefix)
-        if None in olds or now is None:
-            olds, now = tuple(each.identity(prefix) for each in maps), new.identity(prefix)
-        moves[prefix] = (olds, now)  # type: ignore[assignment]
-    return moves
+    """Say what each prefix means in every state that is not named as the same in all of them."""
+    changed: set[str] = set()
+    for each in maps:
+        one, other = (each.hosts, new.hosts) if each.wide is new.wide else (each.exact, new.exact)
+        changed.update(prefix for prefix, _ in one.items() ^ other.items())
+    return {prefix: (tuple([each.identity(prefix) for each in maps]), new.identity(prefix)) for prefix in changed}
 
 
 class Readings:
@@ -94,7 +93,7 @@ class Readings:
     def __init__(self) -> None:
         self._read: dict[Digest, Unfolding] = {}
         self._maps: dict[int, tuple[Segment, AddressMap]] = {}
-        self._cidrs: dict[int, tuple[tuple[CidrIdentity, ...], dict[str, IdentityNumber]]] = {}
+        self._cidrs: dict[int, tuple[tuple[CidrIdentity, ...], Wide]] = {}
 
     def read(self, digest: Digest, program: Program) -> Unfolding:
         """Read a program once."""
@@ -112,7 +111,7 @@ class Readings:
             del self._maps[next(iter(self._maps))]
         return found[1]
 
-    def _prefixes(self, segment: Segment) -> dict[str, IdentityNumber]:
+    def _prefixes(self, segment: Segment) -> Wide:
         """Most segments share one list of what the outside means."""
         entries = segment.cidr_identities
         found = self._cidrs.pop(id(entries), None) or (entries, _prefixes(segment))
@@ -162,11 +161,9 @@ class Closing:
                 self._programs[key] = program_digest(program), program
         return self._programs[key]
 
-    def _is_kept(self, key: Sequence[Digest | None], wanted: Read) -> bool:
+    def _is_kept(self, key: Sequence[Digest | None], wanted: Unfolding) -> bool:
         """Nothing is to be closed where a program stays and every number that it names is in use before and after."""
-        if self._changed_uses or len(set(key)) > 1:
-            return False
-        return all(number in self._new_uses for number, _ in wanted.peers)
+        return not self._changed_uses and len(set(key)) == 1 and wanted.numbers <= self._new_uses
 
     def held_prefixes(self) -> frozenset[str]:
         """Name the prefixes whose flip would give them more than they had; ask after every ``program``."""
@@ -186,7 +183,7 @@ class Closing:
                 out_of.setdefault(old, set()).add(new)
         return into, out_of
 
-    def _reading(self, bundle: Bundle, digest: Digest) -> Read:
+    def _reading(self, bundle: Bundle, digest: Digest) -> Unfolding:
         return self._readings.read(digest, bundle.programs[digest])
 
     def _close(self, before: Before, new: Read) -> ResolvedProgram:

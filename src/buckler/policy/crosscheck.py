@@ -22,8 +22,10 @@ from buckler.policy.language import (
 )
 from buckler.policy.prefix import address_of, is_within
 from buckler.policy.problem import Problem, Severity
+from buckler.policy.space import range_of
 from buckler.policy.subjects import check_askers
 from buckler.policy.thingcheck import check_things
+from buckler.policy.unpoliced import is_somewhere
 from buckler.policy.virtualcheck import check_virtual_addresses
 from buckler.policy.vmcheck import CheckedVms, is_inside
 
@@ -192,6 +194,9 @@ def _peers(
             yield from _within_tenant(document, f"{at}.vm", peer.vm)
         if not peer.cidr:
             continue
+        if not is_somewhere((range_of(peer.cidr),)):
+            why = "no packet passes with such an address, whatever policies say"
+            yield _problem(document, f"{at}.cidr", f"{peer.cidr} is nobody's", why, Severity.WARNING)
         for network in networks.values():
             if tier is Tier.TENANT and network.tenant != document.tenant:
                 continue  # it binds its own tenant's VMs only, and is told of no other tenant's networks

@@ -40,8 +40,13 @@ def check_exceptions(documents: Sequence[Document]) -> Iterator[Problem]:
 def _check(document: Document, spec: ExceptionSpec, named: Document | None, known: Iterable[str]) -> Iterator[Found]:
     kind, name = ("policy", spec.policy) if spec.policy else ("flow", spec.flow)
     if named is None:
-        mine = [key.rpartition("/")[2] for key in known if key.lower().startswith(f"{kind}/{document.tenant}/".lower())]
-        yield f"spec.{kind}", f"tenant {document.tenant} has no {kind} {name!r}", guess(name, mine) if mine else ""
+        keys = [key.split("/") for key in known if key.lower().startswith(f"{kind}/")]
+        mine = [other for _, tenant, other in keys if tenant == document.tenant]
+        owners = sorted(tenant for _, tenant, other in keys if other == name)
+        hint = guess(name, mine) if mine else ""
+        if owners:
+            hint = f"tenant {owners[0]} has one: an exception is of the tenant of what it names (metadata.tenant)"
+        yield f"spec.{kind}", f"tenant {document.tenant} has no {kind} {name!r}", hint
         return
     policy = named.spec
     if not isinstance(policy, PolicySpec | FlowSpec):

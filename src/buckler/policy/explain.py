@@ -263,6 +263,13 @@ def side_text(judged: EndJudgement) -> str:
         matching = [each for each in judged.considered if each.matches and each.outcome is Outcome.PASSED]
         why = "every matching rule passed it on, and nothing below allowed it" if matching else "no rule matches"
         text = head + f"denies by default: {why}."
+        skipped = [each for each in judged.considered if each.matches and each.outcome is Outcome.NOT_REACHED]
+        unasked = [each for each in skipped if each.tier in {one.tier for one in matching}]
+        text += (
+            f" {_named(unasked[0])} was not asked: a pass ends its tier.".replace(" rule", " Rule", 1)
+            if unasked
+            else ""
+        )
     else:
         text = head + f"{_verb(judged)}: {_named(judged.rule)} decides."
     text += _terms_text(judged)
@@ -298,7 +305,9 @@ def _terms_text(judged: EndJudgement) -> str:
         return text
     draft = judged.staged
     verdict = {Verdict.ALLOW: "allowed", Verdict.DENY: "denied", Verdict.REJECT: "rejected"}[draft.verdict]
-    return text + f" Staged: {verdict} by {_named(draft.rule) if draft.rule else 'default, as no rule matches'}."
+    return (
+        text + f" Staged: {verdict} by {_named(draft.rule) if draft.rule else 'default: no rule of the draft decides'}."
+    )
 
 
 def _passes(judged: EndJudgement) -> bool:
@@ -315,11 +324,8 @@ def _summary(source: _Asked, destination: _Asked, paths: tuple[ExplainedPath, ..
             return "Neither end is a VM of the pool: no shield stands between them."
         return f"{source.text} and {destination.text} have no network in common: nothing passes between them."
     word = "passes" if verdict == "allow" else "is refused"
-    refused = [
-        side.vm + (f" (for the {side.at})" if side.at else "")
-        for path in paths
-        for side in path.sides
-        if side.verdict != "allow"
-    ]
+    denying = [side for path in paths for side in path.sides if side.verdict != "allow"]
+    enforcing = [side for side in denying if side.mode is ShieldMode.ENFORCE] or denying  # whoever observes lets pass
+    refused = [side.vm + (f" (for the {side.at})" if side.at else "") for side in enforcing]
     where = f" by the shield of {' and of '.join(dict.fromkeys(refused))}" if verdict == "deny" else ""
     return f"{what} from {source.text} to {destination.text} {word}{where}."

@@ -58,7 +58,8 @@ class Place:
             if key in known:
                 taken[key] = place
             elif later and key in later:
-                place.note(f"{key} is not implemented yet", later[key])
+                is_said = later[key].startswith(("say ", "write "))  # in another way
+                place.note(f"{key} is {'no word here' if is_said else 'not implemented yet'}", later[key])
             else:
                 place.note(f"unknown field {key!r}", guess(key, known))
         for key in required:

@@ -46,6 +46,7 @@ class Unfolding:
             self._sides.setdefault((entry.peer, _DIRECTIONS[entry.direction]), []).append(entry)
         self._tables: dict[Side, Table] = {}
         self.peers = frozenset(side for side in self._sides if side[0] != IDENTITY_ANY)
+        self.numbers = frozenset(number for number, _ in self.peers)
 
     @property
     def any(self) -> dict[Direction, Table]:

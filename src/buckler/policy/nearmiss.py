@@ -21,6 +21,8 @@ def near_miss(selector: Selector, things: Iterable[Labels]) -> str:
     """Say what of a selector nothing has, with a hint. ``things``: the labels of whatever there is."""
     tenant = selector.match_labels.get(LABEL_TENANT)
     mine = [each for each in things if tenant in {None, each.get(LABEL_TENANT)}]
+    if not mine and tenant is not None:
+        return f"tenant {tenant} has no VM and no endpoint (metadata.tenant of the document says whose it is)"
     if not mine:
         return "there is no VM and no endpoint that it could mean"
     values: dict[str, set[str]] = {}

@@ -11,6 +11,7 @@ from buckler.model.pool import Outsider, Vm
 from buckler.policy.bundle import infra_prefixes
 from buckler.policy.draft import vm_title
 from buckler.policy.pool import Pool
+from buckler.policy.prefix import address_of
 from buckler.policy.problem import guess
 from buckler.policy.space import WHOLE, Range, range_of, within, write_ranges
 from buckler.policy.unpoliced import is_somewhere
@@ -74,7 +75,7 @@ def find_party(pool: Pool, text: str, tenant: str = "") -> Party:
     """Find whom a question about the pool means: also ``world``, ``host``, an address or a prefix outside. Raises UnknownEnd."""
     if text in _TAKEN:
         return Party(is_host=True) if text == HOST else Party(room=WHOLE)
-    thing = find_thing(pool, text, tenant)
+    thing = find_thing(pool, text, tenant) or _owner_of(pool, text, tenant)
     if thing is not None:
         return Party(thing.id if isinstance(thing, Vm) else endpoint_key(thing))
     try:
@@ -83,6 +84,26 @@ def find_party(pool: Pool, text: str, tenant: str = "") -> Party:
         if "host bits" in str(error):
             raise UnknownEnd(f"{text!r} is no prefix: bits behind its length are set") from error
         raise unknown_end(pool, text, tenant) from None
+
+
+def _owner_of(pool: Pool, text: str, tenant: str) -> Vm | Outsider | None:
+    """Find whose an address alone is, if it is one thing's; nobody's and several's are asked for where they are outside."""
+    try:
+        address = address_of(text)
+    except ValueError:
+        return None
+    found: list[Vm | Outsider] = [
+        vm
+        for vm in pool.vms
+        if tenant in {"", vm.tenant}
+        and any(address_of(own) == address for card in vm.interfaces for own in card.addresses)
+    ]
+    found += [
+        each
+        for each in pool.outsiders
+        if tenant in {"", each.tenant} and any(address_of(own) == address for own in each.addresses)
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def note_insiders(pool: Pool, party: Party, tenant: str = "") -> tuple[str, ...]:

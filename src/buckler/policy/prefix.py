@@ -63,6 +63,26 @@ def longest(prefix: str, named: Iterable[str]) -> str | None:
     return max(found, key=lambda each: network_of(each).prefixlen, default=None)
 
 
+class Nest:
+    """``longest`` among prefixes that are known before: asked by length, the longest first."""
+
+    def __init__(self, named: Iterable[str]) -> None:
+        self._by: dict[int, dict[int, dict[int, str]]] = {4: {}, 6: {}}
+        for prefix in named:
+            version, address, length, bits = _bits_of(prefix)
+            self._by[version].setdefault(length, {})[address >> (bits - length)] = prefix
+        self._lengths = {version: sorted(found, reverse=True) for version, found in self._by.items()}
+
+    def longest(self, prefix: str) -> str | None:
+        """Find the longest that contains ``prefix``."""
+        version, address, length, bits = _bits_of(prefix)
+        for each in self._lengths[version]:
+            found = self._by[version][each].get(address >> (bits - each)) if each <= length else None
+            if found is not None:
+                return found
+        return None
+
+
 def covers_mapped(prefix: str) -> bool:
     """Say whether an IPv6 prefix contains the room in which the kernel's table keeps IPv4 (``::ffff:0:0/96``)."""
     network = network_of(prefix)

@@ -117,7 +117,7 @@ def _idle_rules(rows: Rows, rules: Sequence[Rule], numbers: Numbers) -> Iterator
 
 def _shadowed(rule: Rule, *, is_timed: bool) -> str:
     """Where rules begin and end, what is so now may be otherwise later."""
-    taken = "rules before it take every packet that it means"
+    taken = "other rules take every packet that it means"
     if is_timed:
         verb = "is not recorded" if rule.mode is PolicyMode.OBSERVE else "does not decide"
         return f"{verb} at this time: {taken}; some rules begin or end, `--at` asks of another time"

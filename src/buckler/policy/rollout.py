@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from buckler.model.bundle import CidrIdentity, Endpoint, Segment, Stage
-from buckler.model.ids import IDENTITY_INFRA, Digest, IdentityNumber
+from buckler.model.ids import IDENTITY_INFRA, Digest, HostId, IdentityNumber
 from buckler.model.pool import Host, HostState, ShieldMode
 from buckler.model.program import Program
 from buckler.policy.bundle import Bundle
@@ -57,7 +57,7 @@ def plan_rollout(
     return tuple(plan)
 
 
-def awaited_hosts(hosts: Iterable[Host]) -> frozenset[str]:
+def awaited_hosts(hosts: Iterable[Host]) -> frozenset[HostId]:
     """Name the hosts whose acknowledgement a stage waits for: every manifest lists every object, so all members."""
     return frozenset(host.id for host in hosts if host.state is not HostState.REVOKED)
 

@@ -15,8 +15,8 @@ LATER = "this version of Buckler refuses what it does not enforce"
 _LATER_PEER = {
     **dict.fromkeys(("user", "users", "device"), LATER),
     "fqdn": "write dns: a name, or *. and a name",
-    "service": "a rule or flow names a service, beside its name and action",
-    "edge": "edge is a subject of policies; as a peer write {world: true}, {cidr: …} or {addresses: …}",
+    "service": "write service: NAME in the rule or flow itself, in place of its peers and ports",
+    "edge": "write {world: true}, {cidr: …} or {addresses: …}: edge is a subject of policies",
 }
 
 
@@ -33,6 +33,8 @@ def read_peer(place: Place) -> Peer:
     kinds = ("vm", "cidr", "addresses", "dns", "world", "host", "group", "any")
     fields = place.fields((*kinds, "except"), (), _LATER_PEER)
     given = [kind for kind in kinds if kind in fields]
+    if not given and isinstance(place.raw.value, dict) and place.raw.value.keys() & _LATER_PEER.keys():
+        return Peer()  # told already
     if len(given) != 1 and isinstance(place.raw.value, dict):
         place.note("a peer has exactly one kind", f"one of {', '.join(kinds)}")
         return Peer()

@@ -77,6 +77,16 @@ class Order(msgspec.Struct, frozen=True):
     taken: Revision = Revision(0)
 
 
+class Told(msgspec.Struct, frozen=True):
+    """What any number of hosts are to be told alike."""
+
+    revision: Revision
+    stage: str
+    root: Digest
+    rest: Digest
+    at: float
+
+
 class Manifests(Protocol):
     """What each host is to be told, and every manifest that one was told."""
 
@@ -89,8 +99,8 @@ class Manifests(Protocol):
     def taken(self, since: Revision) -> dict[HostId, Revision]:
         """What streams took last, of the hosts whose that is ``since`` or newer."""
 
-    def set_orders(self, orders: Iterable[Order]) -> None:
-        """Replace those of these hosts; what they took is kept."""
+    def set_orders(self, told: Told, hosts: Sequence[HostId]) -> None:
+        """Replace the orders of these hosts; what they took is kept."""
 
     def latest(self, host: HostId) -> PublishedManifest | None:
         """The newest that the host was told."""
@@ -137,8 +147,11 @@ class Changes(Protocol):
     def newest(self) -> int:
         """The number of the last one; 0 before the first."""
 
-    def since(self, number: int) -> tuple[Change, ...] | None:
-        """What was written after ``number``; None when that is not known any more."""
+    def since(self, number: int) -> tuple[int, tuple[Change, ...]] | None:
+        """The number of the last one, and what was written after ``number``; None when that is not known any more.
+
+        0 and nothing where ``number`` itself is not there yet: then this is a snapshot of before it.
+        """
 
     def forget(self, through: int) -> None:
         """Drop those up to a number; the last one is kept, so that what was dropped can be told from what never was."""

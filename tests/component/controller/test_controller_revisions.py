@@ -117,7 +117,7 @@ def test_rollback_is_a_new_revision_with_the_documents_of_the_old(controller: Co
     commit(controller, "bad", flow(5433), extra, WEB.replace("role: web", "role: web, zone: new"))
     asked = say(controller, "rollback", str(first), "-m", "it broke", text="n\n")
     assert asked.exit_code == 1
-    assert "web → db: TCP 22,TCP 5433 ⇒ TCP 5432" in asked.stderr
+    assert "web → db: TCP 22,5433 ⇒ TCP 5432" in asked.stderr
     assert "VM/default/web" in asked.stderr
     with controller.operator() as client:
         assert len(client.revisions().items) == 2

@@ -5,14 +5,23 @@ from pathlib import Path
 import click
 import pytest
 
-from buckler.cli.apply import change_name, count_line, diff_lines, reach_lines, result_lines, waiting_lines
+from buckler.cli.apply import (
+    change_name,
+    count_line,
+    diff_lines,
+    reach_lines,
+    result_lines,
+    sent_words,
+    waiting_lines,
+)
 from buckler.cli.complete import KINDS
 from buckler.cli.document import documents_table, get, kind_of, names_of, parse_labels, references_of
 from buckler.cli.explain import explanation_lines, parse_port, port_words
+from buckler.cli.reach import ports_words
 from buckler.cli.session import Failed, exit_code_of, problem_lines
 from buckler.cli.source import read_sources, references_in
 from buckler.cli.vm import find_rogue, parse_interface
-from buckler.model.operatorapi.answers import ExplainedPath, Explanation, Side, Step
+from buckler.model.operatorapi.answers import ExplainedPath, Explanation, PortRange, Side, Step
 from buckler.model.operatorapi.body import HostWait, Issue, Problem
 from buckler.model.operatorapi.documents import (
     Action,
@@ -185,7 +194,7 @@ def test_a_diff_names_addresses_outside_by_prefixes_and_of_many_the_widest() -> 
     )
     told = reach_lines(DiffResult((), changes, count=ReachCount(3, 3)))
     assert told[2] == "  198.51.100.0/24 → web: nothing ⇒ TCP 443"
-    assert told[3] == "  web → world except 198.51.100.0/24: nothing ⇒ any"
+    assert told[3] == "  web → world except 198.51.100.0/24: nothing ⇒ all"
     assert told[4].startswith("  128.0.0.0/1, 192.0.2.0/32, ")
     assert " and 9 more → web" in told[4]
 
@@ -256,3 +265,10 @@ def test_documents_of_every_kind_are_summed_up_by_what_matters() -> None:
     for told, spec in specs.items():
         item = DocumentItem({"kind": "X", "metadata": {"name": "n"}, "spec": spec}, "", 1)
         assert told in documents_table([item]).rows[0]
+
+
+def test_what_may_be_sent_is_told_by_protocol_as_reach_tells_it() -> None:
+    told = ("other", "ICMP type 8", "ICMP type 13 code 0", "TCP 0-442", "TCP 444-65535", "UDP")
+    assert sent_words(told) == "TCP 0-442,444-65535; UDP; ICMP type 8,type 13 code 0; other protocols"
+    assert (sent_words(("any",)), sent_words(())) == ("all", "nothing")
+    assert ports_words((PortRange("other"), PortRange("TCP", 22, 22))) == "TCP 22; other protocols"

@@ -8,6 +8,7 @@ from typing import Any
 from buckler.policy.importers.neutron.cloud import import_neutron
 from buckler.policy.importers.outcome import Effect, Import
 from buckler.policy.source import Source
+from tests.unit.importers.imported import Imported
 
 Obj = dict[str, Any]
 PORTS = [
@@ -29,6 +30,26 @@ def test_a_rule_of_a_group_that_is_not_listed_is_told_with_its_line():
     assert loss.effect is Effect.TIGHTENED
     assert "zzz" in loss.what
     assert "zzz" in "".join(lines[loss.line - 1 : loss.line + 1])
+
+
+def test_lists_that_may_deny_leave_nothing_allowed():
+    both = [{"direction": way, "ethertype": family} for way in ("ingress", "egress") for family in ("IPv4", "IPv6")]
+    for more, is_open in (
+        ({"firewall_groups": [{"id": "f"}]}, False),
+        ({"firewall_groups": []}, True),
+        ({"agents": [{"id": "a"}]}, True),
+    ):
+        result, _lines = carried(*both, **more)
+        assert bool(Imported(result).talks) is is_open
+        assert not result.is_exact
+
+
+def test_things_given_twice_are_refused():
+    rule = {"direction": "ingress", "remote_address_group_id": "a"}
+    assert carried(rule, address_groups=[{"id": "a", "addresses": []}] * 2)[0].unreadable
+    groups = [{"id": "g", "name": name} for name in ("one", "two")]
+    text = json.dumps({"ports": PORTS, "security_groups": groups})
+    assert import_neutron([Source("c.json", text)], "2030-01-01").unreadable
 
 
 def test_losses_of_families_and_of_link_local_addresses_stand_at_their_rule():

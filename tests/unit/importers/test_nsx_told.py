@@ -179,7 +179,37 @@ def test_a_service_of_too_many_ports_is_unclear():
     assert not Imported(result).talks
 
 
-def test_things_of_no_kind_and_strategies_are_told():
-    result = carried(gateway_policies=[{"id": "x"}], infra={"connectivity_strategy": "WHITELIST"})
-    assert told(result, "of no kind") == [Effect.OMITTED]
-    assert told(result, "connectivity_strategy") == [Effect.OMITTED]
+@pytest.mark.parametrize(
+    ("more", "is_open"),
+    [
+        ({"things": [{"id": "x"}]}, True),
+        ({"things": [{"resource_type": "Tier1", "id": "x"}]}, True),
+        ({"gateway_policies": [{"id": "x"}]}, False),
+        ({"gateway_policies": []}, True),
+        ({"things": [{"resource_type": "GatewayPolicy", "id": "x"}]}, False),
+        ({"things": [{"resource_type": "IdsSecurityPolicy", "id": "x"}]}, False),
+        ({"things": [{"resource_type": "CommunicationMap", "id": "x"}]}, False),
+        ({"things": [{"resource_type": "ChildGatewayPolicy", "GatewayPolicy": {"id": "x"}}]}, False),
+        ({"infra": {"connectivity_strategy": "WHITELIST"}}, False),
+        ({"infra": {"connectivity_strategy": "MOON"}}, False),
+        ({"infra": {"connectivity_strategy": "BLACKLIST"}}, True),
+    ],
+)
+def test_what_else_may_filter_closes_all(more: Obj, is_open: bool):
+    result = carried(default="ALLOW", **more)
+    assert bool(Imported(result).talks) is is_open
+    assert any(each.effect is Effect.TIGHTENED for each in result.losses) is not is_open
+
+
+def test_what_does_not_say_what_it_is_and_looks_like_a_policy_is_refused():
+    assert carried(default="ALLOW", things=[{"id": "x", "action": "DROP"}]).unreadable
+
+
+def test_strategies_leave_what_rules_allow():
+    web = policy("p", {"id": "r", "action": "ALLOW", "service_entries": [SSH]})
+    imported = Imported(carried(web, default="ALLOW", infra={"connectivity_strategy": "WHITELIST"}))
+    assert imported.reaches("default/a", "default/b", "TCP", 22)
+    assert not imported.reaches("default/a", "default/b", "TCP", 80)
+
+
+SSH = {"resource_type": "L4PortSetServiceEntry", "l4_protocol": "TCP", "destination_ports": ["22"]}

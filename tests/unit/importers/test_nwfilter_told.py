@@ -161,6 +161,7 @@ def test_dropping_what_stands_denies_all_and_is_told(state: str):
         ("<udp state='ESTABLISHED'/>", False),
         ("<all-ipv6 state='ESTABLISHED'/>", False),
         ("<tcp state='ESTABLISHED' dstportstart='80'/>", False),
+        ("<tcp state='RELATED'/>", False),
     ],
 )
 def test_what_only_begins_is_no_connection(more: str, goes_on: bool):
@@ -169,7 +170,19 @@ def test_what_only_begins_is_no_connection(more: str, goes_on: bool):
     shut = "<rule action='drop' direction='in' priority='3'><tcp/></rule>"
     result, imported = carried(f"<filter name='f'>{standing}{begins}{shut}</filter>")
     assert imported.reaches(TWO, ONE, "TCP", 22) is goes_on
-    assert effects(result, "no rule accepts what follows") == ([] if goes_on else [Effect.TIGHTENED])
+    assert effects(result, "accepts what follows") == ([] if goes_on else [Effect.TIGHTENED])
+
+
+@pytest.mark.parametrize(
+    ("direction", "priority", "goes_on"), [("inout", 2, True), ("in", 1, False), ("out", 1, False), ("inout", 9, False)]
+)
+def test_what_begins_goes_on_only_where_both_directions_do_before(direction: str, priority: int, goes_on: bool):
+    standing = f"<rule action='accept' direction='{direction}' priority='{priority}'><all state='ESTABLISHED'/></rule>"
+    begins = "<rule action='accept' direction='in' priority='2'><tcp state='NEW' dstportstart='22'/></rule>"
+    shut = "<rule action='drop' direction='out' priority='3'><tcp/></rule>"
+    result, imported = carried(f"<filter name='f'>{standing}{begins}{shut}</filter>")
+    assert imported.reaches(TWO, ONE, "TCP", 22) is goes_on
+    assert bool(effects(result, "accepts what follows")) is not goes_on
 
 
 def test_rules_on_frames_that_drop_answers_deny_what_is_answered():
@@ -240,3 +253,42 @@ def test_filters_that_fan_out_are_read_once_and_bounded():
     result, imported = carried(f"<filter name='f'>{many}</filter>", *chain, last)
     assert Effect.TIGHTENED in effects(result, "more than 1000")
     assert not imported.talks
+
+
+@pytest.mark.parametrize("word", ["2_2", "\uff12\uff12", "+22", " 22", "0o26", "9" * 5000, "²"])
+def test_numbers_that_libvirt_does_not_take_allow_nothing(word: str):
+    shut = "<rule action='drop' direction='inout' priority='900'><all/></rule>"
+    body = f"<rule action='accept' direction='in'><tcp dstportstart='{word}'/></rule>{shut}"
+    result, imported = carried(f"<filter name='f'>{body}</filter>")
+    assert not result.is_exact
+    assert not imported.talks
+
+
+@pytest.mark.parametrize(
+    ("more", "together"),
+    [
+        ("", True),
+        ("<vlan><tag id='7'/></vlan>", False),
+        ("<port isolated='yes'/>", False),
+        ("<port isolated='no'/>", True),
+    ],
+)
+def test_interfaces_that_do_not_see_each_other_are_in_networks_of_their_own(more: str, together: bool):
+    texts = [
+        domain(name, number, "").replace("<filterref", f"{more if number == 1 else ''}<filterref")
+        for name, number in (("one", 1), ("two", 2))
+    ]
+    bare = [each[: each.index("<filterref")] + "</interface></devices></domain>" for each in texts]
+    result = import_nwfilter([Source(f"{index}.xml", each) for index, each in enumerate(bare)], "2030-01-01")
+    assert ((ONE, TWO) in Imported(result).talks) is together
+
+
+def test_interfaces_on_no_bridge_share_a_network_with_nobody():
+    card = "<interface type='{}'><mac address='52:54:00:00:00:0{}'/>{}</interface>"
+    for kind, source in (("user", ""), ("direct", "<source dev='eth0' mode='bridge'/>"), ("ethernet", "")):
+        texts = [
+            f"<domain><name>{name}</name><devices>{card.format(kind, n, source)}</devices></domain>"
+            for n, name in ((1, "one"), (2, "two"))
+        ]
+        result = import_nwfilter([Source(f"{index}.xml", each) for index, each in enumerate(texts)], "2030-01-01")
+        assert not Imported(result).talks

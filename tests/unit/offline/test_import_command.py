@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -138,13 +139,74 @@ def test_suffixes_have_no_case_and_other_files_are_told(manifests, tmp_path):
     (manifests / "deny.yaml.txt").write_text(DENY)
     (manifests / ".git").mkdir()
     (manifests / ".git" / "HEAD").write_text("x")
-    (manifests / "link").symlink_to(tmp_path)
-    (manifests / "lost.yaml").symlink_to(tmp_path / "nowhere")
+    (manifests / "link").symlink_to(manifests / "below")
     code, told = run("import", "kubernetes", manifests, "--out", out)
     assert code == 3
-    losses = json.loads((out / "loss.json").read_text())["losses"]
-    assert [(each["file"], each["line"]) for each in losses] == [("deny.yaml.txt", 1), ("link", 1), ("lost.yaml", 1)]
+    report = json.loads((out / "loss.json").read_text())
+    assert [(each["file"], each["line"], each["effect"]) for each in report["losses"]] == [
+        ("deny.yaml.txt", 1, "omitted")
+    ]
+    assert [each["file"] for each in report["notes"] if each["file"] == "link"] == ["link"]
     assert "deny.yaml.txt:1: " in told
+
+
+@pytest.mark.parametrize("name", ["lost.yaml", "folder", "pipe.yaml", "round"])
+def test_what_would_be_read_and_cannot_be_refuses_the_import(manifests, tmp_path, name):
+    out, odd = tmp_path / "out", manifests / name
+    if name == "pipe.yaml":
+        os.mkfifo(odd)
+    else:
+        targets = {"lost.yaml": tmp_path / "nowhere", "folder": tmp_path, "round": tmp_path / "in" / ".."}
+        odd.symlink_to(targets[name])
+    code, told = run("import", "kubernetes", manifests, "--out", out)
+    assert code == 2
+    assert name in told
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("system", ["kubernetes", *sorted(OTHERS)])
+def test_a_mark_at_the_beginning_and_other_ends_of_lines_change_nothing(system, tmp_path):
+    told = []
+    for mark, end in (("", "\n"), ("\ufeff", "\r\n")):
+        folder, out = tmp_path / f"in{len(told)}", tmp_path / f"out{len(told)}"
+        folder.mkdir()
+        for name, text in OTHERS.get(system, {"c.yaml": CLUSTER}).items():
+            (folder / name).write_bytes((mark + text.replace("\n", end)).encode())
+        code, said = run("import", system, folder, "--out", out, "--review", "2030-01-01")
+        assert code == 0, said
+        told.append((out / "policies" / "001.yaml").read_text())
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\x00", "\ufeff", "---\n---\n", "[" * 5000, '{"a":' * 5000, "a: &a [*a]", "? {a: b}\n: c"]
+)
+@pytest.mark.parametrize("system", ["kubernetes", "neutron", "nsx"])
+def test_hostile_texts_write_nothing(system, text, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "c.json").write_text(text)
+    assert run("import", system, tmp_path / "in", "--out", tmp_path / "out")[0] == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("spec:\n  podSelector", "spec:\n  ingress: []\n  podSelector"),
+        ("port: sql", "port: 010"),
+        ("port: sql", "port: 0x50"),
+        ("port: sql", "port: 99999999999999999999"),
+        ("port: sql", "port: 1e2"),
+        ("app: web}}}]", "app: web, app: db}}}]"),
+    ],
+)
+def test_what_two_readers_may_read_differently_opens_nothing(old, new, manifests, tmp_path):
+    out = tmp_path / "out"
+    (manifests / "below" / "cluster.yaml").write_text(CLUSTER.replace(old, new))
+    if run("import", "kubernetes", manifests, "--out", out)[0] != 2:
+        code, told = run("policy", "reach", "--inventory", out / "inventory.yaml", "-f", out / "policies", "-o", "json")
+        assert code == 0, told
+        assert not [each for each in json.loads(told) if each["to"] == {"vm": "shop/db"}]
 
 
 def test_nothing_is_written_into_what_is_read(manifests, tmp_path):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from buckler.offline.command import policy
@@ -100,7 +101,7 @@ def test_diff_tells_who_gains_and_loses_what(tmp_path: Path):
     other = run("diff", *INVENTORY, "--against", str(SHOP / "policies.yaml"), "-f", str(fewer))
     assert (same.exit_code, same.stdout) == (0, "")
     assert other.exit_code == 1
-    both = "ICMP type 8 code 0,TCP {},ICMPv6 type 128 code 0"
+    both = "TCP {}; ICMP type 8 code 0; ICMPv6 type 128 code 0"
     assert f"web1 → app: {both.format(8080)} ⇒ {both.format(8081)}" in other.stdout
 
 
@@ -116,3 +117,75 @@ def test_documents_with_problems_are_never_answered_about(tmp_path: Path):
 
 def test_no_files_at_all_is_wrong_usage():
     assert run("reach").exit_code == 2
+
+
+def test_people_are_told_the_world_and_other_programs_its_prefixes(tmp_path: Path):
+    vms = tmp_path / "vms.yaml"
+    vms.write_text(Path(INVENTORY[1]).read_text().replace("spec:\n", "spec:\n  mode: observe\n", 1))
+    asked = ("reach", "--inventory", str(vms), *INVENTORY[2:])
+    assert "   world" in run(*asked).stdout
+    assert {"blocks": ["0.0.0.0/0", "::/0"]} in [each["to"] for each in json.loads(run(*asked, "-o", "json").stdout)]
+
+
+def test_who_only_observes_is_not_told_to_refuse(tmp_path: Path):
+    vms = tmp_path / "vms.yaml"
+    text = Path(INVENTORY[1]).read_text()
+    vms.write_text(text.replace("spec:\n", "spec:\n  mode: observe\n", 1))
+    told = run("explain", "db", "web1", "9", "--inventory", str(vms), *INVENTORY[2:]).stdout.splitlines()[1]
+    assert told.endswith("is refused by the shield of db.")
+
+
+def test_a_diff_of_files_speaks_of_before_and_after(tmp_path: Path):
+    draft = tmp_path / "draft.yaml"
+    draft.write_text(Path(POLICIES[1]).read_text().replace("\nspec:\n", "\nspec:\n  mode: staged\n", 1))
+    answer = run("diff", *INVENTORY, "-f", str(draft), "-f", POLICIES[3], "--staged")
+    assert answer.exit_code == 1, answer.output
+    assert "--- before/" in answer.stdout
+    assert "+++ after/" in answer.stdout
+    told = run("explain", "web1", "db", "9", *INVENTORY, "-f", str(draft), "-f", POLICIES[3]).stdout
+    assert "as no rule matches" not in told
+
+
+def test_a_port_that_is_none_is_told_with_how_to_write_one():
+    answer = run("explain", "web1", "db", "http", *INVENTORY, *POLICIES)
+    assert answer.exit_code == 2
+    assert "write 5432, 53/udp, icmp or icmpv6/135" in answer.stderr
+
+
+def test_an_exception_of_another_tenant_than_its_policy_is_told_whose_it_is(tmp_path: Path):
+    bad = tmp_path / "bad.yaml"
+    document = next(
+        each for each in yaml.safe_load_all(Path(POLICIES[1]).read_text()) if each["kind"] in {"Policy", "Flow"}
+    )
+    word = document["kind"].lower()
+    bad.write_text(
+        "apiVersion: buckler.io/v1\nkind: Exception\nmetadata: {name: e}\n"
+        "spec: {owner: o, reason: r, until: 2030-01-01T00:00:00Z, action: disable, "
+        f"{word}: {document['metadata']['name']}{', rule: x' if word == 'policy' else ''}}}\n"
+    )
+    answer = run("check", *INVENTORY, *POLICIES, "-f", str(bad))
+    assert answer.exit_code == 1
+    assert f"tenant {document['metadata']['tenant']} has one" in answer.stdout
+
+
+def test_a_service_as_a_peer_is_told_once_and_where_it_stands(tmp_path: Path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(
+        "apiVersion: buckler.io/v1\nkind: Policy\nmetadata: {name: x}\nspec: {description: d, owner: o, reason: r, "
+        "review: 2030-01-01, subject: {}, egress: [{action: allow, to: [{service: ssh}]}]}\n"
+    )
+    answer = run("check", *INVENTORY, "-f", str(bad))
+    assert "service is no word here (write service: NAME in the rule" in answer.stdout
+    assert "exactly one kind" not in answer.stdout
+
+
+def test_check_warns_of_prefixes_that_are_nobodys_and_of_a_tenant_that_has_nobody(tmp_path: Path):
+    odd = tmp_path / "odd.yaml"
+    odd.write_text(
+        "apiVersion: buckler.io/v1\nkind: Policy\nmetadata: {name: x}\nspec: {description: d, owner: o, reason: r, "
+        "review: 2099-01-01, subject: {matchLabels: {tier: web}}, egress: [{action: allow, to: [{cidr: 127.0.0.0/8}]}]}\n"
+    )
+    answer = run("check", *INVENTORY, "-f", str(odd))
+    assert answer.exit_code == 0
+    assert "127.0.0.0/8 is nobody's (no packet passes with such an address" in answer.stdout
+    assert "tenant default has no VM and no endpoint (metadata.tenant" in answer.stdout

@@ -247,7 +247,7 @@ def test_near_names_are_those_of_the_policys_own_tenant(tmp_path: Path):
     Path(path).write_text(Path(path).read_text().replace("tenant: shop", "tenant: other"))
     files = ("--inventory", str(SHOP / "vms.yaml"), "--inventory", str(SHOP / "network.yaml"), "-f", path)
     told = run("unmatched", *files).stdout
-    assert "there is no VM and no endpoint" in told
+    assert "tenant other has no VM and no endpoint" in told
     assert "web'?" not in told
 
 

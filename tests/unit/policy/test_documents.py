@@ -95,7 +95,7 @@ spec:
     [
         (policy("ingress: [{action: tarpit}]"), "tarpit is not implemented yet"),
         (policy("ingress: [{action: allow, inspect: web}]"), "inspect is not implemented yet"),
-        (policy("expires: 2030-01-01, ingress: [{action: allow}]"), "expires is not implemented yet"),
+        (policy("expires: 2030-01-01, ingress: [{action: allow}]"), "expires is no word here"),
         (policy("ingress: [{action: allow, from: [{users: [a]}]}]"), "users is not implemented yet"),
         (policy("ingress: [{action: allow, ports: [{protocol: TCP, type: 8}]}]"), "TCP has no type"),
         (policy("ingress: [{action: allow, ports: [{protocol: ICMP, port: 8}]}]"), "ICMP has no ports"),

@@ -201,3 +201,15 @@ def test_a_question_about_one_end_looks_only_at_its_networks() -> None:
     assert [vm.tenant for vm in who_matters(pool, red, anybody).vms] == ["red"]
     assert {vm.id for vm in who_matters(pool, red, blue).vms} == {red.key, blue.key}
     assert who_matters(pool, ANYBODY, anybody) is pool
+
+
+def test_an_address_that_one_thing_has_is_asked_as_it_and_its_prefix_as_what_is_outside() -> None:
+    draft = draft_pool(read_documents([Source("one.yaml", NETWORK + vm(1, "a", "observe") + vm(2, "b"))]).documents)
+    assert pairs_of(draft, to="10.0.0.2") == pairs_of(draft, to="v1")
+    assert answer_reach(draft, 1, to="10.0.0.2").notes == ()
+    assert "v1 in network front" in answer_reach(draft, 1, to="10.0.0.2/32").notes[0]
+    double = two_tenants()
+    shared = {address for each in double.pool.vms for card in each.interfaces for address in card.addresses}
+    for address in shared:
+        owners = [each for each in double.pool.vms if any(address in card.addresses for card in each.interfaces)]
+        assert bool(find_party(double.pool, address).key) is (len(owners) == 1)

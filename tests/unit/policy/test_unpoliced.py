@@ -133,3 +133,12 @@ def test_control_traffic_is_told_as_the_shield_judges_it(protocol: str, kind: in
 def test_an_echo_reply_is_an_answer_and_passes_alone_where_a_shield_only_observes() -> None:
     assert told("v1", "v2", "ICMP", 0)[0] == "deny"
     assert told("v2", "192.0.2.1", "ICMP", 0)[0] == "allow"
+
+
+def test_what_a_pass_kept_from_being_asked_is_named() -> None:
+    passing = OPEN.replace("name: open", "name: early").replace("subject", "order: 5, subject").replace("allow", "pass")
+    world = draft(OPEN, passing)
+    (path,) = explain(world.pool, world.documents, "v1", "192.0.2.1", "TCP", 80).paths
+    assert path.verdict == "deny"
+    assert "Rule all of policy open in the tenant tier (open.yaml line" in path.sides[0].text
+    assert "was not asked: a pass ends its tier" in path.sides[0].text

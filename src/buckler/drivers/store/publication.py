@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from buckler.drivers.store.rows import add_rows, put_row, text_of, value_of
 from buckler.drivers.store.tables import ACKS, CHANGES, MANIFESTS, OBJECTS, ORDERS, POOL, REVISIONS
 from buckler.model.agentapi import Acknowledgement
 from buckler.model.ids import Digest, HostId, Revision
-from buckler.ports.publication import Change, Order, PublishedManifest, RevisionRecord, Tally, Written
+from buckler.ports.publication import Change, Order, PublishedManifest, RevisionRecord, Tally, Told, Written
 
 _CHUNK = 500
 _NONE = text_of(())
@@ -33,8 +33,8 @@ class RevisionRows:
         return Revision(value_of(self._connection, POOL, "revision", id=1))
 
     def allocate(self, cause: str, actor: str, at: float, comment: str = "", changes: Sequence[Tally] = ()) -> Revision:
-        revision = Revision(self.current() + 1)
-        self._connection.execute(update(POOL).where(POOL.c.id == 1).values(revision=revision))
+        next_one = update(POOL).where(POOL.c.id == 1).values(revision=POOL.c.revision + 1).returning(POOL.c.revision)
+        revision = Revision(self._connection.execute(next_one).scalar_one())
         row = RevisionRecord(revision, cause, actor, at, comment)
         values = {**msgspec.structs.asdict(row), "changes": text_of(changes)}
         self._connection.execute(insert(REVISIONS).values(**values))
@@ -67,8 +67,6 @@ def _record(row: Row[Any]) -> RevisionRecord:
     return RevisionRecord(Revision(row.revision), row.cause, row.actor, row.at, row.comment, changes)
 
 
-_SAID = ("revision", "stage", "root", "rest", "at")
-_ALIKE = 10
 _ORDER = [ORDERS.c[name] for name in Order.__struct_fields__]
 
 
@@ -110,40 +108,27 @@ class ManifestRows:
         query = select(ORDERS.c.host, ORDERS.c.taken).where(ORDERS.c.taken >= since)
         return {HostId(host): Revision(taken) for host, taken in self._connection.execute(query)}
 
-    def set_orders(self, orders: Iterable[Order]) -> None:
-        make = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
-        query = make(ORDERS)
-        fresh = {name: query.excluded[name] for name in _SAID}
-        rows = [msgspec.structs.asdict(each) for each in self._set_alike(orders)]
-        if rows:
-            self._connection.execute(query.on_conflict_do_update(index_elements=["host"], set_=fresh), rows)
+    def set_orders(self, told: Told, hosts: Sequence[HostId]) -> None:
+        """Rows that are there are changed by one statement, with one parameter for all hosts."""
+        if not hosts:
+            return
+        same = msgspec.structs.asdict(told)
+        is_postgresql = self._connection.dialect.name == "postgresql"
+        named = list(hosts) if is_postgresql else text_of(hosts)
+        if self._connection.execute(_of_hosts(is_postgresql).values(**same), {"hosts": named}).rowcount == len(hosts):
+            return
+        query = (postgresql.insert if is_postgresql else sqlite.insert)(ORDERS)
+        fresh = {name: query.excluded[name] for name in same}
+        rows = [{"host": host, **same, "taken": 0} for host in hosts]
+        self._connection.execute(query.on_conflict_do_update(index_elements=["host"], set_=fresh), rows)
 
-    def _set_alike(self, orders: Iterable[Order]) -> list[Order]:
-        """Hosts that are to be told the same have their rows changed by one statement. Returns the orders of all others."""
-        alike: dict[tuple[object, ...], list[Order]] = {}
-        for each in orders:
-            alike.setdefault((each.revision, each.stage, each.root, each.rest, each.at), []).append(each)
-        left: list[Order] = []
-        for every in alike.values():
-            if len(every) < _ALIKE:
-                left += every
-                continue
-            same = {name: getattr(every[0], name) for name in _SAID}
-            done = self._connection.execute(self._of_hosts().values(**same), {"hosts": self._list(every)})
-            if done.rowcount != len(every):  # some are new
-                left += every
-        return left
 
-    def _of_hosts(self) -> Update:
-        """One parameter for all hosts: a thousand of them take longer than the change of their rows."""
-        if self._connection.dialect.name == "postgresql":
-            return update(ORDERS).where(ORDERS.c.host == func.any(bindparam("hosts", type_=postgresql.ARRAY(Text))))
-        named = func.json_each(bindparam("hosts", type_=Text)).table_valued("value")
-        return update(ORDERS).where(ORDERS.c.host.in_(select(named.c.value)))
-
-    def _list(self, orders: Iterable[Order]) -> str | list[HostId]:
-        hosts = [each.host for each in orders]
-        return hosts if self._connection.dialect.name == "postgresql" else text_of(hosts)
+@cache
+def _of_hosts(is_postgresql: bool) -> Update:
+    if is_postgresql:
+        return update(ORDERS).where(ORDERS.c.host == func.any(bindparam("hosts", type_=postgresql.ARRAY(Text))))
+    named = func.json_each(bindparam("hosts", type_=Text)).table_valued("value")
+    return update(ORDERS).where(ORDERS.c.host.in_(select(named.c.value)))
 
 
 class ChangeRows:
@@ -155,13 +140,13 @@ class ChangeRows:
     def newest(self) -> int:
         return int(self._connection.execute(select(func.max(CHANGES.c.number))).scalar() or 0)
 
-    def since(self, number: int) -> tuple[Change, ...] | None:
-        """Numbers have no gaps that matter: the oldest one kept says whether all after ``number`` are there."""
-        oldest = self._connection.execute(select(func.min(CHANGES.c.number))).scalar()
-        if oldest is not None and oldest > number + 1:
+    def since(self, number: int) -> tuple[int, tuple[Change, ...]] | None:
+        """Where ``number`` is still there, so are all after it: the oldest go first."""
+        query = select(CHANGES).where(CHANGES.c.number >= number).order_by(CHANGES.c.number)
+        rows = self._connection.execute(query).all()
+        if rows and rows[0].number > number + 1:
             return None
-        query = select(CHANGES.c.what, CHANGES.c.name).where(CHANGES.c.number > number).order_by(CHANGES.c.number)
-        return tuple(Change(Written(row.what), row.name) for row in self._connection.execute(query))
+        return rows[-1].number if rows else 0, tuple(Change(Written(r.what), r.name) for r in rows if r.number > number)
 
     def forget(self, through: int) -> None:
         through = min(through, self.newest() - 1)

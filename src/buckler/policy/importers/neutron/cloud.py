@@ -48,6 +48,11 @@ _LISTS = {
     "address_groups",
     "routers",
 }
+_IDLE = {
+    "address_scopes", "agents", "availability_zones", "extensions", "flavors", "floatingips", "logs", "metering_labels", "qos_policies",
+    "quotas", "rbac_policies", "segments", "service_profiles", "subnetpools", "trunks",
+}  # fmt: skip
+"""Lists of the API that decide no verdict; any other one that is not known may (firewalls, and what comes later)."""
 _OPEN = "neutron/port-security"
 _ANYONE = (Peer(any=True), Peer(group=True))
 
@@ -64,7 +69,7 @@ class Group(msgspec.Struct, frozen=True):
 def import_neutron(sources: Iterable[Source], review: str) -> Import:
     """Carry security groups and ports over, as the API's JSON lists them."""
     book = LossBook()
-    fields, problems = _merge(sources, book)
+    fields, shutting, problems = _merge(sources, book)
     if not problems and not fields.keys() & {"ports", "security_groups"}:
         problems = [Problem("", 0, "", "neither ports nor security_groups are in the input")]
     if problems:
@@ -72,19 +77,31 @@ def import_neutron(sources: Iterable[Source], review: str) -> Import:
     try:
         ports = read_ports(fields, book)
         groups = _groups(fields, book)
-        addresses = {text(mapping(each).get("id"), ""): each for each in items(fields.get("address_groups"))}
+        addresses = _by_id(items(fields.get("address_groups")))
     except Unclear as unclear:
         return unreadable(SOURCE, [Problem(unclear.place.file, unclear.place.line, unclear.place.path, unclear.what)])
     _tell_missing(ports, groups, book)
     cloud = _Cloud(ports, addresses, book)
-    policies = [document for group in groups for document in cloud.policies(group, review)]
-    if any(port.is_open for port in ports):
+    policies = [document for group in groups if not shutting for document in cloud.policies(group, review)]
+    if any(port.is_open for port in ports) and not shutting:
         policies.append(_open(review))
     return Import(SOURCE, tuple(_inventory(ports, cloud.severed, book)), tuple(policies), book.told())
 
 
-def _merge(sources: Iterable[Source], book: LossBook) -> tuple[dict[str, Place], list[Problem]]:
+def _by_id(places: Iterable[Place]) -> dict[str, Place]:
+    """Find things by their id. Raises Unclear where two have the same."""
     found: dict[str, Place] = {}
+    for place in places:
+        number = text(mapping(place).get("id"), "")
+        if found.setdefault(number, place) is not place:
+            raise Unclear(place, f"{number or 'one without an id'} is given twice")
+    return found
+
+
+def _merge(sources: Iterable[Source], book: LossBook) -> tuple[dict[str, Place], bool, list[Problem]]:
+    """Give the lists of all files, and whether one of them may deny whatever it likes."""
+    found: dict[str, Place] = {}
+    shutting = False
     problems: list[Problem] = []
     for source in sources:
         raws, noted = read_source(source)
@@ -93,22 +110,28 @@ def _merge(sources: Iterable[Source], book: LossBook) -> tuple[dict[str, Place],
             place = root(raw, source.name)
             try:
                 for key, inner in mapping(place).items():
-                    if key not in _LISTS:
-                        Teller(book, "input").tell(inner, f"{key} is not known", "not carried over", Effect.OMITTED)
+                    if key in _IDLE or key.endswith("_links") or (key not in _LISTS and not inner.raw.value):
+                        Teller(book, "input").tell(inner, f"{key} is not read", "not carried over", Effect.OMITTED)
+                    elif key not in _LISTS:
+                        means = (
+                            "it may deny anything: nothing is allowed; leave it out of the input if it denies nothing"
+                        )
+                        Teller(book, "input").tell(inner, f"{key} is not known", means)
+                        shutting = True
                     elif key in found:
                         problems.append(Problem(source.name, inner.line, key, f"{key} is given twice"))
                     found.setdefault(key, inner)
             except Unclear as unclear:
                 problems.append(Problem(source.name, unclear.place.line, unclear.place.path, unclear.what))
-    return found, problems
+    return found, shutting, problems
 
 
 def _groups(fields: dict[str, Place], book: LossBook) -> list[Group]:
     loose: dict[str, list[Place]] = {}
     for place in items(fields.get("security_group_rules")):
         loose.setdefault(text(mapping(place).get("security_group_id"), ""), []).append(place)
-    listed = {text(mapping(place).get("id"), "") for place in items(fields.get("security_groups"))}
-    for owner in loose.keys() - listed:
+    listed = _by_id(items(fields.get("security_groups")))
+    for owner in loose.keys() - listed.keys():
         for place in loose[owner]:
             what = f"its group {owner or 'without id'} is not in the input"
             Teller(book, "security group rule").tell(place, what, "it allows nothing")

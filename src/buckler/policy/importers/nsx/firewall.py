@@ -129,7 +129,12 @@ def _inventory(machines: Sequence[Machine], groups: Groups) -> Iterable[Document
 
 
 def _policies(objects: Objects, reader: _Reader, review: str, book: LossBook) -> Iterable[Document]:
+    for index, place in enumerate(objects.shutting, start=1):
+        words = {"review": review, "tier": Tier.SECURITY, "order": 0, "file": place.file, "line": place.line}
+        yield from _spell(_DENY_ALL, f"shut.{index}", {**words, "description": "It may deny anything, and is not read"})
     for order, (policy, rule) in enumerate(in_order(objects, book), start=1):
+        if objects.strategies and flag(policy.fields.get("is_default")):
+            continue  # what is not decided by then is denied
         tier = Tier.TENANT if category_of(policy) == "Application" else Tier.SECURITY
         for read, at in reader.read(policy, rule) if rule is not policy else reader.close(policy):
             name = document_name(policy.id, rule.id) if rule is not policy else document_name(policy.id, "close")

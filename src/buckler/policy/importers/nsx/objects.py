@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import msgspec
@@ -14,6 +15,11 @@ from buckler.policy.source import Source, read_source
 
 READ = {"SecurityPolicy", "Rule", "Group", "Service", "VirtualMachine", "VirtualNetworkInterface"}
 NO_VERDICT = {"Segment", "Tier0", "Tier1", "Tag", "LocaleServices", "SegmentPort", "TransportZone", "Site"}
+_MAY_DENY = re.compile(r"Polic(y|ies)\Z|(Map|Entry|Rule)\Z|Firewall|Ids|Tls|Inspect|Redirect|Intrusion|Malware")
+"""In the kinds of what else filters: gateways' policies, intrusion detection, redirection, policies of older releases."""
+_MAY_DENY_LIST = re.compile(r"polic|rule|firewall|ids\b|ids_|inspect|redirect")
+_SHUTS = "it may deny anything: everything is denied; leave it out of the input if it denies nothing"
+_RULE_FIELDS = {"action", "category", "source_groups", "destination_groups"}
 _WRAPPERS = {"Infra", "Domain", "OrgRoot", "Org", "Project"}
 _LISTS = {
     "security_policies": "SecurityPolicy",
@@ -40,9 +46,11 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class Objects(msgspec.Struct, frozen=True):
-    """Objects by kind."""
+    """Objects by kind. ``shutting``: what is not read and may deny whatever it likes; ``strategies``: of domains."""
 
     known: dict[str, list[Item]]
+    shutting: list[Place] = []
+    strategies: list[Place] = []
 
     def all(self, kind: str) -> list[Item]:
         """List those of one kind."""
@@ -126,15 +134,27 @@ def _walk(place: Place, hint: str, parent: str, found: Objects, tell: Teller) ->
             if key in fields and fields[key].raw.value is not None:
                 _walk(fields[key], "Rule", item.path, found, tell)
     elif kind and kind not in _WRAPPERS:
-        effect = Effect.NOTE if kind in NO_VERDICT else Effect.OMITTED
-        tell.tell(place, f"a {kind} is not read", "not carried over", effect)
+        if _MAY_DENY.search(kind) and not kind.endswith("BindingMap"):
+            tell.tell(place, f"a {kind} is not read", _SHUTS)
+            found.shutting.append(place)
+        else:
+            effect = Effect.NOTE if kind in NO_VERDICT else Effect.OMITTED
+            tell.tell(place, f"a {kind} is not read", "not carried over", effect)
     else:
+        if not kind and fields.keys() & _RULE_FIELDS:
+            raise Unclear(place, "a policy or rule that does not say what it is")
         if not kind and "id" in fields:
             tell.tell(place, "an object of no kind is not read", "not carried over", Effect.OMITTED)
         for key, inner in fields.items():
             if key.endswith("connectivity_strategy") and inner.raw.value not in (None, "NONE"):
-                tell.tell(inner, f"the field {key!r}", "the default policy in the input decides", Effect.OMITTED)
-            if isinstance(inner.raw.value, tuple | dict):
+                allows = str(inner.raw.value).startswith("BLACKLIST")
+                means = "the default policy in the input decides" if allows else "what no rule matches is denied"
+                tell.tell(inner, f"the field {key!r}", means, Effect.NOTE if allows else Effect.TIGHTENED)
+                found.strategies.extend([] if allows else [inner])
+            if key not in _LISTS and inner.raw.value and _MAY_DENY_LIST.search(key):
+                tell.tell(inner, f"the list {key!r} is not known", _SHUTS)
+                found.shutting.append(inner)
+            elif isinstance(inner.raw.value, tuple | dict):
                 _walk(inner, _LISTS.get(key, hint if key in {"children", "results"} else ""), parent, found, tell)
 
 

@@ -6,6 +6,7 @@ frames of its protocol. ``accept`` and ``drop`` end all, ``return`` ends its cha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from buckler.policy.importers.nwfilter.rules import FilterRule
 
 ROOT = "root"
+PRIORITY = re.compile(r"-?[0-9]{1,4}\Z", re.ASCII)
 BOTH = frozenset({4, 6})
 _PREFIXES = {
     "mac": (-800, BOTH),
@@ -66,10 +68,9 @@ def read_chain(name: str, priority: str | None) -> Chain | None:
     if prefix is None:
         return None
     usual, families = _PREFIXES[prefix]
-    try:
-        place = usual if priority is None else int(priority)
-    except ValueError:
+    if priority is not None and not PRIORITY.match(priority):
         return None
+    place = usual if priority is None else int(priority)
     return Chain(name, place, families) if -1000 <= place <= 1000 else None
 
 

@@ -40,7 +40,7 @@ def cards_of(domain: Node) -> list[Card]:
         source = node.first("source")
         own = source.attributes if source is not None else {}
         reference = node.first("filterref")
-        network = document_name(own.get("network") or own.get("bridge") or "default")
+        network = _network(node, own, f"{name}-{index}")
         holder = Holder(
             f"{name} {index}" if len(nodes) > 1 else name,
             name,
@@ -51,6 +51,20 @@ def cards_of(domain: Node) -> list[Card]:
         address = mac.attributes.get("address", "").lower() if mac is not None else ""
         found.append(Card(holder, network, address or made_mac(f"{name} {index}"), reference, node))
     return found
+
+
+def _network(node: Node, source: Mapping[str, str], alone: str) -> str:
+    """Name an interface's network with its VLANs; one that stands on neither network nor bridge shares it with nobody."""
+    base = (
+        source.get("network")
+        or source.get("bridge")
+        or (f"{alone}-alone" if source or "type" in node.attributes else "default")
+    )
+    vlan = node.first("vlan")
+    tags = [each.attributes.get("id", "") for each in vlan.all("tag")] if vlan is not None else []
+    port = node.first("port")
+    apart = [alone] if port is not None and port.attributes.get("isolated") == "yes" else []
+    return document_name(base, *(["vlan", *tags] if vlan is not None else []), *apart)
 
 
 def _addresses(reference: Node | None) -> tuple[str, ...]:

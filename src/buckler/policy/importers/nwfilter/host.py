@@ -19,7 +19,7 @@ from buckler.policy.importers.addressed import (
 from buckler.policy.importers.linklocal import NONE_HERE, find_gaps, is_of_ipv4_only
 from buckler.policy.importers.naming import document_name, network_document, policy_document
 from buckler.policy.importers.nwfilter.answers import OTHER, Spelt, answered, is_all_clients, mirror, surplus
-from buckler.policy.importers.nwfilter.chains import ROOT, Chain, Framed, Step, flatten, read_chain
+from buckler.policy.importers.nwfilter.chains import PRIORITY, ROOT, Chain, Framed, Step, flatten, read_chain
 from buckler.policy.importers.nwfilter.domains import Card, cards_of, text_of, vm_documents
 from buckler.policy.importers.nwfilter.rules import FilterRule, Unclear, is_about_frames_only, layer_of, read_rule
 from buckler.policy.importers.nwfilter.standard import NO_GROUPS, STANDARD, is_shipped, shipped
@@ -35,6 +35,7 @@ _DENIES = {"drop", "reject"}
 _SIDES = {"in": ("in",), "out": ("out",), "inout": ("in", "out")}
 _MAX_DEPTH = 16
 _MAX_REFERENCES = 1000
+_NEVER = (2, 9999)
 _FIRST = -1001
 """A priority before all of libvirt's."""
 
@@ -106,8 +107,8 @@ class _Interface:
         self.connections: list[Spelt] = []
         self.beginning: list[tuple[Node, Spelt]] = []
         """Rules that let through what begins only, with what is spelt of them."""
-        self.standing: set[str] = set()
-        """Tags of the rules that let all connections of theirs go on."""
+        self.standing: dict[tuple[str, str], tuple[int, int]] = {}
+        """By tag and side: where all connections of that tag that stand are first let go on."""
         self.seen: set[tuple[str, tuple[tuple[str, tuple[str, ...]], ...]]] = set()
 
     def documents(self, review: str) -> list[Document]:
@@ -118,7 +119,7 @@ class _Interface:
         sides = {side: list(self._in_order(side)) for side in OTHER}
         answers = [spelt for side in sides for spelt in self._answers(side, sides)]
         frames = [spelt for side in sides.values() for spelt in side]
-        self.connections += [Spelt((2, 9999), side, Action.ALLOW, _ANYONE) for side in ("in", "out")]
+        self.connections += [Spelt(_NEVER, side, Action.ALLOW, _ANYONE) for side in ("in", "out")]
         name = document_name("filter", self.card.holder.name, self.card.holder.card or "nic0")
         made = [(Tier.PLATFORM, f"{name}.answers", answers), (Tier.SECURITY, f"{name}.frames", frames)]
         made.append((Tier.TENANT, name, self.connections))
@@ -128,8 +129,10 @@ class _Interface:
         """Allow no connection of which only the first packet is let through there."""
         for node, spelt in self.beginning:
             tag = node.children[0].tag
-            if not {tag, f"all{tag[tag.find('-') :]}" if "-" in tag else "all"} & self.standing:
-                what = "packets that begin a connection are accepted, and no rule accepts what follows"
+            every = f"all{tag[tag.find('-') :]}" if "-" in tag else "all"
+            goes_on = [min(self.standing.get((each, side), _NEVER) for each in (tag, every)) for side in OTHER]
+            if max(goes_on) > spelt.place:  # what drops it may stand between
+                what = "packets that begin a connection are accepted, and no rule before accepts what follows"
                 self._tell(node, what, "the rule allows nothing")
                 self.connections.remove(spelt)
 
@@ -226,8 +229,10 @@ class _Interface:
             self._tell(node, "the rule does not take IPv6 link-local addresses for the guest's own", NONE_HERE)
             self.severed.add(self.card.network)
         if rule.answers:
-            if rule.action == "accept" and node.children[0].attributes.keys() <= {"state", "comment"}:
-                self.standing.add(node.children[0].tag)
+            if rule.action == "accept" and rule.stands and node.children[0].attributes.keys() <= {"state", "comment"}:
+                for side in _SIDES[rule.direction]:
+                    key, place = (node.children[0].tag, side), (int(chain.name != ROOT), rule.priority)
+                    self.standing[key] = min(self.standing.get(key, place), place)
             self._tell(node, "a rule on connections that stand", "answers follow their connection", Effect.NOTE)
         elif rule.action != "continue" and not (rule.own_source and rule.action == "drop"):
             self._spell(rule, chain)
@@ -365,10 +370,8 @@ def _is_icmp(rule: FilterRule) -> bool:
 
 def _priority(node: Node) -> int:
     """Give the place of a rule that is unclear: its own, or the first where that is none."""
-    try:
-        place = int(node.attributes.get("priority", "500"))
-    except ValueError:
-        return _FIRST
+    word = node.attributes.get("priority", "500")
+    place = int(word) if PRIORITY.match(word) else _FIRST
     return place if -1000 <= place <= 1000 else _FIRST
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -29,6 +30,7 @@ _EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
 _ADDRESSES = {"srcipaddr", "srcipmask", "srcipfrom", "srcipto", "dstipaddr", "dstipmask", "dstipfrom", "dstipto"}
 _PORTS = {"dstportstart", "dstportend", "type", "code", "protocol"}
 _NO_MATTER = {"comment"}
+_NUMBER = re.compile(r"-?(0x[0-9a-fA-F]{1,8}|0|[1-9][0-9]{0,9})\Z")
 
 
 class Unclear(Exception):
@@ -51,6 +53,8 @@ class FilterRule(msgspec.Struct, frozen=True):
     """It only asks whether the guest's own source is right: what every shield does."""
     answers: bool = False
     """It only matches packets of connections that stand."""
+    stands: bool = False
+    """Of these it matches all, not only what is related to others."""
     begins: bool = False
     """It only matches packets that begin connections: that these go on is another rule's."""
     stateless: bool = False
@@ -141,7 +145,7 @@ def _of_standing(rule: FilterRule, states: set[str]) -> FilterRule:
     if rule.action in {"drop", "reject"}:
         word = ", ".join(sorted(states))
         raise Unclear(f"packets of state {word} are dropped, which keeps connections of either direction from standing")
-    return msgspec.structs.replace(rule, answers=True)
+    return msgspec.structs.replace(rule, answers=True, stands="ESTABLISHED" in states)
 
 
 def _is_own_source(rule: FilterRule, given: Mapping[str, str]) -> bool:
@@ -204,10 +208,9 @@ def _ports(protocol: str, given: Mapping[str, str], variables: Mapping[str, tupl
 
 
 def _integer(word: str, low: int, high: int) -> int:
-    try:
-        value = int(word, 0)
-    except ValueError:
-        raise Unclear(f"{word!r} is no number") from None
+    if not _NUMBER.match(word):
+        raise Unclear(f"{word[:80]!r} is no number")
+    value = int(word, 0) if word.lstrip("-").startswith("0x") else int(word)
     if not low <= value <= high:
         raise Unclear(f"{value} is out of range")
     return value
