@@ -82,7 +82,9 @@ STAGE choose_member(struct __sk_buff *skb)
 	return chosen;
 }
 
-/* Take a member as the remote end of the frame and of the key in hand. Returns whether there is one in that place. */
+#define NOBODY_THERE (-1)
+
+/* Take a member as the remote end of the frame and of the key in hand. 0: the place is the client's own; NOBODY_THERE: it is behind all. */
 STAGE take_member(struct __sk_buff *skb, __u32 place)
 {
 	struct frame *f = get_frame(0);
@@ -90,9 +92,11 @@ STAGE take_member(struct __sk_buff *skb, __u32 place)
 	const struct service *service;
 	KEEP(skb);
 	if (!f || !draft || place >= MOST_MEMBERS)
-		return 0;
+		return NOBODY_THERE;
 	service = find_service(f->zone, &f->virtual_address);
-	if (!service || place >= service->members || read_mac(service->member[place].mac) == read_mac(f->source_mac))
+	if (!service || place >= service->members)
+		return NOBODY_THERE;
+	if (read_mac(service->member[place].mac) == read_mac(f->source_mac))
 		return 0;
 	f->destination = draft->key.remote = service->member[place].address;
 	__builtin_memcpy(f->member_mac, service->member[place].mac, 6);
@@ -121,42 +125,64 @@ STAGE is_living(struct __sk_buff *skb)
 	return c && c->service == f->service && c->expires >= f->now;
 }
 
-/* Find the member with which this flow lives; where it is a new one, the chosen one stays in hand. */
-INLINE int find_member(struct __sk_buff *skb, struct frame *f, struct draft *draft)
+#define GO_ON 0
+#define FOUND 1
+#define NOT_FOUND 2
+
+STAGE try_member(struct __sk_buff *skb, __u32 place)
 {
+	int there = take_member(skb, place);
+	if (there < 0)
+		return NOT_FOUND;
+	return there && is_living(skb) ? FOUND : GO_ON;
+}
+
+/* Find the member with which this flow lives; where it is a new one, the chosen one stays in hand. */
+STAGE find_member(struct __sk_buff *skb)
+{
+	struct frame *f = get_frame(0);
+	struct draft *draft = get_draft();
 	int chosen;
+	if (!f || !draft)
+		return REASON_NO_MEMBER;
 	set_key(&draft->key, f, DIR_EGRESS);
 	chosen = choose_member(skb);
-	if (chosen < 0 || !take_member(skb, chosen))
+	if (chosen < 0)
 		return REASON_NO_MEMBER;
-	if (is_living(skb))
+	if (try_member(skb, chosen) == FOUND)
 		return 0;
-	for (int i = 0; i < MOST_MEMBERS; i++)
-		if (i != chosen && take_member(skb, i) && is_living(skb))
+	for (int i = 0; i < MOST_MEMBERS; i++) {
+		int found = i == chosen ? GO_ON : try_member(skb, i);
+		if (found == FOUND)
 			return 0;
-	return take_member(skb, chosen) ? 0 : REASON_NO_MEMBER;
+		if (found == NOT_FOUND)
+			break;
+	}
+	return take_member(skb, chosen) > 0 ? 0 : REASON_NO_MEMBER;
 }
 
 /* A frame from the VM whose headers were read: is it for a virtual address? Then its destination is a member from here on. */
 STAGE enter_service(struct __sk_buff *skb)
 {
 	struct frame *f = get_frame(0);
-	struct draft *draft = get_draft();
 	const struct service *service;
-	if (!f || !draft)
+	int refused;
+	if (!f)
 		return REASON_MALFORMED;
 	service = find_service(f->zone, &f->destination);
 	if (!service)
 		return 0;
-	if (!owns_address(f->index, &f->source))
-		return REASON_SPOOFED_ADDRESS;
 	if (f->destination_mac[0] & 1)
 		return REASON_MARTIAN;
 	f->service = service->number;
 	f->virtual_address = f->destination;
 	if (f->fragment || is_dhcp_port(f->destination_port) || !offers(service, f->protocol, f->destination_port))
-		return REASON_SERVICE;
-	return find_member(skb, f, draft);
+		refused = REASON_SERVICE;
+	else
+		refused = find_member(skb);
+	if (refused && !owns_address(f->index, &f->source))
+		return REASON_SPOOFED_ADDRESS; /* what goes on is asked for its source as every frame is */
+	return refused;
 }
 
 /* One IPv4 address in the header at `header` for another: in its sum and, where there is one, in its transport's. */

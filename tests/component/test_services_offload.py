@@ -88,6 +88,30 @@ def test_large_segments_are_cut_into_translated_ones(place: Ground, six: bool) -
 
 
 @pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])
+def test_large_segments_of_a_member_are_cut_into_translated_ones(place: Ground, six: bool) -> None:
+    """The other way: VM 2 is the client, whose tap takes nothing that is left to others."""
+    l4, _ = sums(six)
+    member, client, virtual = (ONE.v6, TWO.v6, VIP6) if six else (ONE.v4, TWO.v4, VIP4)
+    key = ServiceKey(ZONE, virtual)
+    place.host.services.put_services({key: service(9 << 8 if six else 9, ONE, six=six)})
+    place.receiver.send(first_frame(TCP, (client, (MAC, virtual))))
+    assert len(take_frames(place.sender)) == 1
+    place.send(partial(reply_frame(TCP, (member, client)), l4, 16), NEEDS_SUM, start=l4, offset=16)
+    (answer,) = take_frames(place.receiver)
+    assert read_packet(answer).source[1] == virtual
+    place.receiver.send(next_frame(TCP, (client, (MAC, virtual))))
+    assert len(take_frames(place.sender)) == 1
+    data = bytes(number % 251 for number in range(30000))
+    body = p.tcp(80, 4000, p.ACK, sequence=5001, acknowledgement=1001, data=data)
+    large = partial(p.ip_frame(member, client, TCP, body), l4, 16)
+    assert place.send(large, NEEDS_SUM, GSO_TCP6 if six else GSO_TCP4, l4 + 20, 1400, l4, 16)
+    pieces = take_frames(place.receiver)
+    assert len(pieces) == 22
+    assert {read_packet(piece).source[1] for piece in pieces} == {virtual}
+    assert b"".join(piece[l4 + 20 :] for piece in pieces) == data
+
+
+@pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])
 def test_large_datagrams_are_cut_into_translated_ones(place: Ground, six: bool) -> None:
     l4, ends = sums(six)
     frame = partial(first_frame(UDP, ends)[: l4 + 8] + bytes(4000), l4, 6)

@@ -45,7 +45,7 @@ def test_a_slot_that_is_not_filled_yet_is_refused_with_its_reason(spec: str) -> 
     assert any("not implemented yet" in each.message and each.hint for each in reading.problems), reading.problems
 
 
-@pytest.mark.parametrize("word", ["address: 10.0.0.1", "application: http", "inspect: strict", "profile: strict"])
+@pytest.mark.parametrize("word", ["translate: 8080", "application: http", "inspect: strict", "profile: strict"])
 def test_a_services_slots_are_refused_with_their_reasons(word: str) -> None:
     spec = f"selector: {{}}, ports: [{{protocol: TCP, port: 1}}], {word}"
     text = f"apiVersion: buckler.io/v1\nkind: Service\nmetadata: {{name: s}}\nspec: {{{spec}}}\n"
