@@ -192,6 +192,11 @@ def _peers(
         at = f"{path}[{index}]"
         if peer.vm is not None and tier is Tier.TENANT:
             yield from _within_tenant(document, f"{at}.vm", peer.vm)
+        if peer.dns and _nobody_answers(document, tier, networks):
+            why = "state spec.resolvers of the network: whose answers are believed"
+            yield _problem(
+                document, f"{at}.dns", f"no network has a resolver that could answer {peer.dns}", why, Severity.WARNING
+            )
         if not peer.cidr:
             continue
         if not is_somewhere((range_of(peer.cidr),)):
@@ -211,6 +216,12 @@ def _peers(
                         "a CIDR never matches a VM of the pool: select VMs by label",
                         Severity.WARNING,
                     )
+
+
+def _nobody_answers(document: Document, tier: Tier, networks: Mapping[str, Document]) -> bool:
+    """Say whether there are networks where it may stand, and none of them says whom to believe."""
+    mine = [each.spec for each in networks.values() if tier is not Tier.TENANT or each.tenant == document.tenant]
+    return bool(mine) and not any(isinstance(spec, NetworkSpec) and spec.resolvers for spec in mine)
 
 
 def _within_tenant(document: Document, path: str, selector: Selector) -> Iterator[Problem]:

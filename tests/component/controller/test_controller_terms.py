@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from buckler.__main__ import main
+from buckler.client.operator import OperatorFailed
+from buckler.model.operatorapi.documents import Reference
 from buckler.model.program import Terms, Verdict
 from buckler.policy.timing import write_moment
 
@@ -137,3 +139,52 @@ def test_a_staged_flow_decides_nothing_until_it_is_promoted(controller: Controll
     assert again.exit_code == 1
     none = CliRunner().invoke(main, ["--socket", controller.socket, "policy", "staged"])
     assert none.exit_code == 0, none.output
+
+
+EDGE = """\
+apiVersion: buckler.io/v1
+kind: Policy
+metadata: {{name: {name}}}
+spec:
+  description: the border
+  owner: network
+  reason: the pool is not public
+  review: "2030-01-01"
+  tier: security
+  order: {order}
+  subject: {{edge: true}}
+  {times}
+  egress: [{{name: all, action: {action}, to: [{{cidr: 203.0.113.0/24}}]}}]
+"""
+OUT = """\
+apiVersion: buckler.io/v1
+kind: Policy
+metadata: {name: out}
+spec:
+  description: the web server asks others
+  owner: shop
+  reason: it fetches pages
+  review: "2030-01-01"
+  subject: {matchLabels: {role: web}}
+  egress: [{name: all, action: allow, to: [{world: true}]}]
+"""
+
+
+def test_an_allowance_at_the_edge_ends_by_itself_and_what_always_asks_stays(
+    controller: ControllerProcess, agent: Agent
+) -> None:
+    end = int(time.time()) + 20
+    visit = EDGE.format(name="visit", order=10, times=f"until: {write_moment(end)}", action="allow")
+    border = EDGE.format(name="border", order=20, times="priority: high", action="deny")
+    with pytest.raises(OperatorFailed) as refused:
+        controller.apply(*SHOP, OUT, visit)
+    assert "no policy that always holds asks the edge in its egress" in str(refused.value.problem.problems)
+    controller.apply(*SHOP, OUT, visit, border, wait=20)
+    assert Terms(until=end) in terms(agent)
+    with controller.operator() as client:
+        with pytest.raises(OperatorFailed):
+            client.delete(Reference("Policy", "border", "default"))
+        assert client.explain("web", "203.0.113.9", "TCP", 443).verdict == "allow"
+        wait_for("it is over", lambda: client.explain("web", "203.0.113.9", "TCP", 443).verdict == "deny", 60)
+        assert time.time() >= end
+    wait_for("no program has it", lambda: Terms(until=end) not in terms(agent), 40)

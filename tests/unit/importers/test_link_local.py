@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import permutations
 
 import pytest
 
@@ -16,6 +17,8 @@ from buckler.policy.importers.outcome import Effect, Import
 from buckler.policy.importers.proxmox.pool import import_proxmox
 from buckler.policy.pool import singled_out, stations
 from buckler.policy.source import Source
+from tests.randompolicy import Seeded
+from tests.unit.importers import test_neutron, test_proxmox
 from tests.unit.importers.imported import Imported
 
 REVIEW = "2030-01-01"
@@ -139,6 +142,45 @@ def test_what_means_them_at_both_or_neither_is_not_told(made: Callable[[], Impor
     result = made()
     assert about(result) == []
     assert speaks_by_them(result)
+
+
+def by_link_local(end: dict[str, object], number: int) -> dict[str, object]:
+    return end | {"fixed_ips": [{"ip_address": f"fe80::{number}"}]}
+
+
+@pytest.mark.proof
+def test_where_vms_have_them_every_verdict_holds_for_them_too():
+    """Of generated sources: what two VMs may say to each other they may say by link-local addresses, or have none."""
+    speaking = allowed = 0
+    for seed in range(60):
+        data = test_neutron.world(Seeded(seed), dual=bool(seed % 2))
+        neutron_ = import_neutron([Source("c.json", json.dumps(data))], REVIEW)
+        sources, truth = test_proxmox.world(Seeded(seed))
+        for result in (neutron_, import_proxmox(sources, REVIEW)):
+            if not speaks_by_them(result):
+                continue
+            speaking += 1
+            imported = Imported(result)
+            if result is neutron_:
+                ends = {f"default/{each['name']}": by_link_local(each, n) for n, each in enumerate(data["ports"], 1)}
+            else:
+                ends = {f"default/{each}": {"number": each} for each in test_proxmox.GUESTS}
+            for (one, source), (other, target) in permutations(ends.items(), 2):
+                for protocol, port in (("TCP", 22), ("TCP", 80), ("UDP", 53)):
+                    if imported.reaches(one, other, protocol, port):
+                        allowed += 1
+                        if result is neutron_:
+                            assert test_neutron.allows(data, source, target, protocol, port) == {True}, (
+                                seed,
+                                one,
+                                other,
+                            )
+                        else:
+                            names = str(source["number"]), str(target["number"])
+                            said = truth.refusal(*names, protocol, port, ["fe80::1", "fe80::2"])
+                            assert not said, (seed, one, other, protocol, port)
+    assert speaking > 20
+    assert allowed > 100
 
 
 def test_a_set_holds_them_by_its_longest_prefix():

@@ -55,7 +55,8 @@ def within(address: str, word: str) -> bool:
     word = ALIASES.get(word.removeprefix("dc/"), word)
     for part in word.split(","):
         first, dash, last = part.partition("-")
-        if dash and ipaddress.ip_address(first) <= parsed <= ipaddress.ip_address(last):
+        low, high = (ipaddress.ip_address(each) if dash else parsed for each in (first, last))
+        if dash and low.version == high.version == parsed.version and int(low) <= int(parsed) <= int(high):
             return True
         if not dash and parsed in ipaddress.ip_network(part):
             return True

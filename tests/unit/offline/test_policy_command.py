@@ -189,3 +189,17 @@ def test_check_warns_of_prefixes_that_are_nobodys_and_of_a_tenant_that_has_nobod
     assert answer.exit_code == 0
     assert "127.0.0.0/8 is nobody's (no packet passes with such an address" in answer.stdout
     assert "tenant default has no VM and no endpoint (metadata.tenant" in answer.stdout
+
+
+@pytest.mark.parametrize(("resolvers", "is_warned"), [("", True), (", resolvers: [10.7.0.2]", False)])
+def test_check_warns_of_names_that_nobody_could_answer(tmp_path: Path, resolvers: str, is_warned: bool):
+    files = tmp_path / "all.yaml"
+    files.write_text(
+        f"apiVersion: buckler.io/v1\nkind: Network\nmetadata: {{name: n}}\nspec: {{bridge: b, cidrs: [10.7.0.0/24]{resolvers}}}\n---\n"
+        "apiVersion: buckler.io/v1\nkind: Policy\nmetadata: {name: x}\nspec: {description: d, owner: o, reason: r, review: 2099-01-01, "
+        "subject: {}, egress: [{action: allow, to: [{dns: www.example.org}]}]}\n"
+    )
+    answer = run("check", "-f", str(files))
+    assert (
+        "no network has a resolver that could answer www.example.org (state spec.resolvers" in answer.stdout
+    ) is is_warned

@@ -41,4 +41,4 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path, monkeypatch: pytest.Monk
             command, *told = part.splitlines()
             run(command, told)
             commands += 1
-    assert commands >= 12
+    assert commands >= 17
