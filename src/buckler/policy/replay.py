@@ -15,6 +15,7 @@ from buckler.policy.compile import resolve_pool
 from buckler.policy.draft import Draft
 from buckler.policy.language import PROTOCOL_ANY, PROTOCOL_NAMES
 from buckler.policy.pool import singled_out, stations, visitors
+from buckler.policy.unpoliced import why_martian
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -60,6 +61,8 @@ class Replayer:
         here, there = (attempt.source, attempt.destination) if is_out else (attempt.destination, attempt.source)
         segment, mine = self._place(attempt.vm, here)
         peer = self._identity(segment, there)
+        if why_martian(attempt.source, is_source=True) or why_martian(attempt.destination):
+            return Answer(allowed=False, rule="")
         sides = [self._side(mine, peer, attempt.direction, attempt)]
         other = self._held[segment.network].get(there)
         if other is not None and peer != IDENTITY_INFRA:
