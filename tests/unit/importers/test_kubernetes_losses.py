@@ -69,6 +69,7 @@ def test_no_policy_is_all_open_and_exact():
         "{podSelector: {}, ingress: [{when: tomorrow}]}",
         "{podSelector: {}, ingress: [{}], mood: good}",
         "{podSelector: {}, ingress: all}",
+        "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0.0.0.0}}]}]}",
         "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [11.0.0.0/8]}}]}]}",
         "{podSelector: {}, policyTypes: [Ingres]}",
     ],

@@ -292,3 +292,23 @@ def test_interfaces_on_no_bridge_share_a_network_with_nobody():
         ]
         result = import_nwfilter([Source(f"{index}.xml", each) for index, each in enumerate(texts)], "2030-01-01")
         assert not Imported(result).talks
+
+
+SHUT = "<rule action='drop' direction='inout' priority='900'><all/></rule>"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "asked"),
+    [
+        ("srcipaddr='10.0.0.0' srcipmask='0.0.0.255'", ("TCP", 80)),
+        ("srcipaddr='10.0.0.0' srcipmask='255.0.255.0'", ("TCP", 80)),
+        ("srcipaddr='$FROM' dstportstart='$PORT'", ("TCP", 81)),
+    ],
+)
+def test_what_would_match_more_than_libvirt_matches_allows_nothing(attributes: str, asked: tuple[str, int]):
+    values = [("FROM", "10.0.0.2"), ("FROM", "10.0.0.3"), ("PORT", "80"), ("PORT", "81")]
+    parameters = "".join(f"<parameter name='{name}' value='{value}'/>" for name, value in values)
+    inner = f"<filter name='g'><rule action='accept' direction='in'><tcp {attributes}/></rule>{SHUT}</filter>"
+    result, imported = carried(f"<filter name='f'><filterref filter='g'>{parameters}</filterref></filter>", inner)
+    assert not result.is_exact
+    assert not imported.reaches(TWO, ONE, *asked)

@@ -83,3 +83,17 @@ def test_an_interface_given_twice_is_filtered_if_either_says_so(first):
     files = {"cluster.fw": "[OPTIONS]\nenable: 1", "100.fw": "[OPTIONS]\nenable: 1", "100.conf": card}
     imported = Imported(import_proxmox([Source(*each) for each in files.items()], "2030-01-01"))
     assert bool(imported.inward) is not first.startswith("net0")
+
+
+@pytest.mark.parametrize(
+    ("line", "more"),
+    [
+        ("IN ACCEPT -source 10.1.0.5/24", ""),
+        ("IN ACCEPT -source 10.1.0.0/0.0.0.255", ""),
+        ("IN DROP -source +odd\nIN ACCEPT", "[IPSET odd]\n10.1.0.0/24\n!!10.1.0.11"),
+        ("IN DROP -source +odd\nIN ACCEPT", "[IPSET odd]\n10.1.0.11/24"),
+    ],
+)
+def test_addresses_that_pve_firewall_does_not_take_allow_nothing(line, more):
+    _result, imported = carried(line, cluster=more)
+    assert ("default/101", "default/100") not in imported.talks

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, Text, Update, bindparam, delete, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
 
-from buckler.drivers.store.rows import add_rows, put_row, text_of, value_of
+from buckler.drivers.store.rows import add_rows, put_row, text_of, upsert, value_of
 from buckler.drivers.store.tables import ACKS, CHANGES, MANIFESTS, OBJECTS, ORDERS, POOL, REVISIONS
 from buckler.model.agentapi import Acknowledgement
 from buckler.model.ids import Digest, HostId, Revision
@@ -33,8 +33,7 @@ class RevisionRows:
         return Revision(value_of(self._connection, POOL, "revision", id=1))
 
     def allocate(self, cause: str, actor: str, at: float, comment: str = "", changes: Sequence[Tally] = ()) -> Revision:
-        next_one = update(POOL).where(POOL.c.id == 1).values(revision=POOL.c.revision + 1).returning(POOL.c.revision)
-        revision = Revision(self._connection.execute(next_one).scalar_one())
+        revision = Revision(self._connection.execute(_NEXT_REVISION).scalar_one())
         row = RevisionRecord(revision, cause, actor, at, comment)
         values = {**msgspec.structs.asdict(row), "changes": text_of(changes)}
         self._connection.execute(insert(REVISIONS).values(**values))
@@ -59,7 +58,7 @@ class RevisionRows:
         return str(value_of(self._connection, POOL, "rollout", id=1))
 
     def set_rollout(self, state: str) -> None:
-        self._connection.execute(update(POOL).where(POOL.c.id == 1).values(rollout=state))
+        self._connection.execute(_ROLLOUT, {"state": state})
 
 
 def _record(row: Row[Any]) -> RevisionRecord:
@@ -68,6 +67,14 @@ def _record(row: Row[Any]) -> RevisionRecord:
 
 
 _ORDER = [ORDERS.c[name] for name in Order.__struct_fields__]
+_ORDER_OF = select(*_ORDER).where(ORDERS.c.host == bindparam("host"))
+_TAKEN = select(ORDERS.c.host, ORDERS.c.taken).where(ORDERS.c.taken >= bindparam("since"))
+_MANIFEST = select(MANIFESTS).where(
+    MANIFESTS.c.host == bindparam("host"), MANIFESTS.c.revision == bindparam("revision")
+)
+_SINCE = select(CHANGES).where(CHANGES.c.number >= bindparam("number")).order_by(CHANGES.c.number)
+_NEXT_REVISION = update(POOL).where(POOL.c.id == 1).values(revision=POOL.c.revision + 1).returning(POOL.c.revision)
+_ROLLOUT = update(POOL).where(POOL.c.id == 1).values(rollout=bindparam("state"))
 
 
 class ManifestRows:
@@ -82,8 +89,7 @@ class ManifestRows:
         return PublishedManifest(**row._mapping) if row is not None else None
 
     def find(self, host: HostId, revision: Revision) -> PublishedManifest | None:
-        query = select(MANIFESTS).where(MANIFESTS.c.host == host, MANIFESTS.c.revision == revision)
-        row = self._connection.execute(query).one_or_none()
+        row = self._connection.execute(_MANIFEST, {"host": host, "revision": revision}).one_or_none()
         return PublishedManifest(**row._mapping) if row is not None else None
 
     def at(self, revision: Revision) -> tuple[PublishedManifest, ...]:
@@ -98,15 +104,15 @@ class ManifestRows:
         self._connection.execute(took)
 
     def order(self, host: HostId) -> Order | None:
-        row = self._connection.execute(select(ORDERS).where(ORDERS.c.host == host)).one_or_none()
+        row = self._connection.execute(_ORDER_OF, {"host": host}).one_or_none()
         return Order(**row._mapping) if row is not None else None
 
     def orders(self) -> dict[HostId, Order]:
         return {HostId(row.host): Order(*row) for row in self._connection.execute(select(*_ORDER))}
 
     def taken(self, since: Revision) -> dict[HostId, Revision]:
-        query = select(ORDERS.c.host, ORDERS.c.taken).where(ORDERS.c.taken >= since)
-        return {HostId(host): Revision(taken) for host, taken in self._connection.execute(query)}
+        rows = self._connection.execute(_TAKEN, {"since": since})
+        return {HostId(host): Revision(taken) for host, taken in rows}
 
     def set_orders(self, told: Told, hosts: Sequence[HostId]) -> None:
         """Rows that are there are changed by one statement, with one parameter for all hosts."""
@@ -115,20 +121,21 @@ class ManifestRows:
         same = msgspec.structs.asdict(told)
         is_postgresql = self._connection.dialect.name == "postgresql"
         named = list(hosts) if is_postgresql else text_of(hosts)
-        if self._connection.execute(_of_hosts(is_postgresql).values(**same), {"hosts": named}).rowcount == len(hosts):
+        now = {f"{name}_now": value for name, value in same.items()}
+        changed = self._connection.execute(_of_hosts(is_postgresql), {"hosts": named, **now})
+        if changed.rowcount == len(hosts):
             return
-        query = (postgresql.insert if is_postgresql else sqlite.insert)(ORDERS)
-        fresh = {name: query.excluded[name] for name in same}
         rows = [{"host": host, **same, "taken": 0} for host in hosts]
-        self._connection.execute(query.on_conflict_do_update(index_elements=["host"], set_=fresh), rows)
+        self._connection.execute(upsert(ORDERS, ("host", *same), self._connection.dialect.name), rows)
 
 
 @cache
 def _of_hosts(is_postgresql: bool) -> Update:
+    query = update(ORDERS).values({name: bindparam(f"{name}_now") for name in Told.__struct_fields__})
     if is_postgresql:
-        return update(ORDERS).where(ORDERS.c.host == func.any(bindparam("hosts", type_=postgresql.ARRAY(Text))))
+        return query.where(ORDERS.c.host == func.any(bindparam("hosts", type_=postgresql.ARRAY(Text))))
     named = func.json_each(bindparam("hosts", type_=Text)).table_valued("value")
-    return update(ORDERS).where(ORDERS.c.host.in_(select(named.c.value)))
+    return query.where(ORDERS.c.host.in_(select(named.c.value)))
 
 
 class ChangeRows:
@@ -142,8 +149,7 @@ class ChangeRows:
 
     def since(self, number: int) -> tuple[int, tuple[Change, ...]] | None:
         """Where ``number`` is still there, so are all after it: the oldest go first."""
-        query = select(CHANGES).where(CHANGES.c.number >= number).order_by(CHANGES.c.number)
-        rows = self._connection.execute(query).all()
+        rows = self._connection.execute(_SINCE, {"number": number}).all()
         if rows and rows[0].number > number + 1:
             return None
         return rows[-1].number if rows else 0, tuple(Change(Written(r.what), r.name) for r in rows if r.number > number)

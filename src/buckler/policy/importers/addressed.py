@@ -114,25 +114,35 @@ def shared_addresses(cards: Iterable[tuple[str, Sequence[str]]]) -> set[tuple[st
     return {key for key, count in seen.items() if count > 1}
 
 
-def read_blocks(words: Sequence[str], fail: Callable[[str], Exception]) -> Blocks:
-    """Read prefixes, addresses and ranges of them."""
+def read_blocks(words: Sequence[str], fail: Callable[[str], Exception], *, strict: bool = False) -> Blocks:
+    """Read prefixes, addresses and ranges of them; ``strict``: no bits stand behind a prefix."""
     found: list[str] = []
     for word in words:
         try:
-            found += [str(each) for each in _networks(word)]
+            found += [str(each) for each in _networks(word, strict)]
         except (ValueError, TypeError):
             raise fail(f"{word!r} is no address, prefix or range") from None
     return Blocks(tuple(dict.fromkeys(found)))
 
 
-def _networks(word: str) -> Sequence[Network]:
+def is_mask_inverted(word: str) -> bool:
+    """Say whether what stands behind a slash says which bits may differ, or mixes them: few readers take that."""
+    mask = word.partition("/")[2]
+    return "." in mask and str(ipaddress.IPv4Network(f"0.0.0.0/{mask}").netmask) != mask
+
+
+def _networks(word: str, strict: bool) -> Sequence[Network]:
     first, dash, last = word.partition("-")
     found: list[Network]
     if dash:
         found = list(ipaddress.summarize_address_range(ipaddress.ip_address(first), ipaddress.ip_address(last)))
     else:
-        found = [ipaddress.ip_network(word, strict=False)]
-    if "%" in word or any(each.is_multicast or (each.version == 6 and each.subnet_of(_MAPPED)) for each in found):
+        found = [ipaddress.ip_network(word, strict=strict)]
+    if (
+        "%" in word
+        or is_mask_inverted(word)
+        or any(each.is_multicast or (each.version == 6 and each.subnet_of(_MAPPED)) for each in found)
+    ):
         raise ValueError(word)
     return found
 

@@ -110,7 +110,8 @@ def prefix(place: Place, *, strict: bool = False) -> str:
         parsed = ipaddress.ip_network(value, strict=strict)
     except ValueError:
         raise Unclear(place, f"{value!r} is no prefix") from None
-    if "%" in value or parsed.is_multicast or (parsed.version == 6 and parsed.subnet_of(_MAPPED)):
+    mask = value.partition("/")[2]
+    if "%" in value or "." in mask or parsed.is_multicast or (parsed.version == 6 and parsed.subnet_of(_MAPPED)):
         raise Unclear(place, f"{value} is a prefix that no peer has here")
     return str(parsed)
 

@@ -101,6 +101,8 @@ def read_rule(node: Node, variables: Mapping[str, tuple[str, ...]]) -> FilterRul
 
 def _protocol(rule: FilterRule, part: Node, variables: Mapping[str, tuple[str, ...]]) -> FilterRule:
     given = {key: value for key, value in part.attributes.items() if key not in _NO_MATTER}
+    if sum(len(variables.get(value[1:], ())) > 1 for value in given.values() if value.startswith("$")) > 1:
+        raise Unclear("several variables of several values, which libvirt takes side by side")
     if _is_own_source(rule, given):
         return msgspec.structs.replace(rule, own_source=True, family={"ip": 4, "ipv6": 6}.get(part.tag, 0))
     if "match" in given and given.pop("match") not in {"yes", "true", "1"}:

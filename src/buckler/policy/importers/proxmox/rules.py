@@ -89,7 +89,7 @@ class Names(msgspec.Struct, frozen=True):
         parts = [self._alias(part) for part in word.split(",")]
         if len(parts) > 1 and len({":" in each for each in parts}) > 1:
             raise Unclear(f"{word[:80]!r} lists addresses of both families")
-        return read_blocks(parts, Unclear)
+        return read_blocks(parts, Unclear, strict=True)
 
     def _files(self, name: str) -> tuple[str, list[FirewallFile]]:
         scope, slash, rest = name.partition("/")
@@ -119,7 +119,7 @@ class Names(msgspec.Struct, frozen=True):
                 for line in each.sets.get(name, []):
                     entry = line.text.partition("#")[0].strip()
                     chosen = without if entry.startswith("!") else within
-                    chosen += read_blocks([self._alias(entry.lstrip("!").strip())], Unclear).within
+                    chosen += read_blocks([self._alias(entry.removeprefix("!").strip())], Unclear, strict=True).within
                 return Blocks(tuple(within), tuple(without))
         raise Unclear(f"no IP set named {word!r} is in the input")
 
