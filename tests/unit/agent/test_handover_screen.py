@@ -79,6 +79,7 @@ FORBIDDEN = ranges_of(INFRA)
 OWN_BYTES = frozenset(pack_address(address) for address in OWN)
 
 
+@pytest.mark.proof
 @given(st.lists(LINES, max_size=ROOM))
 @settings(max_examples=400, deadline=None)
 def test_columns_are_judged_as_rows_are(lines: list[bytes]):

@@ -115,7 +115,13 @@ def test_a_long_list_of_prefixes_takes_the_room_of_many_pairs_and_is_counted() -
     assert delta.count.changed == 2
 
 
-@pytest.mark.parametrize(("before", "after"), list(itertools.combinations(STATES, 2)))
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(*pair, marks=[pytest.mark.proof] if place % 4 else [])
+        for place, pair in enumerate(itertools.combinations(STATES, 2))
+    ],
+)
 def test_every_address_in_and_around_every_prefix_changes_as_it_is_told(before: str, after: str) -> None:
     hold_to_reference(draft(before), draft(after))
 
