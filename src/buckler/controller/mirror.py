@@ -160,7 +160,9 @@ class Mirror:
         if record is not None and not record.deleted_at:
             self._records[vm] = record
             self._by_name[record.tenant, record.name] = vm
-        self._attributes[vm] = {each.name: each.value for each in unit.vms.attributes(vm) if not each.valid_to}
+            self._attributes[vm] = {each.name: each.value for each in unit.vms.attributes(vm) if not each.valid_to}
+        else:
+            self._attributes.pop(vm, None)
 
     def _register(self, vm: VmId) -> None:
         self._vms = None

@@ -80,21 +80,25 @@ def publish_orders(
     positions = {host: rollout.positions[host] for host in hosts if host in rollout.positions}
     indexes = next_indexes(rollout, hosts, awaited_hosts(state.hosts), acks)
     objects, rests = told.give(parts, state, seen)
-    due: dict[tuple[int, Digest, Position | None], list[HostId]] = {}
+    due: dict[tuple[int, Digest], list[HostId]] = {}
     for host in hosts:
         position, index, rest = positions.get(host), indexes[host], rests[host]
         if position is None or position.index != index or position.rest != rest:
-            due.setdefault((index, rest, position), []).append(host)
+            due.setdefault((index, rest), []).append(host)
     if not due:
         return rollout
     unit.objects.put(objects)
     at = parts.clock()
     revision = unit.revisions.allocate("publish", "controller", at)
     states: dict[HostId, StateName] = {}
-    for (index, rest, position), alike in sorted(due.items(), key=lambda each: each[0][0]):  # the latest state last
+    made: dict[Position | None, Position] = {}
+    for (index, rest), alike in due.items():
         stage = rollout.stages[index]
         unit.manifests.set_orders(Told(revision, stage.stage.value, stage.wanted.root, rest, at), alike)
-        positions |= dict.fromkeys(alike, moved(position, index, revision, rest))
+        made.clear()
+        for host in alike:
+            before = positions.get(host)
+            positions[host] = made.get(before) or made.setdefault(before, moved(before, index, revision, rest))
         states |= dict.fromkeys(alike, stage.wanted)
     rollout = told_all(rollout, states, revision)
     return msgspec.structs.replace(rollout, positions=positions, source=revision)

@@ -54,7 +54,8 @@ class Holding(msgspec.Struct, frozen=True, array_like=True):
 class Rollout(msgspec.Struct, frozen=True):
     """``source`` is the newest revision that the last stage takes in. ``in_force``: what some host may still enforce.
 
-    ``in_force`` stands in the order of publishing, the last published state last; ``holdings`` says whose it may be.
+    ``in_force`` stands in the order of plans and of their stages, the furthest that any host was told last; ``holdings`` says
+    whose it may be.
     """
 
     source: Revision = Revision(0)

@@ -75,10 +75,12 @@ def completed(rollout: Rollout) -> Rollout:
 
 
 def told_all(rollout: Rollout, states: Mapping[HostId, StateName], revision: Revision) -> Rollout:
-    """The state after hosts were told states: what one was told before and did not take, it will never hold."""
+    """The state after hosts were told states: what one was told before and did not take, it will never hold.
+
+    A stage stays where it is in its plan, whoever is told it once more: what others flipped, the next plan must not undo.
+    """
     holdings, in_force = dict(rollout.holdings), {each.state: each for each in rollout.in_force}
     fresh: dict[Digest, Holding] = {}
-    last: StateName | None = None
     for host, state in states.items():
         before = holdings.get(host, ())
         if before and before[-1].state != state.state and not before[-1].is_taken:
@@ -86,10 +88,11 @@ def told_all(rollout: Rollout, states: Mapping[HostId, StateName], revision: Rev
         if not before or before[-1].state != state.state:
             before = (*before, fresh.get(state.state) or fresh.setdefault(state.state, Holding(revision, state.state)))
         holdings[host] = before
-        if state is not last:
-            in_force.pop(state.state, None)
-            in_force[state.state] = last = state
-    return msgspec.structs.replace(rollout, holdings=holdings, in_force=tuple(in_force.values()))
+        in_force.pop(state.state, None)
+        in_force[state.state] = state
+    places = {stage.wanted.state: place for place, stage in enumerate(rollout.stages)}
+    ordered = sorted(in_force.values(), key=lambda each: places.get(each.state, -1))
+    return msgspec.structs.replace(rollout, holdings=holdings, in_force=tuple(ordered))
 
 
 def not_taken(rollout: Rollout) -> Revision | None:

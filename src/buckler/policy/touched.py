@@ -209,10 +209,10 @@ class TreePlanner:
         )
 
     def _rules(self, roots: Sequence[Root], shelf: Shelf) -> Digest:
-        """Name the rules of all states, as the last that has one names it."""
+        """Name the rules of all states, as the last that has one names it; of states that are one to packets, the last's."""
         *before, target = roots
         more: dict[str, bytes | None] = {}
-        for root in before:
+        for root in {each.segments: each for each in before}.values():
             if root.rules != target.rules:
                 found = differences(self._nodes, Place.RULES, root.rules, target.rules)
                 more |= {key: canonical_bytes(old) for key, (old, new) in found.items() if new is None}
