@@ -97,6 +97,8 @@ STAGE judge_nd(struct __sk_buff *skb, __u32 direction)
 		return REASON_SPOOFED_ND;
 	if (f->icmp_type == ND_REDIRECT)
 		return REASON_ROGUE_ROUTER;
+	if (is_unspecified(&f->source) && !is_group(&f->destination))
+		return REASON_SPOOFED_ND; /* RFC 4861, 7.1.1: who has no address yet asks a group */
 	options = f->l4 + (f->icmp_type == ND_ROUTER_SOLICITATION    ? 8
 			   : f->icmp_type == ND_ROUTER_ADVERTISEMENT ? 16
 								     : 24);

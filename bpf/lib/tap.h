@@ -143,15 +143,13 @@ STAGE judge_served(struct __sk_buff *skb, __u32 direction)
 	}
 	if (!reason)
 		reason = judge_unknown(skb, f, direction);
-	if (f->service) {
-		if (is_refused(reason))
-			return reason;
-		return (reason == REASON_RELATED ? translate_error(skb) : translate(skb, direction)) ? REASON_MALFORMED
-												     : reason;
-	}
-	if (direction == DIR_EGRESS)
-		return resolve_virtual(skb, reason);
-	return find_service(f->zone, &f->source) ? REASON_SPOOFED_ADDRESS : reason; /* nobody has it */
+	if (direction == DIR_INGRESS && (!f->service || reason == REASON_RELATED) && find_service(f->zone, &f->source))
+		return REASON_SPOOFED_ADDRESS; /* nobody has it */
+	if (!f->service)
+		return direction == DIR_EGRESS ? resolve_virtual(skb, reason) : reason;
+	if (!is_refused(reason) && (reason == REASON_RELATED ? translate_error(skb) : translate(skb, direction)))
+		return REASON_MALFORMED;
+	return reason;
 }
 
 INLINE int judge_frame(struct __sk_buff *skb, struct frame *f, __u32 direction)

@@ -278,25 +278,32 @@ STAGE translate_error(struct __sk_buff *skb)
 	return of_member ? write_source_mac(skb, f->service) : 0;
 }
 
-/* Does the VM ask who has a virtual address, be it to see whether it is free? Then the shield answers; nobody else is asked. */
+/* Whom does the VM ask for? Returns 0 if it asks for nobody. */
+INLINE int read_question(struct __sk_buff *skb, struct frame *f)
+{
+	__u8 operation[2];
+	if (f->ethertype == ETHERTYPE_ARP) {
+		f->virtual_address = f->destination;
+		return !bpf_skb_load_bytes(skb, ETH_LENGTH + 6, operation, 2) && operation[1] == ARP_REQUEST;
+	}
+	return f->icmp_type == ND_NEIGHBOUR_SOLICITATION &&
+	       !bpf_skb_load_bytes(skb, f->l4 + 8, &f->virtual_address, 16);
+}
+
+/*
+ * Does the VM ask who has a virtual address, be it to see whether it is free? Then the shield answers, and nobody else is asked.
+ * Nothing else of that kind goes to one: there is nobody.
+ */
 STAGE resolve_virtual(struct __sk_buff *skb, __u32 reason)
 {
 	struct frame *f = get_frame(0);
-	const struct service *service;
-	__u8 operation[2];
-	if (!f || (reason >= REASON_FIRST_REFUSAL && !f->claim))
+	const struct service *service = 0;
+	if (!f || (reason >= REASON_FIRST_REFUSAL && !f->claim) || (f->ethertype != ETHERTYPE_ARP && !is_nd(f)))
 		return reason;
-	if (f->ethertype == ETHERTYPE_ARP) {
-		if (bpf_skb_load_bytes(skb, ETH_LENGTH + 6, operation, 2) || operation[1] != ARP_REQUEST)
-			return reason;
-		f->virtual_address = f->destination;
-	} else if (!is_nd(f) || f->icmp_type != ND_NEIGHBOUR_SOLICITATION ||
-		   bpf_skb_load_bytes(skb, f->l4 + 8, &f->virtual_address, 16)) {
-		return reason;
-	}
-	service = find_service(f->zone, &f->virtual_address);
+	if (read_question(skb, f))
+		service = find_service(f->zone, &f->virtual_address);
 	if (!service)
-		return reason;
+		return find_service(f->zone, &f->destination) ? REASON_SERVICE : reason;
 	f->service = service->number;
 	f->answered = ANSWERED_RESOLUTION;
 	return f->claim ? reason : REASON_RESOLVED;

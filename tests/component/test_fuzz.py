@@ -17,11 +17,13 @@ import pytest
 
 from buckler.drivers.ebpf import libbpf
 from buckler.drivers.ebpf.reasons import Reason
+from buckler.model.bundle import ServiceMember, ServicePort
 from buckler.model.program import Direction
+from buckler.model.shield import Service, ServiceKey
 from tests import packets as p
 from tests.component.attacks import ATTACKS, dhcp, igmp, mld, nd
 from tests.component.catalogue import ATTACKS_FROM_OUTSIDE, ATTACKS_OF_VM, ATTACKS_TOWARDS_VM, ONE, THIRD, TWO
-from tests.component.ground import SLOWNESS, Host, Vm, add_bridge, both_ways, open_veth, own_bpffs, own_network
+from tests.component.ground import SLOWNESS, ZONE, Host, Vm, add_bridge, both_ways, open_veth, own_bpffs, own_network
 from tests.component.switched_off import build_without
 
 FRAMES = 210_000
@@ -40,12 +42,21 @@ SOME = [
     p.ip_frame(ONE.v4, TWO.v4, 17, p.udp(5, 6)), p.ip_frame(ONE.v6, TWO.v6, 17, p.udp(5, 6)), p.ip_frame(ONE.v4, TWO.v4, 6, p.tcp(5, 80, p.SYN)),
     p.ip_frame(TWO.v4, ONE.v4, 17, p.udp(6, 5)), p.ip_frame(TWO.v6, ONE.v6, 6, p.tcp(80, 5, p.SYN | p.ACK)), p.ip_frame(TWO.v4, ONE.v4, 1, p.echo(4)),
 ]  # fmt: skip
+VIRTUAL4, VIRTUAL6, DESERTED = "10.9.0.200", "fd00:9::200", "10.9.0.202"
+TO_VIRTUAL = [
+    p.ip_frame(ONE.v4, ("02:62:6b:00:00:07", VIRTUAL4), 17, p.udp(5, 6)), p.ip_frame(ONE.v6, ("02:62:6b:00:00:08", VIRTUAL6), 6, p.tcp(5, 80, p.SYN)),
+    p.ip_frame(ONE.v4, (TWO.mac, VIRTUAL4), 132, b"\0\5\0\6" + bytes(8) + b"\1\0\0\x14" + bytes(16)), p.ip_frame(ONE.v4, (TWO.mac, VIRTUAL4), 17, p.udp(5, 7)),
+    p.ether(ONE.mac, p.BROADCAST, 0x0806, p.arp(1, ONE.v4, ("00:00:00:00:00:00", VIRTUAL4))), nd(135, VIRTUAL6, p.nd_option(1, ONE.mac)),
+    p.ip_frame(TWO.v4, ONE.v4, 17, p.udp(6, 5)), p.ip_frame(TWO.v6, ONE.v6, 6, p.tcp(80, 5, p.SYN | p.ACK)), p.ip_frame((TWO.mac, VIRTUAL4), ONE.v4, 17, p.udp(6, 5)),
+    p.ip_frame(ONE.v4, (TWO.mac, DESERTED), 17, p.udp(5, 6)), p.ip_frame(TWO.v4, ONE.v4, 1, p.icmp(3, 3, data=p.ipv4(ONE.ipv4, TWO.ipv4, 17, p.udp(5, 6)))),
+]  # fmt: skip
 CORPUS = LAWFUL * 6 + SOME * 4 + [
     frame
     for attack in (*ATTACKS_OF_VM.values(), *ATTACKS.values(), *ATTACKS_TOWARDS_VM.values(), *ATTACKS_FROM_OUTSIDE.values())
     for frame in attack[0]
 ]  # fmt: skip
 WORDS = [p.address(each) for vm in (ONE, TWO, THIRD) for each in (vm.ipv4, vm.ipv6, vm.link_local)]
+WORDS += [p.address(each) for each in (VIRTUAL4, VIRTUAL6)]
 WORDS += [p.mac(vm.mac) for vm in (ONE, TWO, THIRD)] + [
     b"\0\x44\0\x43",
     b"\0\x43\0\x44",
@@ -228,6 +239,7 @@ class Runner:
         c.memmove(self._data, frame, len(frame))
         self._options.data_size_in, self._options.data_size_out = len(frame), 4096
         libbpf.check(libbpf.prog_test_run(self._fd, c.byref(self._options)), f"run {frame.hex()} {len(frame)}")
+        self.written = self._out.raw[: self._options.data_size_out]
         assert self._options.retval in (0xFFFFFFFF, 2), "neither let go nor dropped"
         return self._options.retval == 0xFFFFFFFF
 
@@ -238,19 +250,52 @@ def shielded(tcx_host: Host) -> Iterator[tuple[Host, int, int, int]]:
     yield from shield(tcx_host)
 
 
-def shield(host: Host) -> Iterator[tuple[Host, int, int, int]]:
+def serve(host: Host) -> None:
+    """Virtual addresses: with members, the VM itself among them, and with none. Every port of three protocols."""
+    ports = tuple(ServicePort(protocol, 1, 0xFFFF) for protocol in (6, 17, 132))
+    ports = (*ports[:1], ServicePort(17, 1, 6), ports[2])
+    four, six = (
+        [ServiceMember(vm_end[1], vm_end[0]) for vm_end in ends] for ends in ((ONE.v4, TWO.v4), (ONE.v6, TWO.v6))
+    )
+    host.services.put_services({
+        ServiceKey(ZONE, VIRTUAL4): Service(7, ports, tuple(four)),
+        ServiceKey(ZONE, VIRTUAL6): Service(8, ports, tuple(six)),
+        ServiceKey(ZONE, DESERTED): Service(9, ports, ()),
+    })  # fmt: skip
+
+
+def is_rid_of_virtual_addresses(name: str, frame: bytes, written: bytes) -> bool:
+    """None leaves as a destination, and none arrives as a source that a frame brought; what is written is whole."""
+    virtual = {p.address(each) for each in (VIRTUAL4, VIRTUAL6, DESERTED)}
+    at, size = {b"\x08\x00": (26, 4), b"\x86\xdd": (22, 16)}.get(frame[12:14], (0, 0))
+    if not size:
+        return written == frame
+    if name.endswith("in"):
+        return frame[at : at + size] not in virtual and len(written) == len(frame)
+    to = slice(at + size, at + 2 * size)
+    if frame[to] in virtual:
+        return written[to] == p.address(TWO.ipv4 if size == 4 else TWO.ipv6) and written[:6] == p.mac(TWO.mac)
+    return written == frame
+
+
+def shield(host: Host, *, served: bool = False) -> Iterator[tuple[Host, int, int, int]]:
+    if served:
+        serve(host)
     wires = [open_veth(name) for name in ("denied0", "open0", "unknown0")]
     for vm in (TWO, THIRD):
         host.know(vm)
-    host.admit(wires[0].ifindex, ONE, host.put_program())
-    host.admit(wires[1].ifindex, ONE, host.put_program(*both_ways(0)))
+    host.admit(wires[0].ifindex, ONE, host.put_program(), services=served)
+    host.admit(wires[1].ifindex, ONE, host.put_program(*both_ways(0)), services=served)
     yield host, *(wire.ifindex for wire in wires)
     for wire in wires:
         wire.close()
 
 
-def fuzz(host: Host, denied: int, opened: int, unknown: int, frames: int, seed: int) -> dict[str, int]:
+def fuzz(
+    host: Host, denied: int, opened: int, unknown: int, frames: int, seed: int, *, served: bool = False
+) -> dict[str, int]:
     choose = random.Random(seed)
+    corpus = CORPUS + TO_VIRTUAL * 12 if served else CORPUS
     runs = {name: Runner(host, hook, at) for name, hook, at in (
         ("denied", "tap_from_vm", denied), ("denied in", "tap_to_vm", denied), ("open", "tap_from_vm", opened),
         ("open in", "tap_to_vm", opened), ("unknown", "tap_from_vm", unknown), ("unknown in", "tap_to_vm", unknown))}  # fmt: skip
@@ -262,21 +307,34 @@ def fuzz(host: Host, denied: int, opened: int, unknown: int, frames: int, seed: 
     }
     names, passed = list(runs), dict.fromkeys(runs, 0)
     for number in range(frames):
-        frame = mutate(choose, choose.choice(CORPUS))
+        frame = mutate(choose, choose.choice(corpus))
         name = names[number % 6 if number % 6 < 4 or number % 60 > 53 else number % 2 * 2]
         if runs[name].passes(frame):
             passed[name] += 1
             assert name in laws, f"seed {seed}: an interface without a shield lets pass {frame.hex()}"
             assert laws[name](frame), f"seed {seed}: {name} lets pass {frame.hex()}"
+            kept = (
+                is_rid_of_virtual_addresses(name, frame, runs[name].written) if served else runs[name].written == frame
+            )
+            assert kept, f"seed {seed}: {name} makes {runs[name].written.hex()} of {frame.hex()}"
     return passed
 
 
 @pytest.mark.timeout(280)
-def test_random_frames_keep_the_laws(shielded: tuple[Host, int, int, int]) -> None:
+@pytest.mark.parametrize("served", [False, True])
+def test_random_frames_keep_the_laws(tcx_host: Host, served: bool) -> None:
+    for shielded in shield(tcx_host, served=served):
+        keep_the_laws(shielded, served=served)
+
+
+def keep_the_laws(shielded: tuple[Host, int, int, int], *, served: bool) -> None:
     host, denied, opened, unknown = shielded
     frames, seed = int(FRAMES / SLOWNESS), time.time_ns() & 0xFFFFFFFF
-    passed = fuzz(*shielded, frames, seed)
-    counted = {at: sum(host.reasons(at).values()) for at in (denied, opened)}
+    passed = fuzz(*shielded, frames, seed, served=served)
+    counted = {
+        at: sum(count for (_, reason), count in host.reasons(at).items() if reason is not Reason.ANSWER)
+        for at in (denied, opened)
+    }
     unknowing = frames - sum(counted.values())
     assert host.reasons(unknown) == {}, "nobody made counters for it"
     assert 0 < unknowing < frames // 10
@@ -297,6 +355,7 @@ def test_random_frames_keep_the_laws(shielded: tuple[Host, int, int, int]) -> No
         Reason.FOREIGN_TUNNEL,
         Reason.FOREIGN_OUTSIDE,
         Reason.UNCONFIGURED,
+        *(() if served else (Reason.RESOLVED, Reason.SERVICE, Reason.NO_MEMBER)),
     }
     rare = {Reason.RELATED, Reason.TCP_RESET, Reason.CONNECTIONS_FULL, Reason.INFRA}
     assert set(Reason) - never - rare <= reasons
