@@ -42,7 +42,7 @@ SELECTED = (
 )
 OBJECT = "src/buckler/drivers/ebpf/shield.bpf.o"
 BROKEN = Run(("-q", "--color=no", "--tb=short", "-k", "echo", FILES[0]), before=f"echo broken >{OBJECT}")
-SECONDS = 1500
+SECONDS = 2400
 
 
 @dataclass(frozen=True)
