@@ -279,6 +279,7 @@ def table(objects: dict[Digest, bytes], root: Digest) -> dict[str, Item]:
     return {key: item for child in children if child for key, item in table(objects, child).items()}
 
 
+@pytest.mark.proof
 @QUICK
 @given(st.data())
 def test_incremental_equals_full_over_random_histories(data):

@@ -172,6 +172,7 @@ def test_a_hypervisor_hosts_address_is_nobodys_peer_even_of_a_vm_that_only_obser
     assert pair.to == Outside(("198.51.100.6/32",))
 
 
+@pytest.mark.proof
 @QUICK
 @given(st.data())
 def test_what_is_asked_of_one_is_what_the_whole_matrix_says_of_it(data: st.DataObject) -> None:

@@ -57,6 +57,7 @@ def brute_force(documents: tuple[Document, ...], service: Document) -> list[tupl
     return [(address, mac) for _, address, mac in sorted(found)[:32]]
 
 
+@pytest.mark.proof
 @QUICK
 @given(st.data())
 def test_members_are_whom_the_selector_means_in_that_network(data):
@@ -77,6 +78,7 @@ def test_members_are_whom_the_selector_means_in_that_network(data):
     assert [each.number for each in segment.services] == sorted({each.number for each in segment.services})
 
 
+@pytest.mark.proof
 @QUICK
 @given(st.data())
 def test_a_packet_to_it_is_said_of_each_member_what_is_said_of_one_to_that_member(data):
