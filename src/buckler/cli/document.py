@@ -139,10 +139,11 @@ def _summary(spec: dict[str, Any]) -> str:
     said = spec.get("description") or spec.get("purpose") or ""
     if "cidrs" in spec:
         return ",".join(spec["cidrs"])
+    if "selector" in spec:
+        at = f" at {spec['virtualAddress']} in {spec.get('network', '')}" if spec.get("virtualAddress") else ""
+        return f"{','.join(map(_port_words, spec.get('ports') or ()))}{at}: {said}".strip(": ")
     if "network" in spec:
         return f"{spec['network']} {','.join(spec.get('addresses') or ())}: {said}".rstrip(": ")
-    if "selector" in spec:
-        return f"{','.join(map(_port_words, spec.get('ports') or ()))}: {said}".strip(": ")
     if "trigger" in spec:
         return f"{spec.get('mode', 'observe')}: {said}".rstrip(": ")
     tier, mode = spec.get("tier", "tenant"), spec.get("mode", "enforce")

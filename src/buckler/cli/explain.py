@@ -46,7 +46,8 @@ def explain(
 ) -> None:
     """Say what both ends' shields do with a connection, by which rule of which tier, document and line.
 
-    FROM and TO are VMs (or TENANT/NAME), endpoints, addresses, `world`, or `host` (the gateway that the host serves). PORT is 5432, 53/udp, icmp, icmpv6/135.
+    FROM and TO are VMs (or TENANT/NAME), endpoints, addresses, `world`, or `host` (the gateway that the host serves); TO may be the
+    virtual address of a Service: then each of its members is told. PORT is 5432, 53/udp, icmp, icmpv6/135.
 
     \b
     Examples:

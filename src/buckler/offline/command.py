@@ -173,7 +173,7 @@ def explain(
     """Say which rule of which document and line decides a connection, at both ends.
 
     FROM and TO are VMs (NAME, TENANT/NAME or NAMESPACE/NAME), endpoints, addresses, `world`, or `host` (the gateway that the
-    host serves). PORT is 5432, 53/udp, icmp.
+    host serves); TO may be the virtual address of a Service: then each of its members is told. PORT is 5432, 53/udp, icmp.
 
     Exit codes: 0 explained (and as expected), 1 not as expected, or no such end or packet, 2 wrong usage.
     """

@@ -101,6 +101,9 @@ def test_documents_are_summed_up_by_kind() -> None:
     assert row("Network", {"bridge": "br0", "vlan": 7, "cidrs": ["10.0.0.0/24"]}) == "bridge br0 vlan 7 10.0.0.0/24"
     assert row("VM", {"interfaces": [{"addresses": ["10.0.0.1"]}], "mode": "observe"}) == "observe 10.0.0.1"
     assert row("Policy", {"tier": "baseline", "order": 5, "description": "why"}) == "baseline order 5 enforce: why"
+    web = {"selector": {}, "ports": [{"protocol": "TCP", "port": 443}], "description": "shop"}
+    assert row("Service", web) == "443/TCP: shop"
+    assert row("Service", {**web, "network": "lan", "virtualAddress": "10.0.0.9"}) == "443/TCP at 10.0.0.9 in lan: shop"
 
 
 def test_several_documents_are_a_list_as_of_kubectl() -> None:
