@@ -6,7 +6,7 @@ from buckler.model.operatorapi.documents import ApplyRequest, Reference
 from tests.system.tenants.allpairs import Pairs
 from tests.system.tenants.lab import as_file, tenant_lab, vm_documents
 
-POLICIES = ("Policy", "Flow", "Response")
+POLICIES = ("Policy", "Flow", "Response", "Service")
 
 
 @pytest.fixture(scope="package")
