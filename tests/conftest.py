@@ -4,14 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 _HERE = Path(__file__).parent
 
 REAL_ROOMS = ("contract", "component", "system")
-
-settings.register_profile("buckler", deadline=None)  # how long one example takes says how busy the machine is
-settings.load_profile("buckler")
 
 
 @pytest.hookimpl(wrapper=True)

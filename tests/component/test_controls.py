@@ -123,6 +123,8 @@ def test_each_refusal_is_somewhere_attacked() -> None:
         Reason.FOREIGN_TUNNEL,  # test_bypass.py
         Reason.RATE,  # test_terms.py
         Reason.EXPIRED,  # test_terms.py, test_agent_deadline.py
+        Reason.SERVICE,  # test_services_hostile.py
+        Reason.NO_MEMBER,  # test_services_hostile.py
         Reason.NO_PROGRAM,  # no hook gives it: a tap without a program denies (POLICY)
     }
     refusals = {reason for reason in Reason if reason >= FIRST_REFUSAL}

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from buckler.lab.machine import LabFailed
 from buckler.lab.moving import Way
 from buckler.lab.story.cast import wait_until
 from buckler.lab.story.crossfire import OUTSIDE, Crossfire
@@ -16,6 +17,10 @@ from tests.system.footprint import guests_of, remains
 
 ROUNDS_APART, ROUNDS_TOGETHER, ROUNDS_ALONE = 30, 10, 20
 MOVES = 2 * ROUNDS_APART + 2 * ROUNDS_TOGETHER + ROUNDS_ALONE
+
+
+class GaveUp(LabFailed):
+    """A guest's own kernel did, as QEMU's emulation has it at times (see test_moves_at_once)."""
 
 
 def move(cast, *guests):
@@ -34,15 +39,27 @@ def move_alone(cast, guest, number):
     return 1
 
 
-def check(traffic, *, ask_idle):
-    with ThreadPoolExecutor(len(traffic)) as pool:
-        list(pool.map(lambda one: one.has_gone_on(), traffic))
-        if ask_idle:
-            list(pool.map(lambda one: one.ask_idle(), traffic))
+def check(cast, traffic, *, ask_idle):
+    try:
+        with ThreadPoolExecutor(len(traffic)) as pool:
+            list(pool.map(lambda one: one.has_gone_on(), traffic))
+            if ask_idle:
+                list(pool.map(lambda one: one.ask_idle(), traffic))
+    except LabFailed as failed:
+        panics = {guest.name: words for guest in cast.guests if (words := cast.centre.panic_of(guest.name))}
+        raise (GaveUp(f"{failed}: {panics}") if panics else failed) from failed
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_a_hundred_moves_reset_nothing_and_let_nothing_forbidden_pass():
+    try:
+        move_a_hundred_times()
+    except GaveUp as lost:
+        print(f"begun once more: {lost}")  # noqa: T201
+        move_a_hundred_times()
+
+
+def move_a_hundred_times():
     with fleet_lab(2) as cast:
         pairs = [pair(cast, number) for number in (1, 2)]
         traffic = [
@@ -56,13 +73,13 @@ def test_a_hundred_moves_reset_nothing_and_let_nothing_forbidden_pass():
         for number in range(ROUNDS_APART):
             moves += move(cast, "server-1", "client-2")
             if number % 5 == 4:
-                check(traffic, ask_idle=number % 10 == 9)
+                check(cast, traffic, ask_idle=number % 10 == 9)
         for _ in range(ROUNDS_TOGETHER):
             moves += move(cast, "server-1", "client-1")
-        check(traffic, ask_idle=True)
+        check(cast, traffic, ask_idle=True)
         for number in range(ROUNDS_ALONE):
             moves += move_alone(cast, "server-2", number)
-        check(traffic, ask_idle=True)
+        check(cast, traffic, ask_idle=True)
         sent, passed, evidence = fire.stop()
         survived = add_up([one.stop() for one in traffic])
         assert moves == MOVES == 100
