@@ -222,6 +222,8 @@ class Closing:
         if new in {IDENTITY_INFRA, olds[-1]}:
             return False
         for before, closed in self._closed:
+            if isinstance(closed, Unfolding) and closed is before[-1] and _is_anyone(closed, (new, olds[-1])):
+                continue  # it stays, and to it both are one
             for side in Direction:
                 table = closed.table(new, side)
                 latest = before[
@@ -230,6 +232,10 @@ class Closing:
                 if latest is None or not is_tighter(table, _table(latest, olds[-1], side)):
                     return True
         return False
+
+
+def _is_anyone(program: Unfolding, peers: tuple[IdentityNumber, ...]) -> bool:
+    return program.numbers.isdisjoint(peers) and IDENTITY_INFRA not in peers
 
 
 def _table(program: Read, peer: IdentityNumber, side: Direction) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from buckler.model.ids import IDENTITY_ANY, IdentityNumber, RuleNumber
 from buckler.model.program import Direction, Entry, Program, Verdict
@@ -38,15 +38,24 @@ def read_program(program: Program) -> ResolvedProgram:
 
 
 class Unfolding:
-    """``read_program``, each table when it is asked for: of most programs few are."""
+    """``read_program``, each table when it is asked for: of most programs few are, of many none."""
 
     def __init__(self, program: Program) -> None:
-        self._sides: dict[Side, list[Entry]] = {}
-        for entry in program.entries:
-            self._sides.setdefault((entry.peer, _DIRECTIONS[entry.direction]), []).append(entry)
+        self._program = program
         self._tables: dict[Side, Table] = {}
-        self.peers = frozenset(side for side in self._sides if side[0] != IDENTITY_ANY)
-        self.numbers = frozenset(number for number, _ in self.peers)
+        self.numbers = frozenset([entry.peer for entry in program.entries]) - {IDENTITY_ANY}
+
+    @cached_property
+    def _sides(self) -> dict[Side, list[Entry]]:
+        sides: dict[Side, list[Entry]] = {}
+        for entry in self._program.entries:
+            sides.setdefault((entry.peer, _DIRECTIONS[entry.direction]), []).append(entry)
+        return sides
+
+    @property
+    def peers(self) -> frozenset[Side]:
+        """Name the peers with a table of their own."""
+        return frozenset(side for side in self._sides if side[0] != IDENTITY_ANY)
 
     @property
     def any(self) -> dict[Direction, Table]:
