@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
 import subprocess
@@ -47,6 +48,7 @@ SIZES = {
 }
 HOSTS = {"host_1k": (1_000, 200), "host": (10_000, 200)}
 """Endpoints that the host knows, and how many of them live there."""
+_OWN = "BUCKLER_BENCH_IN_ITS_OWN_NAMESPACES"
 NORTHD, RATIO = "northd", "northd_ratio_10k"
 ROUNDS = 50
 AIMS = {
@@ -71,8 +73,8 @@ def main() -> None:
     parser.add_argument("--only", choices=(*SIZES, NORTHD, *HOSTS), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.only in HOSTS:
-        if Path("/proc/self/ns/net").readlink() == Path("/proc/1/ns/net").readlink():
-            parser.error("a host is made in a network namespace of its own: leave --only out, or unshare --net --mount")
+        if not os.environ.get(_OWN):
+            parser.error("a host is made in network and mount namespaces of its own: leave --only out")
         print(json.dumps(_named(asked.only, measure_host(*HOSTS[asked.only]))))
         return
     if asked.only:
@@ -87,7 +89,7 @@ def main() -> None:
     for name in (*SIZES, NORTHD, *HOSTS):
         if name in left_out:
             continue
-        own = ["unshare", "--net", "--mount"] if name in HOSTS else []
+        own = ["unshare", "--net", "--mount", "env", f"{_OWN}=yes"] if name in HOSTS else []
         command = [*own, sys.executable, __file__, "--only", name]
         run = subprocess.run(command, check=False, capture_output=True, text=True)
         if run.returncode:
